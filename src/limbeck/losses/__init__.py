@@ -1,0 +1,20 @@
+"""What is minimised. Needs nothing but torch, so that the losses can be lifted into any trainer.
+
+``reference`` is the whole mathematics on one page; ``divergences`` has a small class for each divergence;
+``functional`` the public functions; ``objectives`` the same as modules; ``checks`` the checks of their input.
+"""
+
+from limbeck.losses.checks import CollapsedTeacherWarning
+from limbeck.losses.divergences import DIVERGENCES, Divergence
+from limbeck.losses.functional import LossParts, distillation_loss, logit_mse_loss
+from limbeck.losses.objectives import DistillationLoss
+
+__all__ = [
+    "DIVERGENCES",
+    "CollapsedTeacherWarning",
+    "DistillationLoss",
+    "Divergence",
+    "LossParts",
+    "distillation_loss",
+    "logit_mse_loss",
+]

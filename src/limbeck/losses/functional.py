@@ -1,0 +1,244 @@
+"""The public functions: check what is given, compute one value per position, reduce."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from limbeck.losses import checks, reference
+from limbeck.losses.divergences import Divergence, LogitMSE, resolve_divergence
+
+Temperature = float | Tensor | tuple[float | Tensor, float | Tensor]
+Reduction = Literal["mean", "sum", "none"]
+Compensate = bool | Literal["curvature"]
+
+BACKENDS = ("auto", "reference")
+
+
+class LossParts(NamedTuple):
+    """The total loss and its two terms before alpha mixes them: total = alpha * soft + (1 - alpha) * hard."""
+
+    total: Tensor
+    soft: Tensor | None
+    """C(T) * D; None without a teacher."""
+    hard: Tensor | None
+    """CE at T = 1; None without labels."""
+
+
+# fmt: off
+@overload
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = ..., *, temperature: Temperature = ...,
+    alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
+    compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
+    weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
+    inplace: bool = ..., backend: str = ..., return_parts: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = ..., *, temperature: Temperature = ...,
+    alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
+    compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
+    weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
+    inplace: bool = ..., backend: str = ..., return_parts: Literal[True],
+) -> LossParts: ...
+# fmt: on
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    labels: Tensor | None = None,
+    *,
+    temperature: Temperature = 4.0,
+    alpha: float = 0.5,
+    divergence: str | Divergence = "forward_kl",
+    beta: float = 0.5,
+    skew: float = 0.1,
+    compensate: Compensate = True,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    num_items: Tensor | float | None = None,
+    inplace: bool = False,  # noqa: ARG001 (a permission; the reference has no use for it)
+    backend: str = "auto",
+    return_parts: bool = False,
+) -> Tensor | LossParts:
+    r"""The distillation loss: soft targets at temperature T and hard labels at T = 1.
+
+        loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
+
+    C(T) keeps the size of the soft gradient independent of T: T² for every KL, JSD and skew KL, T for total variation,
+    1 for logit MSE. :mod:`limbeck.losses.reference` derives it.
+
+    Args:
+        student_logits: (..., V), any floating dtype. The only argument that receives gradient, besides a temperature
+            that asks for it.
+        teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
+            term: a student trained alone.
+        labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
+        temperature: T > 0: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student). With a
+            pair, C is taken at T_student, so that the curvature of the student's loss stays independent of T.
+        alpha: the weight of the soft term, in [0, 1].
+        divergence: "forward_kl", "reverse_kl", "jsd" (with ``beta``), "skew_kl", "skew_reverse_kl" (with ``skew``),
+            "tvd", "logit_mse", or a :class:`~limbeck.losses.divergences.Divergence`.
+        beta: the teacher's share in the mixture of "jsd"; 0 is forward KL, 1 is reverse KL.
+        skew: the share that the first distribution has in the mixture of the skew divergences, in [0, 1).
+        compensate: True multiplies by C(T), False leaves it out, "curvature" divides it further by the divergence's
+            second-order coefficient, so that all smooth divergences pull alike at high T and choosing one is not a
+            hidden change of the learning rate.
+        label_smoothing: eps in [0, 1], spread over the classes in the hard term.
+        ignore_index: the label of a position without one.
+        mask: bool (...,), True where a position counts; by default where ``labels != ignore_index``. A position inside
+            the mask whose label is ``ignore_index`` (an unlabelled example) counts in the soft term alone.
+        weight: (V,) class weights of the hard term. They do not enter the mean's denominator.
+        reduction: "mean" over the counted positions, one denominator for both terms; "sum"; or "none": (...,), 0 where
+            a position does not count.
+        num_items: replaces the mean's denominator: the number of counted positions of the whole accumulated batch, on
+            all devices, so that the gradients of its parts add up to its own.
+        inplace: permits a backend to overwrite ``student_logits`` with their gradient in the backward pass. The
+            reference backend never does.
+        backend: "auto" or "reference".
+        return_parts: return :class:`LossParts` (total, soft, hard) in place of the total.
+
+    Returns:
+        A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when both logits are float64. When no
+        position counts: 0, attached to the graph, with gradient 0.
+
+    Raises:
+        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+
+    References:
+        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531).
+
+    Example:
+        >>> import torch
+        >>> from limbeck import distillation_loss
+        >>> student = torch.tensor([[1.0, 2.0, 0.5]], requires_grad=True)
+        >>> teacher = torch.tensor([[0.5, 3.0, -1.0]])
+        >>> loss = distillation_loss(student, teacher, torch.tensor([1]), temperature=2.0, alpha=0.5)
+        >>> loss.backward()
+        >>> print(f"{loss.item():.4f}", [round(g, 4) for g in student.grad[0].tolist()])
+        0.4517 [0.2059, -0.408, 0.2022]
+    """
+    checks.check_share("alpha", alpha)
+    checks.check_logits(student_logits, teacher_logits, alpha)
+    checks.check_share("label_smoothing", label_smoothing)
+    checks.check_choice("compensate", compensate, (True, False, "curvature"))
+    checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
+    checks.check_choice("backend", backend, BACKENDS)
+    checks.check_labels(labels, student_logits, ignore_index, alpha)
+    checks.check_mask(mask, student_logits)
+    checks.check_weight(weight, student_logits)
+    checks.check_num_items(num_items, reduction)
+    teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
+    measure = resolve_divergence(divergence, beta=beta, skew=skew)
+
+    labelled = None if labels is None else labels != ignore_index
+    counted = labelled if mask is None else mask
+    student, teacher = _prepare(student_logits, teacher_logits, counted)
+    teacher_temperature, student_temperature = (
+        t.to(student) if isinstance(t, Tensor) else t for t in (teacher_temperature, student_temperature)
+    )
+
+    soft: Tensor | None = None
+    hard: Tensor | None = None
+    if teacher is not None and (alpha > 0 or return_parts):
+        factor = reference.compensation(measure, student_temperature, compensate)
+        soft = reference.soft_rows(student, teacher, measure, teacher_temperature, student_temperature)
+        soft = soft * (factor.squeeze(-1) if isinstance(factor, Tensor) else factor)
+    if labels is not None and labelled is not None and (alpha < 1 or return_parts):
+        weight = None if weight is None else weight.to(student.dtype)
+        hard = reference.hard_rows(student, labels.long().masked_fill(~labelled, 0), weight, label_smoothing)
+        hard = torch.where(labelled, hard, 0.0)
+
+    # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
+    terms = [share * term for share, term in ((alpha, soft), (1 - alpha, hard)) if term is not None and share > 0]
+    total = sum(terms[1:], terms[0])
+
+    def reduced(rows: Tensor) -> Tensor:
+        return _reduce(rows, counted, reduction, num_items)
+
+    if not return_parts:
+        return reduced(total)
+    return LossParts(reduced(total), *(None if term is None else reduced(term) for term in (soft, hard)))
+
+
+def logit_mse_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    center: bool = True,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    num_items: Tensor | float | None = None,
+) -> Tensor:
+    r"""Logit matching: half the mean over classes of the squared difference of row-centred logits.
+
+        loss = 1 / (2 V) * || (z_s - mean z_s) - (z_t - mean z_t) ||²
+
+    It is what T² KL tends to when T grows. It has no temperature.
+
+    Args:
+        student_logits: (..., V), any floating dtype.
+        teacher_logits: (..., V), any floating dtype. Never receives gradient.
+        center: take each row's mean away first, which softmax never sees. False compares the logits as they are.
+        mask: bool (...,), True where a position counts; by default everywhere.
+        reduction: "mean" over the counted positions, "sum" or "none".
+        num_items: replaces the mean's denominator; see :func:`distillation_loss`.
+
+    Returns:
+        A scalar, or (...,) with ``reduction="none"``.
+
+    Raises:
+        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+
+    References:
+        Ba and Caruana, "Do Deep Nets Really Need to be Deep?", 2014. Hinton et al., 2015, section 2.1.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import logit_mse_loss
+        >>> logit_mse_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[7.0, 5.0]]))
+        tensor(2.)
+    """
+    return distillation_loss(
+        student_logits,
+        teacher_logits,
+        alpha=1.0,
+        divergence=LogitMSE(center=center),
+        mask=mask,
+        reduction=reduction,
+        num_items=num_items,
+    )
+
+
+def _prepare(student: Tensor, teacher: Tensor | None, counted: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Upcast, cut the teacher's gradient, and blank the positions that do not count, whatever they hold."""
+    dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
+    dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
+    student, teacher = student.to(dtype), None if teacher is None else teacher.detach().to(dtype)
+    if counted is not None:
+        skipped = ~counted.unsqueeze(-1)
+        student = student.masked_fill(skipped, 0.0)
+        teacher = None if teacher is None else teacher.masked_fill(skipped, 0.0)
+    # A logit of -inf stays where it is: without this it would pull at nothing with a gradient of -p_t.
+    return student.masked_fill(student.isneginf(), -torch.inf), teacher
+
+
+def _reduce(rows: Tensor, counted: Tensor | None, reduction: str, num_items: Tensor | float | None) -> Tensor:
+    if counted is not None:
+        rows = torch.where(counted, rows, 0.0)
+    if reduction == "none":
+        return rows
+    total = rows.sum()
+    if reduction == "sum":
+        return total
+    if num_items is None:
+        num_items = rows.numel() if counted is None else counted.sum()
+    if isinstance(num_items, Tensor):
+        num_items = num_items.to(total.device).reshape(())
+        return total / torch.where(num_items == 0, 1, num_items)
+    return total / (num_items or 1)

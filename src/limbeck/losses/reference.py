@@ -1,0 +1,82 @@
+r"""The whole mathematics of distillation on one page, in plain torch.
+
+A student learns from two sources. The *soft targets* are the teacher's probabilities, softened by a temperature T > 1
+so that the small ones, which tell how the wrong classes relate, can be heard. The *hard labels* are the true classes.
+
+    loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
+
+with z_s and z_t the logits of the student and of the teacher, D a divergence (forward KL unless told otherwise) and CE
+the cross-entropy, always at T = 1.
+
+**Why C(T) = T².** For forward KL the gradient with respect to the student's logits is
+
+    dKL/dz_s = (p_s - p_t) / T
+
+The 1/T is the chain rule. The difference p_s - p_t shrinks too: for T large against the logits, and logits of zero
+mean, softmax(z/T) = 1/V + z/(V T) + O(1/T²), so
+
+    dKL/dz_s  ->  (z_s - z_t) / (V T²)          T² KL  ->  ||z_s - z_t||² / (2 V)
+
+Times T², the soft gradient keeps its size when T changes, and alpha keeps its meaning. "1/T²" is exact only in this
+limit, whose loss is matching logits by half their mean squared difference; at a finite T the gradient is the first
+formula. A divergence whose gradient falls otherwise brings its own C(T).
+
+**At inference T is gone**: softmax(z_s) or argmax(z_s). T shapes what the student learns, not what it says.
+
+The functions below give one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
+them in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from limbeck.losses.divergences import Divergence
+
+LOG_ZERO = -1e4
+"""A log-probability whose exponential is 0 in float32 and float64, yet finite, so that no 0 * inf arises."""
+
+
+def soft_rows(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    divergence: Divergence,
+    teacher_temperature: Tensor | float,
+    student_temperature: Tensor | float,
+) -> Tensor:
+    """D( softmax(z_t / T_t), softmax(z_s / T_s) ) for each row: (..., V), (..., V) -> (...,).
+
+    A class whose logit is -inf in both models is absent: it has no term and no gradient.
+    """
+    if divergence.on_logits:
+        a, b = student_logits, teacher_logits
+    else:
+        a = log_softmax(student_logits / student_temperature, -1)
+        b = log_softmax(teacher_logits / teacher_temperature, -1)
+    absent = student_logits.isneginf() & teacher_logits.isneginf()
+    return divergence.value(a.masked_fill(absent, LOG_ZERO), b.masked_fill(absent, LOG_ZERO), ~absent)
+
+
+def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """CE(z_s, y) at T = 1 for each row, with class weights w and label smoothing eps: (..., V), (...,) -> (...,).
+
+    (1 - eps) w_y (-log p_y) + eps / V * sum_c w_c (-log p_c), as torch does; absent classes (-inf) get no share of eps.
+    """
+    nll = -log_softmax(student_logits, -1)
+    weighted = nll if weight is None else nll * weight
+    loss = weighted.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    if label_smoothing:
+        present = ~student_logits.isneginf()
+        uniform = torch.where(present, weighted, 0.0).sum(-1) / present.sum(-1)
+        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+    return loss
+
+
+def compensation(divergence: Divergence, student_temperature: Tensor | float, compensate: bool | str) -> Tensor | float:
+    """C(T): T² for the smooth divergences, T for total variation, 1 for logits; with ``"curvature"`` also / f''(1)."""
+    if compensate is False:
+        return 1.0
+    factor = divergence.compensation(student_temperature)
+    return factor / divergence.curvature if compensate == "curvature" else factor
