@@ -1,0 +1,122 @@
+"""Images: from files and arrays to pixel values, and the augmentation that teacher and student share."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How an image becomes pixel values: size (H, W), channels, and (x - mean) / std with x in [0, 1]."""
+
+    size: tuple[int, int]
+    channels: int
+    mean: float | Sequence[float] = 0.0
+    std: float | Sequence[float] = 1.0
+
+    def __call__(self, images: Sequence[Any]) -> Tensor:
+        """PIL images, file names or arrays (H, W) or (H, W, C) with values 0 to 255 -> (N, C, H, W) float32."""
+        return self.normalise(torch.stack([self._one(image) for image in images]))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) with values in [0, 1] -> the same, normalised."""
+        mean, std = (torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def _one(self, image: Any) -> Tensor:
+        from PIL import Image
+
+        if isinstance(image, str | Path):
+            try:
+                image = Image.open(image)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{image}: not an image that can be read ({error}).") from None
+        elif not isinstance(image, Image.Image):
+            image = Image.fromarray(np.asarray(image).astype(np.uint8))
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        height, width = self.size
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255)
+        return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1)
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read one IDX file of unsigned bytes (the format of MNIST), gzipped or not.
+
+    Raises:
+        DataError: the file is missing, cut short or not IDX.
+    """
+    found = next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+    if found is None:
+        raise DataError(f"{path}: no such file, nor {path.name}.gz.")
+    try:
+        content = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
+        zero, kind, dimensions = struct.unpack(">HBB", content[:4])
+        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+        if zero or kind != 8 or values.size != int(np.prod(shape)):
+            raise ValueError("its header does not fit its content")
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise DataError(f"{found}: not a whole IDX file of bytes ({error}).") from None
+    return torch.from_numpy(values.reshape(shape).copy())
+
+
+class Augmentation:
+    """Random views of a batch of images. Teacher and student see the same view (Beyer et al., 2022, call it consistent).
+
+    Args:
+        shift: move each image by up to this many pixels in either direction, filling with its own border.
+        flip: mirror each image left to right with probability 1/2.
+        mixup: Beta(mixup, mixup) draws the share in which each image is mixed with another of the batch; 0 for none. The hard
+            term counts both labels by their shares. (Zhang et al., "mixup", 2018.)
+
+    Example:
+        >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
+        >>> sorted(Augmentation(shift=1, mixup=0.2)(batch))
+        ['labels', 'mixup_labels', 'mixup_share', 'pixel_values']
+    """
+
+    def __init__(self, *, shift: int = 0, flip: bool = False, mixup: float = 0.0) -> None:
+        if shift < 0 or mixup < 0:
+            raise ValueError(f"augmentation: shift and mixup must not be negative, got shift={shift}, mixup={mixup}.")
+        self.shift, self.flip, self.mixup = shift, flip, mixup
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A new batch; the given one is left as it is."""
+        images: Tensor = batch["pixel_values"]
+        if self.shift:
+            images = _shift(images, self.shift)
+        if self.flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+            images = torch.where(mirrored, images.flip(-1), images)
+        batch = {**batch, "pixel_values": images}
+        if self.mixup:
+            share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
+            partner = torch.randperm(len(images), device=images.device)
+            batch["pixel_values"] = share * images + (1 - share) * images[partner]
+            if "labels" in batch:
+                batch |= {"mixup_share": share, "mixup_labels": batch["labels"][partner]}
+        return batch
+
+
+def _shift(images: Tensor, pixels: int) -> Tensor:
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")
+    down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
+    rows = (down[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
+    columns = (right[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
+    example = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    return padded[example, channel, rows, columns]
