@@ -1,0 +1,56 @@
+"""The settings of a distillation run: everything that ``TrainingArguments`` has, and the objective's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from limbeck.losses import DistillationLoss
+
+
+@dataclass
+class DistillationArguments(TrainingArguments):
+    """``transformers.TrainingArguments`` with the settings of the distillation loss.
+
+    ``label_smoothing_factor`` is the label smoothing of the hard term.
+    """
+
+    temperature: float = field(default=4.0, metadata={"help": "T > 0 that softens both models in the soft term."})
+    teacher_temperature: float | None = field(
+        default=None, metadata={"help": "The teacher's T, where it is to differ from the student's."}
+    )
+    alpha: float = field(
+        default=0.5, metadata={"help": "Weight of the soft term, in [0, 1]; 0 trains without a teacher."}
+    )
+    divergence: str = field(
+        default="forward_kl", metadata={"help": "The divergence of the soft term: one of limbeck.losses.DIVERGENCES."}
+    )
+    beta: float = field(default=0.5, metadata={"help": "The teacher's share in the mixture of jsd."})
+    skew: float = field(default=0.1, metadata={"help": "The first distribution's share in the skew divergences."})
+    compensate: bool | str = field(
+        default=True, metadata={"help": "Multiply the soft term by C(T): True, False or 'curvature'."}
+    )
+    task: str = field(
+        default="auto", metadata={"help": "How logits meet labels: 'auto', 'classification' or 'causal_lm'."}
+    )
+    teacher_dtype: str | None = field(
+        default=None, metadata={"help": "Run the teacher in 'float32', 'bfloat16' or 'float16'; by default as loaded."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.objective()  # a wrong setting is known here, not at the first step
+
+    def objective(self) -> DistillationLoss:
+        """The loss that these settings describe."""
+        shared = self.teacher_temperature is None
+        return DistillationLoss(
+            temperature=self.temperature if shared else (self.teacher_temperature, self.temperature),  # pyright: ignore[reportArgumentType]
+            alpha=self.alpha,
+            divergence=self.divergence,
+            beta=self.beta,
+            skew=self.skew,
+            compensate=self.compensate,  # pyright: ignore[reportArgumentType]
+            label_smoothing=self.label_smoothing_factor,
+        )

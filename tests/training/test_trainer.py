@@ -1,0 +1,261 @@
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workbench import CLASSES, Net, make_trainer, vectors, weights
+
+from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
+from limbeck.models import save_model
+from limbeck.teachers import LiveTeacher, TeacherOutput
+from limbeck.training import last_complete_checkpoint
+
+
+def arguments(folder, **settings):
+    quiet = dict(use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", logging_strategy="no")
+    return DistillationArguments(str(folder), **(quiet | settings))
+
+
+@pytest.mark.parametrize("returns", ["tensor", "tuple", "dict"])
+def test_a_step_is_the_loss_by_hand(returns, tmp_path):
+    torch.manual_seed(1)
+    teacher, student, data = Net(24, returns=returns), Net(returns=returns), vectors(16)
+    by_hand = copy.deepcopy(student)
+    args = arguments(
+        tmp_path, temperature=3.0, alpha=0.6, max_steps=1, per_device_train_batch_size=16, optim="sgd", learning_rate=0.1,
+        lr_scheduler_type="constant", max_grad_norm=0.0, label_smoothing_factor=0.1,
+    )  # fmt: skip
+    DistillationTrainer(student, teacher, args, train_dataset=data).train()
+
+    x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
+    with torch.no_grad():
+        soft_targets = (teacher.body(x) / 3).softmax(-1)
+    soft = nn.functional.kl_div((by_hand.body(x) / 3).log_softmax(-1), soft_targets, reduction="batchmean") * 9
+    hard = nn.functional.cross_entropy(by_hand.body(x), labels, label_smoothing=0.1, reduction="sum") / 16
+    (0.6 * soft + 0.4 * hard).backward()
+    with torch.no_grad():
+        for parameter in by_hand.parameters():
+            parameter -= 0.1 * parameter.grad
+    for ours, theirs in zip(student.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser(tmp_path):
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, CLASSES)).train()
+    before = copy.deepcopy(teacher.state_dict())
+    trainer = DistillationTrainer(Net(), teacher, arguments(tmp_path, max_steps=3), train_dataset=vectors())
+    teacher.train()  # somebody's callback
+    trainer.train()
+    assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before.items())
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+    optimised = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in trainer.model.parameters()}
+
+
+def test_the_teacher_runs_in_its_own_dtype(tmp_path):
+    trainer = DistillationTrainer(
+        Net(), Net(24), arguments(tmp_path, max_steps=1, teacher_dtype="bfloat16"), train_dataset=vectors()
+    )
+    assert next(trainer.teacher.model.parameters()).dtype == torch.bfloat16
+    assert trainer.teacher({"x": torch.randn(2, 6)}).logits.dtype == torch.bfloat16
+    trainer.train()
+
+
+def test_any_callable_teacher_and_a_folder(tmp_path):
+    class Constant:
+        def __call__(self, batch):
+            return TeacherOutput(torch.arange(CLASSES).float().expand(len(batch["x"]), -1))
+
+        def to(self, device):
+            return self
+
+    student = Net()
+    args = arguments(tmp_path, alpha=1.0, temperature=1.0, max_steps=300, learning_rate=0.05)
+    DistillationTrainer(student, Constant(), args, train_dataset=vectors()).train()
+    said = student(torch.randn(20, 6)).softmax(-1).mean(0)
+    torch.testing.assert_close(said, torch.arange(CLASSES).float().softmax(-1), rtol=0.2, atol=0.02)
+
+    from limbeck.models import MLP, ModelSpec, Shape
+
+    save_model(MLP(6, CLASSES), tmp_path / "teacher", ModelSpec("mlp"), Shape(CLASSES, (1, 2, 3)))
+    trainer = DistillationTrainer(Net(), tmp_path / "teacher", arguments(tmp_path), train_dataset=vectors())
+    assert isinstance(trainer.teacher, LiveTeacher)
+
+
+def test_without_a_teacher_only_labels_count(tmp_path):
+    torch.manual_seed(1)
+    student, data = Net(), vectors(16)
+    alone = copy.deepcopy(student)
+    settings = dict(alpha=0.0, max_steps=1, per_device_train_batch_size=16, optim="sgd", learning_rate=0.1, max_grad_norm=0.0)
+    DistillationTrainer(student, None, arguments(tmp_path, **settings), train_dataset=data).train()
+    x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
+    nn.functional.cross_entropy(alone(x), labels).backward()  # torch's mean: over the labelled ones
+    for ours, theirs in zip(student.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs - 0.1 * theirs.grad)
+
+
+def test_logged_parts_are_what_they_say(tmp_path):
+    trainer = make_trainer("module", tmp_path, logging_strategy="steps", logging_steps=1, learning_rate=0.0, max_steps=4)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "soft_loss" in entry]
+    assert len(logs) == 4
+    for entry in logs:
+        assert entry["loss"] == pytest.approx(0.7 * entry["soft_loss"] + 0.3 * entry["hard_loss"], rel=1e-5)
+    data = trainer.train_dataset
+    x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
+    logits, teacher_logits = trainer._student(x), trainer.teacher.model(x)
+    mean = {name: sum(entry[name] for entry in logs) / 4 for name in ("soft_loss", "agreement")}
+    soft = distillation_loss(logits, teacher_logits, alpha=1, temperature=2.0)
+    assert mean["soft_loss"] == pytest.approx(soft.item(), rel=1e-5)  # one epoch, weights unmoved
+    assert mean["agreement"] == pytest.approx((logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean().item())
+
+    # the ratio of the gradients' norms for the first batch, by the closed forms
+    order = next(iter(trainer.get_train_dataloader()))["x"]
+    rows = [int((x == row).all(-1).nonzero()) for row in order]
+    z, t, y = logits[rows].detach(), teacher_logits[rows], labels[rows]
+    soft_gradient = 0.7 * 2.0 * ((z / 2).softmax(-1) - (t / 2).softmax(-1))
+    hard_gradient = 0.3 * (z.softmax(-1) - nn.functional.one_hot(y.clamp(min=0), CLASSES)) * (y != -100).unsqueeze(-1)
+    expected = (soft_gradient.norm() / hard_gradient.norm()).item()
+    assert any(entry["gradient_ratio"] == pytest.approx(expected, rel=1e-4) for entry in logs)
+
+
+def test_the_gradient_ratio_is_measured_at_logging_steps_only(tmp_path, monkeypatch):
+    trainer = make_trainer("module", tmp_path, logging_strategy="steps", logging_steps=3, max_steps=6)
+    calls = []
+    monkeypatch.setattr(trainer._train_meter, "add_gradients", lambda *_: calls.append(trainer.state.global_step))
+    trainer.train()
+    assert calls == [2, 5]
+
+
+def test_mixup_counts_both_labels(tmp_path):
+    class Mix:
+        def __call__(self, batch):
+            mixed = {"x": 0.25 * batch["x"] + 0.75 * batch["x"].flip(0)}
+            return {**batch, **mixed, "mixup_share": 0.25, "mixup_labels": batch["labels"].flip(0)}
+
+    data = [{"x": d["x"], "labels": d["labels"].clamp(min=0)} for d in vectors(8)]
+    trainer = DistillationTrainer(
+        Net(), Net(24), arguments(tmp_path, alpha=0.4, temperature=2.0), train_dataset=data, augment=Mix()
+    )
+    x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
+    mixed = 0.25 * x + 0.75 * x.flip(0)
+    logits, teacher_logits = trainer.model(mixed), trainer.teacher.model(mixed)
+    two_hot = 0.25 * nn.functional.one_hot(labels, CLASSES) + 0.75 * nn.functional.one_hot(labels.flip(0), CLASSES)
+    hard = nn.functional.cross_entropy(logits, two_hot)
+    soft = distillation_loss(logits, teacher_logits, alpha=1, temperature=2.0)
+    got = trainer.compute_loss(trainer.model, {"x": x, "labels": labels})
+    torch.testing.assert_close(got, 0.4 * soft + 0.6 * hard)
+
+
+def test_columns_that_neither_model_takes_are_dropped_from_a_dataset(tmp_path):
+    import datasets
+
+    data = datasets.Dataset.from_dict({"x": [[0.0] * 6] * 4, "labels": [0, 1, 2, 3], "note": ["a", "b", "c", "d"]})
+    trainer = DistillationTrainer(Net(), Net(24), arguments(tmp_path, max_steps=1), train_dataset=data, eval_dataset=data)
+    trainer.train()
+    assert trainer.train_dataset.column_names == ["x", "labels"]
+    kept = arguments(tmp_path, remove_unused_columns=False)
+    assert "note" in DistillationTrainer(Net(), Net(24), kept, train_dataset=data).train_dataset.column_names
+
+
+def test_users_metrics_see_the_logits(tmp_path):
+    seen = {}
+
+    def metrics(prediction):
+        seen["shape"] = prediction.predictions.shape
+        return {"mine": 1.0}
+
+    data = vectors(13)
+    trainer = DistillationTrainer(
+        Net(), Net(24), arguments(tmp_path, per_device_eval_batch_size=5), eval_dataset=data, compute_metrics=metrics
+    )
+    told = trainer.evaluate()
+    assert seen["shape"] == (13, CLASSES)
+    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= told.keys()
+    assert trainer.predict(data).predictions.shape == (13, CLASSES)
+
+
+def test_the_best_model_is_loaded_at_the_end(tmp_path):
+    trainer = make_trainer(
+        "module", tmp_path, save_strategy="steps", save_steps=2, eval_strategy="steps", eval_steps=2,
+        load_best_model_at_end=True, metric_for_best_model="eval_accuracy", greater_is_better=True,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.best_metric == trainer.evaluate()["eval_accuracy"]
+
+
+def test_tied_weights_of_a_plain_module_are_saved_and_resumed(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.second.weight = self.first.weight
+            self.head = nn.Linear(6, CLASSES)
+
+        def forward(self, x):
+            return self.head(self.second(self.first(x)))
+
+    def trainer(steps):
+        torch.manual_seed(0)
+        args = arguments(tmp_path, max_steps=steps, save_strategy="steps", save_steps=2, lr_scheduler_type="constant")
+        return DistillationTrainer(Tied(), Net(24), args, train_dataset=vectors())
+
+    trainer(2).train()
+    resumed = trainer(4)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.model.second.weight is resumed.model.first.weight
+
+
+class TestErrors:
+    def test_no_teacher(self, tmp_path):
+        with pytest.raises(ValueError, match=r"teacher: needed .* alpha = 0\.5.*alpha=0"):
+            DistillationTrainer(Net(), None, arguments(tmp_path))
+
+    def test_not_a_teacher(self, tmp_path):
+        with pytest.raises(TypeError, match=r"teacher: .*int"):
+            DistillationTrainer(Net(), 3, arguments(tmp_path))
+
+    def test_shared_parameters(self, tmp_path):
+        model = Net()
+        with pytest.raises(ValueError, match="shares parameters.*deepcopy"):
+            DistillationTrainer(model, model, arguments(tmp_path))
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+    def test_wrong_settings_at_construction(self, tmp_path):
+        with pytest.raises(ValueError, match="temperature"):
+            arguments(tmp_path, temperature=-1.0)
+        with pytest.raises(ValueError, match="divergence"):
+            arguments(tmp_path, divergence="kl")
+        with pytest.raises(ValueError, match="teacher_dtype"):
+            DistillationTrainer(Net(), Net(24), arguments(tmp_path, teacher_dtype="int8"))
+        with pytest.raises(ValueError, match="task"):
+            DistillationTrainer(Net(), Net(24), arguments(tmp_path, task="translation"))
+
+    def test_several_gpus_without_a_launcher(self, tmp_path):
+        args = arguments(tmp_path)
+        args._n_gpu = 2
+        with pytest.raises(ValueError, match="accelerate launch --num_processes 2"):
+            DistillationTrainer(Net(), Net(24), args)
+
+    def test_nothing_to_resume(self, tmp_path):
+        with pytest.raises(ValueError, match="no complete checkpoint"):
+            make_trainer("module", tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
+    trainer = make_trainer("module", tmp_path, save_strategy="steps", save_steps=2)
+    trainer.train()
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-6"
+    state = tmp_path / "checkpoint-6" / "trainer_state.json"
+    state.write_text(state.read_text()[:40])
+    (tmp_path / "checkpoint-8").mkdir()
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-4"
+    through = weights(trainer)
+    resumed = make_trainer("module", tmp_path)
+    resumed.train(resume_from_checkpoint=True)
+    assert all(torch.equal(value, through[name]) for name, value in weights(resumed).items())
