@@ -1,0 +1,204 @@
+"""The command line: thin commands over ``limbeck.run``, ``limbeck.comparison`` and ``limbeck.demo``.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limbeck import __version__
+from limbeck.errors import LimbeckError
+
+app = typer.Typer(
+    name="limbeck",
+    help="Knowledge distillation: train a small model on the softened outputs of a large one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Override a key of the config, as in distillation.temperature=2.")
+]
+Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,  # noqa: ARG001
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"limbeck {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(out: Out = None, overrides: Overrides = []) -> None:  # noqa: B006
+    """Distil a digit classifier, compare it honestly, and leave a model that predicts; under two minutes."""
+    from limbeck.demo import OMITTED, omitted_finding, omitted_rows, run_demo
+    from limbeck.report import arm_rows
+
+    result = run_demo(out, overrides)
+    comparison = result.comparison
+    _table("Test results (T = 1, ± standard error over seeds)", arm_rows(comparison.teacher_metrics, comparison.arms))
+    _lines(comparison.findings)
+    _table(f"No student ever saw a {OMITTED}: how many of its test images it still gets", omitted_rows(result.omitted))
+    _lines([omitted_finding(result.omitted)])
+    _files({**result.files, "student": f"{result.files['student']}  ({comparison.best}, the best on validation)"})
+    typer.echo(f"\nTry it:  limbeck predict {result.folder} {result.folder / 'images'}")
+
+
+@app.command()
+def distill(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Out = None,
+    seed: Seed = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train the student that CONFIG describes, and leave a run folder."""
+    from limbeck import run
+    from limbeck.config import load_config
+
+    folder = run.distill(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    if _is_main_process():
+        _show_metrics("Test results (T = 1)", _read_results(folder))
+        _files({"student": folder / run.STUDENT, "report": folder / run.REPORT, "metrics": folder / run.METRICS})
+
+
+@app.command()
+def compare(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Out = None,
+    seed: Seed = None,
+) -> None:
+    """Was it worth it? Train CONFIG's student alone, on hard labels and on soft targets, over several seeds."""
+    from limbeck.comparison import compare_run
+    from limbeck.config import load_config
+    from limbeck.report import arm_rows
+    from limbeck.run import METRICS, REPORT, STUDENT
+
+    folder, result = compare_run(load_config(config, _all_overrides(overrides, out, seed)))
+    _table("Test results (T = 1, ± standard error over seeds)", arm_rows(result.teacher_metrics, result.arms))
+    _lines(result.findings)
+    student = f"{folder / STUDENT}  ({result.best}, the best on validation)"
+    _files({"student": student, "report": folder / REPORT, "metrics": folder / METRICS})
+
+
+@app.command()
+def evaluate(run: RunFolder) -> None:
+    """Measure a run's student on its test set again, at T = 1."""
+    from limbeck.run import evaluate as evaluate_run
+
+    _show_metrics("Test results (T = 1)", evaluate_run(run))
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Images or a folder of them; texts, or a .txt file with one a line.", metavar="INPUT..."),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with every probability.")] = False,
+) -> None:
+    """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
+    import dataclasses
+    import json as writer
+
+    from limbeck.run import predict as predict_run
+
+    for prediction in predict_run(run, inputs):
+        if json:
+            typer.echo(writer.dumps(dataclasses.asdict(prediction), ensure_ascii=False))
+            continue
+        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
+        shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+        typer.echo(f"{prediction.input}\t{prediction.label}\t{shown}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a fault in what the user gave ends in a line each and exit status 2."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    try:
+        app([argument for argument in given if argument != "--debug"])
+    except LimbeckError as error:
+        if debug:
+            raise
+        for fault in error.faults:
+            typer.echo(fault, err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if debug or error.name is None or error.name.startswith("limbeck"):
+            raise
+        extra = "report" if error.name in ("matplotlib", "jinja2") else "train"
+        typer.echo(f"{error.name} is not installed. Add it with: pip install 'limbeck[{extra}]'", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. A distill run goes on with --resume.", err=True)
+        sys.exit(130)
+
+
+def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> list[str]:
+    given = [*overrides]
+    if out is not None:
+        given.append(f"out={out}")
+    if seed is not None:
+        given.append(f"seed={seed}")
+    return given
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def _read_results(folder: Path) -> dict[str, dict[str, float]]:
+    import json
+
+    from limbeck.run import METRICS
+
+    return json.loads((folder / METRICS).read_text(encoding="utf-8"))["results"]
+
+
+def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
+    from limbeck.report import metric_rows
+
+    _table(title, metric_rows(results))
+
+
+def _table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    typer.secho(f"\n{title}", bold=True)
+    for row in rows:
+        cells = [
+            f"{cell:>{width}}" if i else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _lines(lines: Sequence[str]) -> None:
+    typer.echo("")
+    for line in lines:
+        typer.echo(line)
+
+
+def _files(files: dict[str, Any]) -> None:
+    typer.echo("")
+    width = max(map(len, files))
+    for name, path in files.items():
+        typer.echo(f"{name:<{width}}  {path}")

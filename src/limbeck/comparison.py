@@ -1,0 +1,262 @@
+"""Was distillation worth it? Every arm starts alike, takes the same steps and is measured on the same test set.
+
+A student is never compared with one trained alone only: wherever the teacher labels more examples than have true
+labels, a student trained on the teacher's *hard* labels of the same examples stands beside it. The difference is what
+softness bought.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import report
+from limbeck.config import Config
+from limbeck.data import Examples, Splits, hide_labels
+from limbeck.errors import ConfigError
+from limbeck.evaluation import ArmResult, Estimate, compare, difference, measure, milliseconds_per_batch, predict_logits
+from limbeck.files import write_json
+from limbeck.losses import CollapsedTeacherWarning
+from limbeck.models import count_parameters, save_model
+from limbeck.run import METRICS, REPORT, STUDENT, _open_folder, _spec, build_student, load_data, obtain_teacher, train
+from limbeck.teachers import RememberedTeacher, Teacher
+
+ALONE = "labels alone"
+HARD = "transfer set, teacher's hard labels"
+
+
+def soft_arm(temperature: float) -> str:
+    """The arm that distils on the labelled examples."""
+    return f"labels + soft targets, T = {temperature:g}"
+
+
+def transfer_arm(temperature: float) -> str:
+    """The arm that distils on the transfer set too."""
+    return f"transfer set, soft targets, T = {temperature:g}"
+
+
+@dataclass
+class Comparison:
+    """What a comparison found."""
+
+    splits: Splits
+    teacher: nn.Module
+    teacher_metrics: dict[str, float]
+    arms: dict[str, ArmResult]
+    findings: list[str]
+    best: str
+    """The arm with the highest mean accuracy on validation."""
+    student: nn.Module
+    """Its student, from the first seed."""
+
+
+def run_comparison(config: Config, folder: Path) -> Comparison:
+    """Train every arm of ``config.compare`` with every seed; write ``metrics.json`` and the best student.
+
+    The known labels are drawn anew for each seed, the same for all arms.
+    """
+    splits = load_data(config.data, config.seed)
+    teacher = obtain_teacher(config, splits, folder)
+    bench = _Bench(config, splits, teacher, folder)
+    seeds = [config.seed + i for i in range(config.compare.seeds)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedTeacherWarning)  # a line of the findings says it once
+        arms = compare(bench.arms(), seeds, bench.run, progress="Training students")
+    best = max(arms, key=lambda arm: arms[arm]["validation_accuracy"].mean)
+    teacher_metrics = {
+        "parameters": count_parameters(teacher),
+        **measure(bench.test_logits, splits.test.labels).as_dict(),
+        "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
+    }
+    result = Comparison(
+        splits,
+        teacher,
+        teacher_metrics,
+        arms,
+        [*findings(arms, config), confidence_finding(bench.teacher_logits, config)],
+        best,
+        bench.first_students[best],
+    )
+    save_model(result.student, folder / STUDENT, _spec(config.student), splits.shape)
+    write_json(
+        folder / METRICS,
+        {
+            "teacher": teacher_metrics,
+            "arms": {name: arm.metrics for name, arm in arms.items()},
+            "seeds": seeds,
+            "findings": result.findings,
+            "best_on_validation": best,
+        },
+    )
+    return result
+
+
+def compare_run(config: Config) -> tuple[Path, Comparison]:
+    """``limbeck compare``: the comparison, its table and its page in a run folder."""
+    folder = Path(config.out)
+    _open_folder(config, folder, resume=False)
+    result = run_comparison(config, folder)
+    figure = report.comparison_figure(result.teacher_metrics, result.arms)
+    report.save_figure(figure, folder / "table.png")
+    report.write_page(
+        folder / REPORT,
+        "Was distillation worth it?",
+        [
+            report.Section("Test results", table=report.arm_rows(result.teacher_metrics, result.arms), figure=figure),
+            report.Section("What the numbers say", lines=result.findings),
+            report.soft_target_section(result.splits, result.teacher, [1.0, *config.compare.temperatures]),
+        ],
+    )
+    return folder, result
+
+
+def remember(teacher: nn.Module, examples: Examples) -> RememberedTeacher:
+    """Ask the teacher once about every example, for students that see each in one view only."""
+    logits = predict_logits(teacher, examples, progress="Asking the teacher")
+    # example_id counts the source's rows, of which these examples are some
+    rows = logits.new_full((int(examples.rows.max()) + 1, logits.shape[1]), math.nan)
+    rows[examples.rows] = logits
+    return RememberedTeacher(rows)
+
+
+class _Bench:
+    """Trains one arm with one seed; what arms share (the teacher's words on every example) is computed once."""
+
+    def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
+        self.config, self.splits, self.folder = config, splits, folder
+        self.first_students: dict[str, nn.Module] = {}
+        remembered = remember(teacher, splits.train)
+        self.teacher_logits = remembered.logits[splits.train.rows]
+        augmentation = config.data.augmentation
+        one_view = not (augmentation.shift or augmentation.flip or augmentation.mixup)
+        self.teacher: nn.Module | Teacher = remembered if one_view else teacher
+        self.test_logits = predict_logits(teacher, splits.test)
+        self.training = {
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "eval_strategy": "no",
+            **config.training,
+            "max_steps": self._steps(),
+        }
+
+    def arms(self) -> list[str]:
+        temperatures = self.config.compare.temperatures
+        names = [ALONE, *map(soft_arm, temperatures)]
+        if not bool(self.splits.labelled.all()):
+            names += [HARD, *map(transfer_arm, temperatures)]
+        return names
+
+    def run(self, arm: str, seed: int) -> dict[str, float]:
+        splits = hide_labels(self.splits, self.config.data.labelled, seed=seed)
+        labelled = splits.train.subset(splits.labelled.nonzero().squeeze(-1))
+        temperatures = self.config.compare.temperatures
+        soft: dict[str, tuple[Examples, float]] = {
+            **{soft_arm(t): (labelled, t) for t in temperatures},
+            **{transfer_arm(t): (splits.train, t) for t in temperatures},
+        }
+        student = build_student(self.config.student, splits, seed)
+        if arm in soft:
+            examples, temperature = soft[arm]
+            self._train(student, self.teacher, examples, seed, temperature)
+        elif arm == HARD:
+            hard = torch.where(splits.labelled, splits.train.labels, self.teacher_logits.argmax(-1))
+            self._train(student, None, splits.train.with_labels(hard), seed)
+        else:
+            self._train(student, None, labelled, seed)
+        self.first_students.setdefault(arm, copy.deepcopy(student))
+        return self._measure(student)
+
+    def _train(
+        self, student: nn.Module, teacher: nn.Module | Teacher | None, examples: Examples, seed: int, t: float = 1.0
+    ) -> None:
+        train(
+            student,
+            teacher,
+            examples,
+            self.config,
+            folder=self.folder / "checkpoints",
+            distillation=self.config.distillation.model_copy(update={"temperature": t}),
+            training=self.training,
+            seed=seed,
+        )
+
+    def _measure(self, student: nn.Module) -> dict[str, float]:
+        test_logits = predict_logits(student, self.splits.test)
+        validation_logits = predict_logits(student, self.splits.validation)
+        return {
+            "parameters": count_parameters(student),
+            **measure(test_logits, self.splits.test.labels, self.test_logits).as_dict(),
+            "milliseconds_per_batch": milliseconds_per_batch(student, self.splits.test, seconds=0.02),
+            "validation_accuracy": measure(validation_logits, self.splits.validation.labels).accuracy,
+        }
+
+    def _steps(self) -> int:
+        """The same number of steps for every arm, however few examples it has."""
+        settings: dict[str, Any] = self.config.training
+        if settings.get("max_steps", -1) > 0:
+            return settings["max_steps"]
+        batch = settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
+        steps = math.ceil(len(self.splits.train) / batch) * settings.get("num_train_epochs", 3)
+        if steps < 1:
+            raise ConfigError("training: no step to take; set max_steps or num_train_epochs.")
+        return math.ceil(steps)
+
+
+def findings(arms: dict[str, ArmResult], config: Config) -> list[str]:
+    """What softness bought, what T bought and what the transfer set bought, in a line each."""
+    low, high = min(config.compare.temperatures), max(config.compare.temperatures)
+    lines = []
+    if HARD in arms:
+        softness = difference(arms[transfer_arm(high)], arms[HARD], "accuracy")
+        alone = difference(arms[soft_arm(high)], arms[ALONE], "accuracy")
+        lines.append(
+            f"Softness: on the transfer set, soft targets at T = {high:g} against the teacher's hard labels: "
+            f"{_verdict(softness)}. On the labelled examples alone, soft targets at T = {high:g} against labels alone: "
+            f"{_verdict(alone)}."
+        )
+    else:
+        alone = difference(arms[soft_arm(high)], arms[ALONE], "accuracy")
+        lines.append(f"Softness: soft targets at T = {high:g} against labels alone: {_verdict(alone)}.")
+    if high > low:
+        gain = difference(arms[soft_arm(high)], arms[soft_arm(low)], "accuracy")
+        line = f"Temperature: T = {high:g} against T = {low:g} on the labelled examples: {_verdict(gain)}"
+        if HARD in arms:
+            other = difference(arms[transfer_arm(high)], arms[transfer_arm(low)], "accuracy")
+            line += f"; on the transfer set: {_verdict(other)}"
+        lines.append(line + ".")
+    if HARD in arms:
+        gain = difference(arms[transfer_arm(high)], arms[soft_arm(high)], "accuracy")
+        lines.append(
+            f"Transfer set: the unlabelled examples, at T = {high:g}, against the labelled ones alone: {_verdict(gain)}."
+        )
+    return lines
+
+
+def confidence_finding(teacher_logits: Tensor, config: Config) -> str:
+    """How much of its probability the teacher gives to one class at each temperature."""
+    shares = (
+        f"{100 * (teacher_logits / t).softmax(-1).amax(-1).mean().item():.2f} % at T = {t:g}"
+        for t in config.compare.temperatures
+    )
+    return (
+        f"Teacher: to its first class it gives on average {', '.join(shares)}, over the training examples; "
+        "near 100 % soft targets are hard labels."
+    )
+
+
+def _verdict(gain: Estimate) -> str:
+    """A gain in points of accuracy with its standard error, and what it means."""
+    points, error = 100 * gain.mean, 100 * gain.error
+    shown = f"{points:+.1f} ± {error:.1f} points"
+    if math.isnan(error):
+        return f"{points:+.1f} points (one seed: no error known)"
+    if abs(points) <= 2 * error or round(points, 1) == 0:
+        return f"{shown}, it bought nothing that these seeds can show"
+    return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"

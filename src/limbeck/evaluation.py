@@ -1,0 +1,225 @@
+"""How good is a student? Everything here is at T = 1: plain softmax or argmax of the logits.
+
+``predict_logits`` runs a model over a set, ``measure`` turns logits into metrics, ``compare`` trains several arms over
+several seeds and tells how sure the difference is.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from limbeck.data import UNLABELLED, Examples, as_is
+from limbeck.models import forward_logits
+
+CALIBRATION_BINS = 15
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, examples: Examples, *, batch_size: int = 512, progress: str | None = None
+) -> Tensor:
+    """The model's logits for every example, (N, V) in float32 on the CPU; the model is left in eval mode.
+
+    Args:
+        model: any model that :func:`~limbeck.models.forward_logits` can call.
+        examples: what to run it on.
+        batch_size: examples at a time.
+        progress: the title of a progress bar, which appears when it takes longer than a second.
+    """
+    from tqdm import tqdm
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.eval()
+    # An unshuffled loader still draws a seed for its workers: from a generator of its own, so that evaluating a model
+    # does not change how the next one is trained.
+    loader = DataLoader(examples, batch_size=batch_size, collate_fn=as_is, generator=torch.Generator())
+    batches = tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None)
+    logits = [forward_logits(model, _to(batch, device)).float().cpu() for batch in batches]
+    return torch.cat(logits) if logits else torch.empty(0, 0)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Of a model on labelled examples."""
+
+    accuracy: float
+    """Share of examples whose argmax is the label."""
+    nll: float
+    """Mean negative log-likelihood of the label, in nats."""
+    calibration_error: float
+    """Expected calibration error of the first class, in 15 bins of equal width (Guo et al., 2017)."""
+    agreement: float | None = None
+    """Share of examples where the student's argmax is the teacher's."""
+
+    def as_dict(self) -> dict[str, float]:
+        """Without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Metrics:
+    """Metrics of logits (N, V) at T = 1, over the examples that have a label.
+
+    Example:
+        >>> measure(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])).accuracy
+        0.5
+    """
+    if len(logits) != len(labels):
+        raise ValueError(f"labels: expected one for each of {len(logits)} rows of logits, got {len(labels)}.")
+    known = labels != UNLABELLED
+    logits, labels = logits[known].double(), labels[known]
+    if not len(labels):
+        raise ValueError("labels: no example has one, so there is nothing to measure.")
+    predictions = logits.argmax(-1)
+    agreement = None
+    if teacher_logits is not None:
+        agreement = (predictions == teacher_logits[known].argmax(-1)).double().mean().item()
+    return Metrics(
+        accuracy=(predictions == labels).double().mean().item(),
+        nll=cross_entropy(logits, labels).item(),
+        calibration_error=calibration_error(logits.softmax(-1), labels),
+        agreement=agreement,
+    )
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of confidence.
+
+    Args:
+        probabilities: (N, V), rows that sum to 1.
+        labels: (N,).
+        bins: of equal width over [0, 1].
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+    confidence, predictions = probabilities.max(-1)
+    gap = (predictions == labels).double() - confidence.double()
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of, gap)
+    return (sums.abs().sum() / len(labels)).item()
+
+
+@torch.no_grad()
+def milliseconds_per_batch(
+    model: nn.Module, examples: Examples, *, batch_size: int = 128, seconds: float = 0.2
+) -> float:
+    """The median time of one forward pass on a batch of ``batch_size``."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    batch = _to(examples.__getitems__([i % len(examples) for i in range(batch_size)]), device)
+    model.eval()
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        start = time.perf_counter()
+        forward_logits(model, batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its standard error."""
+
+    mean: float
+    error: float
+    """Standard error of the mean; NaN for one seed."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """Summarise one value per seed.
+
+        >>> Estimate.of([1.0, 2.0, 3.0]).mean
+        2.0
+        """
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values), error)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm of a comparison reached, seed by seed."""
+
+    name: str
+    metrics: dict[str, list[float]]
+
+    def __getitem__(self, metric: str) -> Estimate:
+        return Estimate.of(self.metrics[metric])
+
+
+def compare(
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    run: Callable[[str, int], dict[str, float]],
+    *,
+    progress: str | None = None,
+) -> dict[str, ArmResult]:
+    """Train every arm with every seed.
+
+    Args:
+        arms: what is compared, by name.
+        seeds: one run of each arm for each of them; a seed means the same data order and the same start in every arm.
+        run: trains one arm with one seed and returns its metrics.
+        progress: the title of a progress bar.
+    """
+    from tqdm import tqdm
+
+    collected: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    with tqdm(total=len(arms) * len(seeds), desc=progress, disable=progress is None, leave=False) as bar:
+        for seed in seeds:
+            for arm in arms:
+                bar.set_postfix_str(arm)
+                collected[arm].append(run(arm, seed))
+                bar.update()
+    return {
+        arm: ArmResult(arm, {name: [result[name] for result in results] for name in results[0]})
+        for arm, results in collected.items()
+    }
+
+
+def difference(first: ArmResult, second: ArmResult, metric: str) -> Estimate:
+    """``first`` minus ``second``, seed by seed: what they share with a seed cancels."""
+    pairs = zip(first.metrics[metric], second.metrics[metric], strict=True)
+    return Estimate.of([a - b for a, b in pairs])
+
+
+def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:
+    """The number to add to the logit of class ``wanted`` that makes most of these examples right.
+
+    For a class that training omitted, whose bias says so (Hinton et al., 2015, section 3). Of several equally good
+    numbers, the middle of the widest interval. Choose it on validation, never on test.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+        >>> best_bias(logits, torch.tensor([0, 1, 0]), wanted=1)
+        1.5
+    """
+    others = logits.clone().double()
+    others[:, wanted] = -math.inf
+    # An example goes to the class once the bias exceeds its threshold.
+    thresholds = others.amax(-1) - logits[:, wanted].double()
+    gain = torch.where(labels == wanted, 1, 0) - torch.where((labels != wanted) & (others.argmax(-1) == labels), 1, 0)
+    order = thresholds.argsort()
+    ordered, right = thresholds[order].tolist(), gain[order].cumsum(0).tolist()
+    # Between two neighbouring thresholds the number right is constant; below the first it is 0, by which others count.
+    best, interval = 0, (ordered[0] - 2.0, ordered[0])
+    for i, count in enumerate(right):
+        low = ordered[i]
+        high = ordered[i + 1] if i + 1 < len(ordered) else low + 2.0
+        if high > low and (count, high - low) > (best, interval[1] - interval[0]):
+            best, interval = count, (low, high)
+    return (interval[0] + interval[1]) / 2
+
+
+def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

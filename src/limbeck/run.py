@@ -1,0 +1,307 @@
+"""From a config to a run folder.
+
+config.yaml      the config, every default filled in
+teacher/         the teacher, where the run trained it
+student/         the student: safetensors and a config
+checkpoints/     what an interrupted run goes on from
+metrics.json     results on validation and test, and the training log
+report.html      the same to read
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck import report
+from limbeck.config import (
+    AugmentationConfig,
+    Config,
+    DataConfig,
+    DistillationConfig,
+    ModelConfig,
+    load_config,
+    write_config,
+)
+from limbeck.data import Augmentation, Examples, SourceOptions, Splits, as_is, load_splits
+from limbeck.errors import ConfigError, DataError
+from limbeck.evaluation import measure, milliseconds_per_batch, predict_logits
+from limbeck.files import write_json
+from limbeck.models import BUILT_IN, ModelSpec, build_model, count_parameters, load_model, save_model
+from limbeck.teachers import Teacher
+
+CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
+STUDENT, TEACHER, CHECKPOINTS = "student", "teacher", "checkpoints"
+
+
+def distill(config: Config, *, resume: bool = False) -> Path:
+    """Train the student that a config describes, and leave a run folder.
+
+    Args:
+        config: the run.
+        resume: go on with an interrupted run of the same config.
+
+    Raises:
+        ConfigError: the folder holds a run already, or one of another config.
+    """
+    folder = Path(config.out)
+    _open_folder(config, folder, resume)
+    splits = load_data(config.data, config.seed)
+    teacher = obtain_teacher(config, splits, folder)
+    student = build_student(config.student, splits, config.seed)
+    started = time.perf_counter()
+    trainer = train(
+        student,
+        teacher if config.distillation.alpha > 0 else None,
+        splits.train,
+        config,
+        folder=folder / CHECKPOINTS,
+        validation=splits.validation,
+        resume=resume,
+        title="Training the student",
+    )
+    seconds = time.perf_counter() - started
+    if trainer.is_world_process_zero():
+        save_model(student, folder / STUDENT, _spec(config.student), splits.shape)
+        _save_tokenizer(splits, folder / STUDENT)
+        results = evaluate_models({"teacher": teacher, "student": student}, splits)
+        history = trainer.state.log_history
+        write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": history})
+        report.write_run_page(folder / REPORT, config.model_dump(), splits, results, history, teacher)
+    trainer.accelerator.wait_for_everyone()
+    return folder
+
+
+def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
+    """Measure a run's student, and its teacher where the run has one, on the test set again."""
+    folder = Path(folder)
+    config = read_run(folder)
+    splits = load_data(config.data, config.seed)
+    models = {"student": load_model(folder / STUDENT)}
+    if (folder / TEACHER).is_dir():
+        models = {"teacher": load_model(folder / TEACHER), **models}
+    elif config.teacher.training is None:
+        models = {"teacher": obtain_teacher(config, splits, folder), **models}
+    return evaluate_models(models, splits)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the student says of one input: argmax and plain softmax, T = 1."""
+
+    input: str
+    label: str
+    probabilities: dict[str, float]
+
+
+def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
+    """Predict images (files, or a folder of them) or texts (a .txt file with one text a line, or the text itself).
+
+    Raises:
+        DataError: nothing to predict was found, or a file cannot be read.
+    """
+    folder = Path(folder)
+    config = read_run(folder)
+    splits = load_data(config.data, config.seed)
+    model = load_model(folder / STUDENT)
+    items = _items(inputs, is_image=splits.shape.image is not None)
+    predictions = []
+    for start in range(0, len(items), 256):
+        batch = items[start : start + 256]
+        examples = _unlabelled(splits.read_inputs(batch), len(batch))
+        for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
+            probabilities = dict(zip(splits.label_names, row.tolist(), strict=True))
+            predictions.append(Prediction(str(item), splits.label_names[int(row.argmax())], probabilities))
+    return predictions
+
+
+def train(
+    student: nn.Module,
+    teacher: nn.Module | Teacher | None,
+    examples: Examples,
+    config: Config,
+    *,
+    folder: Path,
+    distillation: DistillationConfig | None = None,
+    training: dict[str, Any] | None = None,
+    augmentation: AugmentationConfig | None = None,
+    validation: Examples | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    title: str | None = None,
+) -> Any:
+    """Train one model with a ``DistillationTrainer``; without a teacher, on labels alone. Settings default to the config's.
+
+    Returns:
+        The trainer.
+    """
+    from transformers import PrinterCallback
+    from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+
+    from limbeck.training import DistillationArguments, DistillationTrainer, last_complete_checkpoint
+    from limbeck.training.callbacks import ProgressBar
+
+    objective = (distillation or config.distillation).model_dump()
+    if teacher is None:
+        objective["alpha"] = 0.0
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": config.seed if seed is None else seed,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        **(config.training if training is None else training),
+    }
+    try:
+        args = DistillationArguments(**settings, **objective)
+        view = Augmentation(**(augmentation or config.data.augmentation).model_dump())
+    except (ValueError, ImportError, TypeError) as error:
+        raise ConfigError(f"training: {error}") from None
+    trainer = DistillationTrainer(
+        student,
+        teacher,
+        args,
+        as_is,
+        examples,
+        validation,
+        augment=view if view.shift or view.flip or view.mixup else None,
+        callbacks=[] if title is None else [ProgressBar(title)],
+    )
+    for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
+        trainer.remove_callback(callback)
+    checkpoint = last_complete_checkpoint(folder) if resume else None
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return trainer
+
+
+def load_data(data: DataConfig, seed: int) -> Splits:
+    """The examples that a config names; ``seed`` draws which labels are known."""
+    known = {field.name for field in dataclasses.fields(SourceOptions)}
+    options = SourceOptions(**{name: value for name, value in data.model_dump().items() if name in known})
+    return load_splits(options, labelled=data.labelled, transfer=data.transfer == "all", seed=seed)
+
+
+def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
+    """Load the teacher, or train it on every true label of the training set and keep it in the run's folder."""
+    spec = config.teacher
+    if spec.training is None:
+        if spec.model in BUILT_IN:
+            raise ConfigError(
+                f"teacher.model: {spec.model} has no weights yet. Add teacher.training to train it, or name a trained model."
+            )
+        return build_student(spec, splits, config.seed).eval()
+    saved = folder / TEACHER
+    if (saved / "config.json").is_file():
+        return load_model(saved)
+    teacher = build_student(spec, splits, config.seed)
+    trainer = train(
+        teacher,
+        None,
+        splits.train.with_labels(splits.true_labels),
+        config,
+        folder=folder / CHECKPOINTS / TEACHER,
+        training={"save_strategy": "no", "logging_strategy": "no", **spec.training},
+        augmentation=spec.augmentation,
+        title="Training the teacher",
+    )
+    if trainer.is_world_process_zero():
+        save_model(teacher, saved, _spec(spec), splits.shape)
+    trainer.accelerator.wait_for_everyone()
+    return teacher.eval()
+
+
+def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
+    """Build a model with weights that ``seed`` draws."""
+    import torch
+
+    torch.manual_seed(seed)
+    return build_model(_spec(config), splits.shape, labels=splits.label_names, from_scratch=config.from_scratch)
+
+
+def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, dict[str, float]]:
+    """Size, speed and test metrics of each model; agreement where there is a teacher."""
+    logits: dict[str, Tensor] = {
+        name: predict_logits(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()
+    }
+    results = {}
+    for name, model in models.items():
+        reference = logits.get("teacher") if name != "teacher" else None
+        metrics = measure(logits[name], splits.test.labels, reference).as_dict()
+        speed = milliseconds_per_batch(model, splits.test)
+        results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
+    return results
+
+
+def read_run(folder: Path) -> Config:
+    """The config of a run folder.
+
+    Raises:
+        ConfigError: there is no finished run in it.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: no {CONFIG} here. Expected the folder of a run (the config's out:).")
+    if not (folder / STUDENT / "config.json").is_file():
+        raise ConfigError(
+            f"{folder}: the run has no {STUDENT}/ yet. Finish it with: limbeck distill {folder / CONFIG} --resume"
+        )
+    return load_config(folder / CONFIG, training=False)
+
+
+def _open_folder(config: Config, folder: Path, resume: bool) -> None:
+    written = folder / CONFIG
+    if written.is_file():
+        if not resume:
+            raise ConfigError(f"out: {folder} holds a run already. Name another folder, or go on with it: --resume")
+        before, now = load_config(written, training=False).model_dump(), config.model_dump()
+        changed = [key for key in now if now[key] != before[key]]
+        if changed:
+            raise ConfigError(
+                f"{written}: the run was begun with other settings of {', '.join(changed)}; resume it with those."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, written)
+
+
+def _spec(config: ModelConfig) -> ModelSpec:
+    return ModelSpec(config.model, config.settings)
+
+
+def _save_tokenizer(splits: Splits, folder: Path) -> None:
+    tokenizer = getattr(splits.test.load, "tokenizer", None)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(folder))
+
+
+def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
+    items: list[str] = []
+    for given in inputs:
+        path = Path(given)
+        if is_image and path.is_dir():
+            items += sorted(
+                str(p) for p in path.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+            )
+        elif is_image and not path.is_file():
+            raise DataError(f"{given}: no such file. Expected an image, or a folder of images.")
+        elif not is_image and path.suffix == ".txt" and path.is_file():
+            items += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            items.append(str(given))
+    if not items:
+        raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
+    return items
+
+
+def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
+    import torch
+
+    def load(rows: list[int]) -> dict[str, Any]:
+        return {name: value[rows] for name, value in batch.items()}
+
+    return Examples(load, torch.full((count,), -100))
