@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ Overrides = Annotated[
     list[str], typer.Option("--set", help="Override a key of the config, as in distillation.temperature=2.")
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
 
@@ -64,7 +66,7 @@ def distill(
     overrides: Overrides = [],  # noqa: B006
     out: Out = None,
     seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Train the student that CONFIG describes, and leave a run folder."""
     from limbeck import run
@@ -82,6 +84,7 @@ def compare(
     overrides: Overrides = [],  # noqa: B006
     out: Out = None,
     seed: Seed = None,
+    resume: Resume = False,
 ) -> None:
     """Was it worth it? Train CONFIG's student alone, on hard labels and on soft targets, over several seeds."""
     from limbeck.comparison import compare_run
@@ -89,7 +92,7 @@ def compare(
     from limbeck.report import arm_rows
     from limbeck.run import METRICS, REPORT, STUDENT
 
-    folder, result = compare_run(load_config(config, _all_overrides(overrides, out, seed)))
+    folder, result = compare_run(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
     _table("Test results (T = 1, ± standard error over seeds)", arm_rows(result.teacher_metrics, result.arms))
     _lines(result.findings)
     student = f"{folder / STUDENT}  ({result.best}, the best on validation)"
@@ -137,8 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LimbeckError as error:
         if debug:
             raise
-        for fault in error.faults:
-            typer.echo(fault, err=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            for fault in error.faults:
+                typer.echo(fault, err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if debug or error.name is None or error.name.startswith("limbeck"):

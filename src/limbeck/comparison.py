@@ -7,7 +7,6 @@ softness bought.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from dataclasses import dataclass
@@ -24,10 +23,12 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation import ArmResult, Estimate, compare, difference, measure, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.models import count_parameters, save_model
-from limbeck.run import METRICS, REPORT, STUDENT, _open_folder, _spec, build_student, load_data, obtain_teacher, train
+from limbeck.models import count_parameters, load_model, save_model
+from limbeck.run import CHECKPOINTS, METRICS, REPORT, STUDENT, build_student, obtain_teacher, open_run, spec_of, train
 from limbeck.teachers import RememberedTeacher, Teacher
 
+RECORD = "arms.jsonl"
+"""What is finished, a line for each arm and seed."""
 ALONE = "labels alone"
 HARD = "transfer set, teacher's hard labels"
 
@@ -57,24 +58,26 @@ class Comparison:
     """Its student, from the first seed."""
 
 
-def run_comparison(config: Config, folder: Path) -> Comparison:
+def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Comparison:
     """Train every arm of ``config.compare`` with every seed; write ``metrics.json`` and the best student.
 
     The known labels are drawn anew for each seed, the same for all arms.
     """
-    splits = load_data(config.data, config.seed)
+    splits = open_run(config, folder, resume=resume)
     teacher = obtain_teacher(config, splits, folder)
     bench = _Bench(config, splits, teacher, folder)
     seeds = [config.seed + i for i in range(config.compare.seeds)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # a line of the findings says it once
-        arms = compare(bench.arms(), seeds, bench.run, progress="Training students")
+        record = folder / RECORD
+        arms = compare(bench.arms(), seeds, bench.run, record=record, progress="Training students")
     best = max(arms, key=lambda arm: arms[arm]["validation_accuracy"].mean)
     teacher_metrics = {
         "parameters": count_parameters(teacher),
         **measure(bench.test_logits, splits.test.labels).as_dict(),
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
+    student = load_model(bench.first_student(best))
     result = Comparison(
         splits,
         teacher,
@@ -82,9 +85,9 @@ def run_comparison(config: Config, folder: Path) -> Comparison:
         arms,
         [*findings(arms, config), confidence_finding(bench.teacher_logits, config)],
         best,
-        bench.first_students[best],
+        student,
     )
-    save_model(result.student, folder / STUDENT, _spec(config.student), splits.shape)
+    save_model(result.student, folder / STUDENT, spec_of(config.student), splits.shape)
     write_json(
         folder / METRICS,
         {
@@ -98,11 +101,10 @@ def run_comparison(config: Config, folder: Path) -> Comparison:
     return result
 
 
-def compare_run(config: Config) -> tuple[Path, Comparison]:
+def compare_run(config: Config, *, resume: bool = False) -> tuple[Path, Comparison]:
     """``limbeck compare``: the comparison, its table and its page in a run folder."""
     folder = Path(config.out)
-    _open_folder(config, folder, resume=False)
-    result = run_comparison(config, folder)
+    result = run_comparison(config, folder, resume=resume)
     figure = report.comparison_figure(result.teacher_metrics, result.arms)
     report.save_figure(figure, folder / "table.png")
     report.write_page(
@@ -131,7 +133,6 @@ class _Bench:
 
     def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
         self.config, self.splits, self.folder = config, splits, folder
-        self.first_students: dict[str, nn.Module] = {}
         remembered = remember(teacher, splits.train)
         self.teacher_logits = remembered.logits[splits.train.rows]
         augmentation = config.data.augmentation
@@ -153,6 +154,10 @@ class _Bench:
             names += [HARD, *map(transfer_arm, temperatures)]
         return names
 
+    def first_student(self, arm: str) -> Path:
+        """Where the student of an arm's first seed is kept."""
+        return self.folder / CHECKPOINTS / f"arm-{self.arms().index(arm)}"
+
     def run(self, arm: str, seed: int) -> dict[str, float]:
         splits = hide_labels(self.splits, self.config.data.labelled, seed=seed)
         labelled = splits.train.subset(splits.labelled.nonzero().squeeze(-1))
@@ -170,7 +175,8 @@ class _Bench:
             self._train(student, None, splits.train.with_labels(hard), seed)
         else:
             self._train(student, None, labelled, seed)
-        self.first_students.setdefault(arm, copy.deepcopy(student))
+        if seed == self.config.seed:
+            save_model(student, self.first_student(arm), spec_of(self.config.student), splits.shape)
         return self._measure(student)
 
     def _train(
@@ -181,7 +187,7 @@ class _Bench:
             teacher,
             examples,
             self.config,
-            folder=self.folder / "checkpoints",
+            folder=self.folder / CHECKPOINTS,
             distillation=self.config.distillation.model_copy(update={"temperature": t}),
             training=self.training,
             seed=seed,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from limbeck.errors import ConfigError
+from limbeck.files import written_whole
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -181,7 +182,7 @@ def write_config(config: Config, path: str | Path) -> None:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
-    with Path(path).open("w", encoding="utf-8") as file:
+    with written_whole(Path(path)) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(config.model_dump(), file)
 
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from limbeck import report
 from limbeck.comparison import Comparison, remember, run_comparison
-from limbeck.config import Config, DistillationConfig, config_from, write_config
+from limbeck.config import Config, DistillationConfig, config_from
 from limbeck.data import Splits, hide_labels
 from limbeck.evaluation import ArmResult, best_bias, compare, predict_logits
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.run import CONFIG, REPORT, build_student, train
+from limbeck.run import REPORT, build_student, train
 
 OMITTED = 3
 OMITTED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -69,9 +69,7 @@ def run_demo(out: str | None = None, overrides: list[str] | None = None) -> Demo
     """Train the teacher and every student, write the folder."""
     config = config_from(SETTINGS if out is None else SETTINGS | {"out": out}, overrides or [], name="demo")
     folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = run_comparison(config, folder)
-    write_config(config, folder / CONFIG)
+    result = run_comparison(config, folder, resume=True)
     omitted = omitted_class(config, result.splits, result.teacher, folder)
     demo = Demo(folder, result, omitted)
 

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from limbeck.data import UNLABELLED, Examples, as_is
+from limbeck.files import append_line, read_lines
 from limbeck.models import forward_logits
 
 CALIBRATION_BINS = 15
@@ -162,6 +164,7 @@ def compare(
     seeds: Sequence[int],
     run: Callable[[str, int], dict[str, float]],
     *,
+    record: Path | None = None,
     progress: str | None = None,
 ) -> dict[str, ArmResult]:
     """Train every arm with every seed.
@@ -170,20 +173,24 @@ def compare(
         arms: what is compared, by name.
         seeds: one run of each arm for each of them; a seed means the same data order and the same start in every arm.
         run: trains one arm with one seed and returns its metrics.
+        record: a file that keeps what is finished; what it has already is not run again.
         progress: the title of a progress bar.
     """
     from tqdm import tqdm
 
-    collected: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    finished = {(line["arm"], line["seed"]): line["metrics"] for line in read_lines(record)} if record else {}
     with tqdm(total=len(arms) * len(seeds), desc=progress, disable=progress is None, leave=False) as bar:
         for seed in seeds:
             for arm in arms:
                 bar.set_postfix_str(arm)
-                collected[arm].append(run(arm, seed))
+                if (arm, seed) not in finished:
+                    finished[arm, seed] = run(arm, seed)
+                    if record is not None:
+                        append_line(record, {"arm": arm, "seed": seed, "metrics": finished[arm, seed]})
                 bar.update()
     return {
-        arm: ArmResult(arm, {name: [result[name] for result in results] for name in results[0]})
-        for arm, results in collected.items()
+        arm: ArmResult(arm, {name: [finished[arm, seed][name] for seed in seeds] for name in finished[arm, seeds[0]]})
+        for arm in arms
     }
 
 

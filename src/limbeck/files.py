@@ -36,6 +36,22 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Add a line of JSON to a file, and have it on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The lines that :func:`append_line` wrote; a last one that was cut short is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with written_whole(path) as aside:

@@ -150,12 +150,12 @@ def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], tem
         axes = figure.add_subplot(len(images), columns, row * columns + 1)
         shown = image.permute(1, 2, 0)
         shown = (shown - shown.min()) / (shown.max() - shown.min()).clamp(min=1e-6)
-        axes.imshow(shown.squeeze(-1) if shown.shape[-1] == 1 else shown, cmap="gray_r")
+        axes.imshow((shown.squeeze(-1) if shown.shape[-1] == 1 else shown).numpy(), cmap="gray_r")
         axes.set_axis_off()
         for column, temperature in enumerate(temperatures):
             axes = figure.add_subplot(len(images), columns, row * columns + 2 + column)
             probabilities = (row_logits / temperature).softmax(-1)
-            axes.bar(range(len(names)), probabilities, color=STUDENT_COLOUR)
+            axes.bar(range(len(names)), probabilities.tolist(), color=STUDENT_COLOUR)
             axes.set_ylim(0, 1)
             axes.set_xticks(range(len(names)), names if row == len(images) - 1 else [""] * len(names), fontsize=7)
             if max(map(len, names)) > 2:

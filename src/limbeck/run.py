@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from limbeck import report
@@ -51,8 +52,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         ConfigError: the folder holds a run already, or one of another config.
     """
     folder = Path(config.out)
-    _open_folder(config, folder, resume)
-    splits = load_data(config.data, config.seed)
+    splits = open_run(config, folder, resume=resume)
     teacher = obtain_teacher(config, splits, folder)
     student = build_student(config.student, splits, config.seed)
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     )
     seconds = time.perf_counter() - started
     if trainer.is_world_process_zero():
-        save_model(student, folder / STUDENT, _spec(config.student), splits.shape)
+        save_model(student, folder / STUDENT, spec_of(config.student), splits.shape)
         _save_tokenizer(splits, folder / STUDENT)
         results = evaluate_models({"teacher": teacher, "student": student}, splits)
         history = trainer.state.log_history
@@ -144,25 +144,14 @@ def train(
     from transformers import PrinterCallback
     from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-    from limbeck.training import DistillationArguments, DistillationTrainer, last_complete_checkpoint
+    from limbeck.training import DistillationTrainer, last_complete_checkpoint
     from limbeck.training.callbacks import ProgressBar
 
-    objective = (distillation or config.distillation).model_dump()
+    objective = distillation or config.distillation
     if teacher is None:
-        objective["alpha"] = 0.0
-    settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "seed": config.seed if seed is None else seed,
-        "save_total_limit": 2,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        **(config.training if training is None else training),
-    }
-    try:
-        args = DistillationArguments(**settings, **objective)
-        view = Augmentation(**(augmentation or config.data.augmentation).model_dump())
-    except (ValueError, ImportError, TypeError) as error:
-        raise ConfigError(f"training: {error}") from None
+        objective = objective.model_copy(update={"alpha": 0.0})
+    args = arguments(config, folder, distillation=objective, training=training, seed=seed)
+    view = Augmentation(**(augmentation or config.data.augmentation).model_dump())
     trainer = DistillationTrainer(
         student,
         teacher,
@@ -178,6 +167,35 @@ def train(
     checkpoint = last_complete_checkpoint(folder) if resume else None
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return trainer
+
+
+def arguments(
+    config: Config,
+    folder: Path,
+    *,
+    distillation: DistillationConfig | None = None,
+    training: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> Any:
+    """The ``DistillationArguments`` of one training, defaulting to the config's.
+
+    Raises:
+        ConfigError: arguments that Transformers refuses.
+    """
+    from limbeck.training import DistillationArguments
+
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": config.seed if seed is None else seed,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        **(config.training if training is None else training),
+    }
+    try:
+        return DistillationArguments(**settings, **(distillation or config.distillation).model_dump())
+    except (ValueError, ImportError, TypeError) as error:
+        raise ConfigError(f"training: {' '.join(str(error).split())}") from None
 
 
 def load_data(data: DataConfig, seed: int) -> Splits:
@@ -211,7 +229,7 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
         title="Training the teacher",
     )
     if trainer.is_world_process_zero():
-        save_model(teacher, saved, _spec(spec), splits.shape)
+        save_model(teacher, saved, spec_of(spec), splits.shape)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
 
@@ -221,7 +239,7 @@ def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
     import torch
 
     torch.manual_seed(seed)
-    return build_model(_spec(config), splits.shape, labels=splits.label_names, from_scratch=config.from_scratch)
+    return build_model(spec_of(config), splits.shape, labels=splits.label_names, from_scratch=config.from_scratch)
 
 
 def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, dict[str, float]]:
@@ -253,9 +271,29 @@ def read_run(folder: Path) -> Config:
     return load_config(folder / CONFIG, training=False)
 
 
-def _open_folder(config: Config, folder: Path, resume: bool) -> None:
+def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
+    """Check everything that can be checked before hours of training, then write the config into the run's folder.
+
+    Raises:
+        ConfigError, DataError, ModelError: a fault; nothing was written.
+    """
+    begun = _is_begun(config, folder, resume)
+    splits = load_data(config.data, config.seed)
+    build_student(config.student, splits, config.seed)
+    arguments(config, folder)
+    if config.teacher.training is None:
+        obtain_teacher(config, splits, folder)
+    else:
+        build_student(config.teacher, splits, config.seed)
+        arguments(config, folder, training=config.teacher.training)
+    if not begun and PartialState().is_main_process:
+        write_config(config, folder / CONFIG)
+    return splits
+
+
+def _is_begun(config: Config, folder: Path, resume: bool) -> bool:
     written = folder / CONFIG
-    if written.is_file():
+    if written.is_file() and PartialState().is_main_process:
         if not resume:
             raise ConfigError(f"out: {folder} holds a run already. Name another folder, or go on with it: --resume")
         before, now = load_config(written, training=False).model_dump(), config.model_dump()
@@ -264,12 +302,11 @@ def _open_folder(config: Config, folder: Path, resume: bool) -> None:
             raise ConfigError(
                 f"{written}: the run was begun with other settings of {', '.join(changed)}; resume it with those."
             )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, written)
+    return written.is_file()
 
 
-def _spec(config: ModelConfig) -> ModelSpec:
+def spec_of(config: ModelConfig) -> ModelSpec:
+    """A config's model as the models room knows it."""
     return ModelSpec(config.model, config.settings)
 
 

@@ -61,7 +61,9 @@ def test_accumulation_logs_the_same_numbers(kind, tmp_path):
 
 @every_kind
 def test_two_processes_equal_one(kind, tmp_path):
-    one = make_trainer(kind, tmp_path / "one", per_device_train_batch_size=16, logging_strategy="steps", logging_steps=2)
+    one = make_trainer(
+        kind, tmp_path / "one", per_device_train_batch_size=16, logging_strategy="steps", logging_steps=2
+    )
     start = weights(one)
     one.train()
     told_by_one = one.evaluate()
@@ -70,7 +72,16 @@ def test_two_processes_equal_one(kind, tmp_path):
     # `accelerate launch --cpu` starts one process unless there is MPI; this starts two, which talk over gloo.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *(
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+        ),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
         *(str(WORKBENCH), kind, str(tmp_path / "two"), "8"),
     ]

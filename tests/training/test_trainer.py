@@ -16,7 +16,9 @@ from limbeck.training import last_complete_checkpoint
 
 
 def arguments(folder, **settings):
-    quiet = dict(use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", logging_strategy="no")
+    quiet = dict(
+        use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", logging_strategy="no"
+    )
     return DistillationArguments(str(folder), **(quiet | settings))
 
 
@@ -91,7 +93,9 @@ def test_without_a_teacher_only_labels_count(tmp_path):
     torch.manual_seed(1)
     student, data = Net(), vectors(16)
     alone = copy.deepcopy(student)
-    settings = dict(alpha=0.0, max_steps=1, per_device_train_batch_size=16, optim="sgd", learning_rate=0.1, max_grad_norm=0.0)
+    settings = dict(
+        alpha=0.0, max_steps=1, per_device_train_batch_size=16, optim="sgd", learning_rate=0.1, max_grad_norm=0.0
+    )
     DistillationTrainer(student, None, arguments(tmp_path, **settings), train_dataset=data).train()
     x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
     nn.functional.cross_entropy(alone(x), labels).backward()  # torch's mean: over the labelled ones
@@ -100,7 +104,9 @@ def test_without_a_teacher_only_labels_count(tmp_path):
 
 
 def test_logged_parts_are_what_they_say(tmp_path):
-    trainer = make_trainer("module", tmp_path, logging_strategy="steps", logging_steps=1, learning_rate=0.0, max_steps=4)
+    trainer = make_trainer(
+        "module", tmp_path, logging_strategy="steps", logging_steps=1, learning_rate=0.0, max_steps=4
+    )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "soft_loss" in entry]
     assert len(logs) == 4
@@ -156,7 +162,9 @@ def test_columns_that_neither_model_takes_are_dropped_from_a_dataset(tmp_path):
     import datasets
 
     data = datasets.Dataset.from_dict({"x": [[0.0] * 6] * 4, "labels": [0, 1, 2, 3], "note": ["a", "b", "c", "d"]})
-    trainer = DistillationTrainer(Net(), Net(24), arguments(tmp_path, max_steps=1), train_dataset=data, eval_dataset=data)
+    trainer = DistillationTrainer(
+        Net(), Net(24), arguments(tmp_path, max_steps=1), train_dataset=data, eval_dataset=data
+    )
     trainer.train()
     assert trainer.train_dataset.column_names == ["x", "labels"]
     kept = arguments(tmp_path, remove_unused_columns=False)
@@ -222,7 +230,7 @@ class TestErrors:
 
     def test_shared_parameters(self, tmp_path):
         model = Net()
-        with pytest.raises(ValueError, match="shares parameters.*deepcopy"):
+        with pytest.raises(ValueError, match=r"shares parameters.*deepcopy"):
             DistillationTrainer(model, model, arguments(tmp_path))
         assert all(parameter.requires_grad for parameter in model.parameters())
 

@@ -76,7 +76,7 @@ def pad(rows: list[dict]) -> dict[str, torch.Tensor]:
         "attention_mask": torch.tensor([padded([1] * len(row["input_ids"]), 0) for row in rows]),
     }
     labels = [row["labels"] for row in rows]
-    batch["labels"] = torch.tensor([padded(l, -100) for l in labels] if isinstance(labels[0], list) else labels)
+    batch["labels"] = torch.tensor([padded(row, -100) for row in labels] if isinstance(labels[0], list) else labels)
     return batch
 
 
@@ -87,7 +87,9 @@ KINDS = {
 }
 
 
-def make_trainer(kind: str, folder: Path | str, *, dropout: float = 0.0, augment=None, **settings) -> DistillationTrainer:
+def make_trainer(
+    kind: str, folder: Path | str, *, dropout: float = 0.0, augment=None, **settings
+) -> DistillationTrainer:
     """A small teacher and student of one kind, always the same ones."""
     make, data, collate = KINDS[kind]
     torch.manual_seed(7)

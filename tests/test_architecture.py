@@ -1,0 +1,49 @@
+"""The rooms of the house: arrows point down, imports stay light, files stay small."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import limbeck
+
+SOURCE = Path(limbeck.__file__).parent
+ROOT = SOURCE.parents[1]
+
+
+def test_arrows_point_down():
+    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_the_package_loads_nothing_and_the_losses_torch_alone():
+    heavy = {"torch", "transformers", "datasets", "pydantic", "sklearn", "typer", "pyarrow", "matplotlib"}
+    assert not loaded_by("import limbeck") & heavy
+    assert loaded_by("import limbeck.losses") & heavy == {"torch"}
+    assert loaded_by("from limbeck import distillation_loss, DistillationLoss") & heavy == {"torch"}
+
+
+def test_help_loads_neither_torch_nor_transformers():
+    code = "from limbeck.cli import main\ntry:\n    main(['{}', '--help'])\nexcept SystemExit:\n    pass"
+    for command in ("demo", "distill", "compare", "evaluate", "predict"):
+        assert not loaded_by(code.format(command)) & {"torch", "transformers", "datasets", "sklearn"}
+
+
+def test_the_public_names_are_these():
+    assert set(limbeck.__all__) == {
+        "DistillationArguments", "DistillationLoss", "DistillationTrainer", "__version__", "distillation_loss",
+        "logit_mse_loss",
+    }  # fmt: skip
+    for name in limbeck.__all__:
+        assert getattr(limbeck, name)
+
+
+def test_files_have_one_subject():
+    lines = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
