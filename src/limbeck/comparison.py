@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,38 +218,41 @@ class _Bench:
 
 def findings(arms: dict[str, ArmResult], config: Config) -> list[str]:
     """What softness bought, what T bought and what the transfer set bought, in a line each."""
-    low, high = min(config.compare.temperatures), max(config.compare.temperatures)
-    lines = []
+    temperatures = config.compare.temperatures
+    low, high = min(temperatures), max(temperatures)
+
+    def chosen(arm: Callable[[float], str]) -> float:
+        """The temperature that validation prefers."""
+        return max(temperatures, key=lambda t: arms[arm(t)]["validation_accuracy"].mean)
+
+    def gain(first: str, second: str) -> str:
+        return _verdict(difference(arms[first], arms[second], "accuracy"))
+
+    t = chosen(soft_arm)
+    softness = [f"on the labelled examples, soft targets (T = {t:g}) over labels alone: {gain(soft_arm(t), ALONE)}"]
+    temperature = [f"on the labelled examples, T = {high:g} over T = {low:g}: {gain(soft_arm(high), soft_arm(low))}"]
+    transfer = []
     if HARD in arms:
-        softness = difference(arms[transfer_arm(high)], arms[HARD], "accuracy")
-        alone = difference(arms[soft_arm(high)], arms[ALONE], "accuracy")
-        lines.append(
-            f"Softness: on the transfer set, soft targets at T = {high:g} against the teacher's hard labels: "
-            f"{_verdict(softness)}. On the labelled examples alone, soft targets at T = {high:g} against labels alone: "
-            f"{_verdict(alone)}."
+        u = chosen(transfer_arm)
+        softness.append(
+            f"on the transfer set, soft targets (T = {u:g}) over the teacher's hard labels: {gain(transfer_arm(u), HARD)}"
         )
-    else:
-        alone = difference(arms[soft_arm(high)], arms[ALONE], "accuracy")
-        lines.append(f"Softness: soft targets at T = {high:g} against labels alone: {_verdict(alone)}.")
-    if high > low:
-        gain = difference(arms[soft_arm(high)], arms[soft_arm(low)], "accuracy")
-        line = f"Temperature: T = {high:g} against T = {low:g} on the labelled examples: {_verdict(gain)}"
-        if HARD in arms:
-            other = difference(arms[transfer_arm(high)], arms[transfer_arm(low)], "accuracy")
-            line += f"; on the transfer set: {_verdict(other)}"
-        lines.append(line + ".")
-    if HARD in arms:
-        gain = difference(arms[transfer_arm(high)], arms[soft_arm(high)], "accuracy")
-        lines.append(
-            f"Transfer set: the unlabelled examples, at T = {high:g}, against the labelled ones alone: {_verdict(gain)}."
+        temperature.append(f"on the transfer set: {gain(transfer_arm(high), transfer_arm(low))}")
+        transfer.append(
+            f"the unlabelled examples (T = {u:g}) over the labelled ones alone (T = {t:g}): "
+            f"{gain(transfer_arm(u), soft_arm(t))}"
         )
-    return lines
+    lines = {"Softness": softness, "Temperature": temperature if high > low else [], "Transfer set": transfer}
+    return [f"{name}: {'; '.join(parts)}. {_NOTES[name]}".rstrip() for name, parts in lines.items() if parts]
+
+
+_NOTES = {"Softness": "(T as chosen on validation.)", "Temperature": "", "Transfer set": ""}
 
 
 def confidence_finding(teacher_logits: Tensor, config: Config) -> str:
     """How much of its probability the teacher gives to one class at each temperature."""
     shares = (
-        f"{100 * (teacher_logits / t).softmax(-1).amax(-1).mean().item():.2f} % at T = {t:g}"
+        f"{100 * (teacher_logits / t).softmax(-1).amax(-1).mean().item():.3f} % at T = {t:g}"
         for t in config.compare.temperatures
     )
     return (
@@ -264,5 +268,5 @@ def _verdict(gain: Estimate) -> str:
     if math.isnan(error):
         return f"{points:+.1f} points (one seed: no error known)"
     if abs(points) <= 2 * error or round(points, 1) == 0:
-        return f"{shown}, it bought nothing that these seeds can show"
+        return f"{shown}, nothing that these seeds can show"
     return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"

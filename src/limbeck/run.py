@@ -189,7 +189,6 @@ def arguments(
         "seed": config.seed if seed is None else seed,
         "save_total_limit": 2,
         "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         **(config.training if training is None else training),
     }
     try:

@@ -16,9 +16,7 @@ from limbeck.training import last_complete_checkpoint
 
 
 def arguments(folder, **settings):
-    quiet = dict(
-        use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", logging_strategy="no"
-    )
+    quiet = dict(use_cpu=True, disable_tqdm=True, save_strategy="no", logging_strategy="no")
     return DistillationArguments(str(folder), **(quiet | settings))
 
 

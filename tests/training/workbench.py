@@ -98,7 +98,7 @@ def make_trainer(
     defaults = dict(
         output_dir=str(folder), temperature=2.0, alpha=0.7, max_steps=6, per_device_train_batch_size=16, learning_rate=0.05,
         optim="sgd", lr_scheduler_type="linear", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True,
-        dataloader_pin_memory=False, max_grad_norm=0.0, seed=11,
+        max_grad_norm=0.0, seed=11,
     )  # fmt: skip
     args = DistillationArguments(**(defaults | settings))
     trainer = DistillationTrainer(

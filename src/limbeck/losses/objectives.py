@@ -17,8 +17,7 @@ class DistillationLoss(nn.Module):
     temperature is a warning with the number.
 
     Args:
-        temperature, alpha, divergence, beta, skew, compensate, label_smoothing, ignore_index, weight, reduction, inplace,
-            backend: as in :func:`~limbeck.distillation_loss`.
+        temperature: as in :func:`~limbeck.distillation_loss`, and so are all the others.
 
     Example:
         >>> import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 from limbeck.losses import DistillationLoss
@@ -40,6 +41,8 @@ class DistillationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # there is nothing to pin for, and torch warns
         self.objective()  # a wrong setting is known here, not at the first step
 
     def objective(self) -> DistillationLoss:

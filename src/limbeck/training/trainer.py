@@ -49,8 +49,7 @@ class DistillationTrainer(Trainer):
         args: the settings.
         augment: changes a batch before both models see it; see :class:`limbeck.data.Augmentation`.
         task: how logits meet labels; by default what ``args.task`` says.
-        data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
-            preprocess_logits_for_metrics: as in ``transformers.Trainer``.
+        data_collator: as in ``transformers.Trainer``, and so are the others that are not named here.
 
     Raises:
         ValueError: no teacher though ``alpha > 0``; a teacher that shares parameters with the student; several GPUs
@@ -64,7 +63,7 @@ class DistillationTrainer(Trainer):
         >>> data = [{"x": torch.randn(8), "labels": torch.tensor(i % 3)} for i in range(32)]
         >>> args = DistillationArguments(
         ...     tempfile.mkdtemp(), temperature=2.0, alpha=0.9, max_steps=20, learning_rate=0.1,
-        ...     save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
+        ...     save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True,
         ... )
         >>> trainer = DistillationTrainer(student, teacher, args, train_dataset=data, eval_dataset=data)
         >>> trainer.train().global_step  # doctest: +ELLIPSIS

@@ -1,0 +1,116 @@
+"""Draw the pictures of ``docs/why.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from limbeck import distillation_loss, logit_mse_loss
+from limbeck.losses import DIVERGENCES
+
+FOLDER = Path(__file__).parent / "pictures"
+BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for draw in (soft_targets, gradient_norms, limit, divergences):
+        figure = draw()
+        path = FOLDER / f"{draw.__name__}.svg"
+        figure.savefig(path, bbox_inches="tight")
+        figure.savefig(path.with_suffix(".png"), bbox_inches="tight", dpi=110)
+        print(path)
+
+
+def axes_of(width: float = 6.4, height: float = 3.4):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def example_logits(rows: int = 64, classes: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
+    """A student near its teacher, rows of zero mean, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+    student = teacher + torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+    return student - student.mean(-1, keepdim=True), teacher - teacher.mean(-1, keepdim=True)
+
+
+def soft_targets() -> Figure:
+    """What a temperature does to one row of logits."""
+    logits = torch.tensor([6.0, 3.5, 2.5, 0.5, -1.0, -3.0])
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    temperatures = (1, 2, 4, 20)
+    for i, t in enumerate(temperatures):
+        axes = figure.add_subplot(1, len(temperatures), i + 1)
+        axes.bar(list("abcdef"), (logits / t).softmax(-1).tolist(), color=BLUE)
+        axes.set_ylim(0, 1)
+        axes.set_title(f"T = {t}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if i:
+            axes.set_yticklabels([])
+    return figure
+
+
+def gradient_norms() -> Figure:
+    """The soft gradient with and without T²."""
+    student, teacher = example_logits()
+    temperatures = torch.logspace(-0.3, 2, 30, dtype=torch.float64).tolist()
+    norms: dict[bool, list[float]] = {True: [], False: []}
+    for t in temperatures:
+        for compensate, values in norms.items():
+            z = student.clone().requires_grad_()
+            distillation_loss(z, teacher, alpha=1, temperature=t, compensate=compensate).backward()
+            values.append(z.grad.norm().item())
+    figure, axes = axes_of()
+    axes.loglog(temperatures, norms[False], color=RED, label="without T²")
+    axes.loglog(temperatures, norms[True], color=BLUE, label="with T²")
+    limit_norm = ((student - teacher) / student.shape[-1] / len(student)).norm().item()
+    axes.axhline(limit_norm, color=GREY, linestyle="--", linewidth=1, label="limit, (z_s - z_t) / V")
+    axes.loglog(temperatures, [limit_norm / t**2 for t in temperatures], color=GREY, linestyle=":", label="limit / T²")
+    axes.set_ylim(norms[False][-1] / 2, None)
+    axes.set_xlabel("temperature T")
+    axes.set_ylabel("norm of the soft gradient")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def limit() -> Figure:
+    """T² KL against its limit, matching logits."""
+    student, teacher = example_logits()
+    temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
+    matching = logit_mse_loss(student, teacher)
+    ratio = [(distillation_loss(student, teacher, alpha=1, temperature=t) / matching).item() for t in temperatures]
+    figure, axes = axes_of()
+    axes.semilogx(temperatures, ratio, color=BLUE)
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set_xlabel("temperature T")
+    axes.set_ylabel("T² KL / logit MSE")
+    return figure
+
+
+def divergences() -> Figure:
+    """Every smooth divergence with compensate="curvature": one limit."""
+    student, teacher = example_logits()
+    temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
+    matching = logit_mse_loss(student, teacher)
+    figure, axes = axes_of()
+    for name in DIVERGENCES:
+        if name in ("tvd", "logit_mse"):
+            continue
+        ratio = [
+            distillation_loss(student, teacher, alpha=1, temperature=t, divergence=name, compensate="curvature")
+            / matching
+            for t in temperatures
+        ]
+        axes.semilogx(temperatures, [r.item() for r in ratio], label=name)
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set_xlabel("temperature T")
+    axes.set_ylabel("loss / logit MSE")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

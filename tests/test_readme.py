@@ -1,0 +1,50 @@
+"""What README and docs say runs: their Python as it stands, their commands with ``-m slow``."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limbeck.models import ModelSpec, Shape, build_model, save_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_there_is_something_to_run():
+    assert blocks(PAGES[0], "python")
+    assert blocks(PAGES[0], "bash")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+def test_python(page, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other, in one namespace, in a folder that holds a student of the demo's kind."""
+    monkeypatch.chdir(tmp_path)
+    shape, spec = Shape(10, (1, 8, 8)), ModelSpec("mlp", {"hidden": [64]})
+    save_model(build_model(spec, shape), tmp_path / "runs" / "demo" / "student", spec, shape)
+    namespace: dict = {"__name__": "__main__"}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), namespace)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "bash")], ids=lambda page: page.name)
+def test_bash(page, tmp_path):
+    """Each command that is Limbeck's own; ``make`` and ``pip`` are what CI itself begins with."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = shlex.split(line, comments=True)
+            if command and command[0] == "limbeck":
+                run = subprocess.run(
+                    [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+                )
+                assert run.returncode == 0, f"{line}\n{run.stderr[-2000:]}"
