@@ -22,7 +22,7 @@ slow: .venv/ready-dev        ## Longer proofs, and the commands of README and do
 lint: .venv/ready-dev        ## Style, types and the law of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/ready-dev        ## The pages, into site/

@@ -46,7 +46,7 @@ def limbeck(capsys, *arguments):
     return caught.value.code or 0, told.out, told.err
 
 
-def test_distil_evaluate_predict(config, tmp_path, capsys):
+def test_distil_evaluate_predict(config, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     status, out, _ = limbeck(capsys, "distill", config, "--out", run, "--set", "training.max_steps=120")
     assert status == 0
@@ -84,6 +84,8 @@ def test_distil_evaluate_predict(config, tmp_path, capsys):
         got = torch.tensor(list(prediction["probabilities"].values()))
         torch.testing.assert_close(got, row.detach(), rtol=0.05, atol=0.01)  # pixels of a PNG are bytes
         assert prediction["label"] == str(int(row.argmax()))
+    # the student is fed as it was trained, without the data set
+    monkeypatch.setattr("limbeck.data.splits.read_source", lambda *_: pytest.fail("read the data set"))
     status, out, _ = limbeck(capsys, "predict", run, images / "0.png")
     assert re.fullmatch(r"\S+0\.png\t\d\t\d \d\.\d{3}  \d \d\.\d{3}  \d \d\.\d{3}\n", out)
 
@@ -95,7 +97,7 @@ def test_nothing_that_a_run_keeps_for_inference_knows_the_temperature(config, tm
         students.append(folder / "student")
     for one, other in zip(*(sorted(s.iterdir()) for s in students), strict=True):
         assert one.name == other.name
-        if one.name == "config.json":
+        if one.suffix == ".json":
             assert one.read_bytes() == other.read_bytes()
             assert "temperature" not in one.read_text()
     names = [set(load_file(s / "model.safetensors")) for s in students]
@@ -269,5 +271,9 @@ def test_predicting_what_is_not_there(config, tmp_path, capsys):
     assert "no such file" in err
     (tmp_path / "empty").mkdir()
     status, _, err = limbeck(capsys, "predict", run, tmp_path / "empty")
+    assert status == 2
+    (run / "student" / "inputs.json").write_text("{}")
+    status, _, err_of_inputs = limbeck(capsys, "predict", run, tmp_path / "empty")
+    assert "inputs.json: cannot be read" in err_of_inputs
     assert status == 2
     assert "nothing to predict" in err

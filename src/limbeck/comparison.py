@@ -25,7 +25,17 @@ from limbeck.evaluation import ArmResult, Estimate, compare, difference, measure
 from limbeck.files import write_json
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, load_model, save_model
-from limbeck.run import CHECKPOINTS, METRICS, REPORT, STUDENT, build_student, obtain_teacher, open_run, spec_of, train
+from limbeck.run import (
+    CHECKPOINTS,
+    METRICS,
+    REPORT,
+    build_student,
+    obtain_teacher,
+    open_run,
+    save_student,
+    spec_of,
+    train,
+)
 from limbeck.teachers import RememberedTeacher, Teacher
 
 RECORD = "arms.jsonl"
@@ -88,7 +98,7 @@ def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Com
         best,
         student,
     )
-    save_model(result.student, folder / STUDENT, spec_of(config.student), splits.shape)
+    save_student(result.student, folder, config, splits)
     write_json(
         folder / METRICS,
         {

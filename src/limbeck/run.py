@@ -30,7 +30,7 @@ from limbeck.config import (
     load_config,
     write_config,
 )
-from limbeck.data import Augmentation, Examples, SourceOptions, Splits, as_is, load_splits
+from limbeck.data import Augmentation, Examples, Inputs, SourceOptions, Splits, as_is, load_splits
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import measure, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
@@ -68,8 +68,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     )
     seconds = time.perf_counter() - started
     if trainer.is_world_process_zero():
-        save_model(student, folder / STUDENT, spec_of(config.student), splits.shape)
-        _save_tokenizer(splits, folder / STUDENT)
+        save_student(student, folder, config, splits)
         results = evaluate_models({"teacher": teacher, "student": student}, splits)
         history = trainer.state.log_history
         write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": history})
@@ -107,17 +106,16 @@ def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction
         DataError: nothing to predict was found, or a file cannot be read.
     """
     folder = Path(folder)
-    config = read_run(folder)
-    splits = load_data(config.data, config.seed)
-    model = load_model(folder / STUDENT)
-    items = _items(inputs, is_image=splits.shape.image is not None)
+    read_run(folder)
+    model, read = load_model(folder / STUDENT), Inputs.load(folder / STUDENT)
+    items = _items(inputs, is_image=read.image is not None)
     predictions = []
     for start in range(0, len(items), 256):
         batch = items[start : start + 256]
-        examples = _unlabelled(splits.read_inputs(batch), len(batch))
+        examples = _unlabelled(read(batch), len(batch))
         for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
-            probabilities = dict(zip(splits.label_names, row.tolist(), strict=True))
-            predictions.append(Prediction(str(item), splits.label_names[int(row.argmax())], probabilities))
+            probabilities = dict(zip(read.label_names, row.tolist(), strict=True))
+            predictions.append(Prediction(str(item), read.label_names[int(row.argmax())], probabilities))
     return predictions
 
 
@@ -233,6 +231,12 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
     return teacher.eval()
 
 
+def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
+    """Write a run's ``student/``, with what it takes to feed it."""
+    save_model(student, folder / STUDENT, spec_of(config.student), splits.shape)
+    splits.inputs.save(folder / STUDENT)
+
+
 def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
     """Build a model with weights that ``seed`` draws."""
     import torch
@@ -263,7 +267,7 @@ def read_run(folder: Path) -> Config:
     """
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: no {CONFIG} here. Expected the folder of a run (the config's out:).")
-    if not (folder / STUDENT / "config.json").is_file():
+    if not (folder / STUDENT / "inputs.json").is_file():
         raise ConfigError(
             f"{folder}: the run has no {STUDENT}/ yet. Finish it with: limbeck distill {folder / CONFIG} --resume"
         )
@@ -307,12 +311,6 @@ def _is_begun(config: Config, folder: Path, resume: bool) -> bool:
 def spec_of(config: ModelConfig) -> ModelSpec:
     """A config's model as the models room knows it."""
     return ModelSpec(config.model, config.settings)
-
-
-def _save_tokenizer(splits: Splits, folder: Path) -> None:
-    tokenizer = getattr(splits.test.load, "tokenizer", None)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(str(folder))
 
 
 def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:

@@ -105,7 +105,7 @@ def test_texts_from_files(kind, tmp_path, tokenizer):
     batch = splits.train.__getitems__([0, 1, 2, 3, 4])
     assert batch["input_ids"].shape[1] <= 2
     assert batch["input_ids"].shape == batch["attention_mask"].shape
-    assert splits.read_inputs(["w5 w6", "w7"])["input_ids"].tolist() == [[7, 8], [9, 0]]
+    assert splits.inputs(["w5 w6", "w7"])["input_ids"].tolist() == [[7, 8], [9, 0]]
 
 
 def test_files_for_validation_and_test(tmp_path, tokenizer):

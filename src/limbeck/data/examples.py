@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from limbeck.data.inputs import Inputs
 from limbeck.models import Shape
 
 UNLABELLED = -100
@@ -91,12 +92,15 @@ class Splits:
     validation: Examples
     test: Examples
     shape: Shape
-    label_names: list[str]
+    inputs: Inputs
     true_labels: Tensor
-    read_inputs: Callable[[Sequence[Any]], dict[str, Any]]
-    """Turns what a user wants predicted (images, or texts) into a batch."""
     notes: list[str] = field(default_factory=list)
     """What was decided for the user, such as a validation set carved out of training."""
+
+    @property
+    def label_names(self) -> list[str]:
+        """What the classes are called."""
+        return self.inputs.label_names
 
     @property
     def labelled(self) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from limbeck.data.examples import Examples, TensorRows
 from limbeck.data.images import ImageFormat, read_idx
+from limbeck.data.inputs import Inputs
+from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import DataError
 from limbeck.models import Shape
 
@@ -51,8 +53,7 @@ class Source:
 
     parts: dict[str, Examples]
     shape: Shape
-    label_names: list[str]
-    read_inputs: Any
+    inputs: Inputs
     notes: list[str] = field(default_factory=list)
 
 
@@ -107,8 +108,7 @@ def _image_tensors(parts: dict[str, tuple[Tensor, Tensor]], names: list[str], op
             for part, (pixels, labels) in parts.items()
         },
         Shape(len(names), (channels, height, width)),
-        names,
-        lambda images: {"pixel_values": image_format(images)},
+        Inputs(names, image_format),
     )
 
 
@@ -127,17 +127,15 @@ def _from_datasets(options: SourceOptions) -> Source:
         image_format = ImageFormat((height, width), channels, options.mean, options.std)
         loaders = {part: ColumnImages(data, image_column, image_format) for part, data in parts.items()}
         shape = Shape(len(names), (channels, height, width))
-        read: Any = lambda images: {"pixel_values": image_format(images)}  # noqa: E731
+        inputs = Inputs(names, image_format)
     else:
-        from limbeck.data.texts import Texts, load_tokenizer
-
         text_column = _column(options.text_column, TEXT_COLUMNS, features, "text_column")
         tokenizer = load_tokenizer(options.tokenizer)
         loaders = {part: Texts(list(data[text_column]), tokenizer, options.max_length) for part, data in parts.items()}
         shape = Shape(len(names))
-        read = lambda texts: Texts(list(texts), tokenizer, options.max_length)(list(range(len(texts))))  # noqa: E731
+        inputs = Inputs(names, tokenizer=tokenizer, max_length=options.max_length)
     examples = {part: Examples(loaders[part], labels[part]) for part in parts}
-    return Source(examples, shape, names, read)
+    return Source(examples, shape, inputs)
 
 
 class ColumnImages:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,9 +37,8 @@ def load_splits(
         validation,
         test,
         source.shape,
-        source.label_names,
+        source.inputs,
         train.labels,
-        source.read_inputs,
         source.notes,
     )
     return hide_labels(splits, labelled, transfer=transfer, seed=seed)
@@ -62,16 +63,7 @@ def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True
         labels = torch.full_like(splits.true_labels, UNLABELLED)
         labels[kept] = splits.true_labels[kept]
         train, true_labels = train.with_labels(labels), splits.true_labels
-    return Splits(
-        train,
-        splits.validation,
-        splits.test,
-        splits.shape,
-        splits.label_names,
-        true_labels,
-        splits.read_inputs,
-        splits.notes,
-    )
+    return dataclasses.replace(splits, train=train, true_labels=true_labels)
 
 
 def _three_parts(source: Source, name: str) -> tuple[Examples, Examples, Examples]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tqdm import tqdm
+
 from limbeck.errors import DataError
 
 
@@ -21,7 +23,11 @@ class Texts:
         strange = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
         if strange is not None:
             raise DataError(f"data.text_column: row {strange} is no text but {texts[strange]!r}.")
-        self.encoded = tokenizer(texts, truncation=True, max_length=max_length)
+        self.encoded: dict[str, list[Any]] = {}
+        for start in tqdm(range(0, len(texts), 1000), desc="Tokenising", delay=1.0, leave=False):
+            encoded = tokenizer(texts[start : start + 1000], truncation=True, max_length=max_length)
+            for name, values in encoded.items():
+                self.encoded.setdefault(name, []).extend(values)
 
     def __call__(self, rows: list[int]) -> dict[str, Any]:
         chosen = {name: [values[row] for row in rows] for name, values in self.encoded.items()}
