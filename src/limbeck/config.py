@@ -149,7 +149,7 @@ class _Origin:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
-    """Read a YAML file, with ``key=value`` overrides, into a :class:`Config`.
+    """Read a YAML file, with ``key=value`` overrides, into a ``Config``.
 
     Args:
         path: the file.

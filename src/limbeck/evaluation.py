@@ -33,7 +33,7 @@ def predict_logits(
     """The model's logits for every example, (N, V) in float32 on the CPU; the model is left in eval mode.
 
     Args:
-        model: any model that :func:`~limbeck.models.forward_logits` can call.
+        model: any model that ``limbeck.models.forward_logits`` can call.
         examples: what to run it on.
         batch_size: examples at a time.
         progress: the title of a progress bar, which appears when it takes longer than a second.

@@ -45,7 +45,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The lines that :func:`append_line` wrote; a last one that was cut short is left out."""
+    """The lines that ``append_line`` wrote; a last one that was cut short is left out."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")

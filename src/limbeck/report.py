@@ -178,7 +178,7 @@ def soft_target_section(splits: Splits, teacher: nn.Module, temperatures: Sequen
 
 
 def unsure_figure(splits: Splits, teacher: nn.Module, temperatures: Sequence[float], images: int = 4) -> Any:
-    """:func:`soft_target_figure` of the test images whose first class the teacher is least sure of."""
+    """``soft_target_figure`` of the test images whose first class the teacher is least sure of."""
     some = splits.test.subset(torch.arange(min(500, len(splits.test))))
     logits = predict_logits(teacher, some)
     chosen = logits.softmax(-1).amax(-1).argsort()[:images]

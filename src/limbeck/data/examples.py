@@ -23,7 +23,7 @@ class Examples(Dataset[dict[str, Any]]):
 
     A batch has the inputs, ``labels`` and ``example_id``, the row number that stays the same in every subset.
 
-    A ``DataLoader`` asks it for whole batches, which come ready to be fed to a model; give it :func:`as_is` for
+    A ``DataLoader`` asks it for whole batches, which come ready to be fed to a model; give it ``as_is`` for
     ``collate_fn``.
 
     Args:
@@ -66,7 +66,7 @@ class Examples(Dataset[dict[str, Any]]):
 
 
 def as_is(batch: Any) -> Any:
-    """The ``collate_fn`` for :class:`Examples`, whose batches are ready."""
+    """The ``collate_fn`` for ``Examples``, whose batches are ready."""
     return batch
 
 

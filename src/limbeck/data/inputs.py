@@ -41,7 +41,7 @@ class Inputs:
 
     @classmethod
     def load(cls, folder: Path) -> Inputs:
-        """Read what :meth:`save` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
             DataError: it is missing or broken.

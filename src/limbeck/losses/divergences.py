@@ -1,6 +1,6 @@
 """How far the student's distribution is from the teacher's: one small class for each divergence.
 
-Notation, here and in :mod:`limbeck.losses.reference`: ``a = log p_s`` and ``b = log p_t`` are the log-probabilities of
+Notation, here and in ``limbeck.losses.reference``: ``a = log p_s`` and ``b = log p_t`` are the log-probabilities of
 the student and of the teacher at their temperatures, shaped (..., V).
 
 To add a divergence, write one class with a ``terms`` method and register it; then add its row to ``tests/cases.py``.

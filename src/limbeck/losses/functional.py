@@ -71,7 +71,7 @@ def distillation_loss(
         loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
 
     C(T) keeps the size of the soft gradient independent of T: T² for every KL, JSD and skew KL, T for total variation,
-    1 for logit MSE. :mod:`limbeck.losses.reference` derives it.
+    1 for logit MSE. ``limbeck.losses.reference`` derives it.
 
     Args:
         student_logits: (..., V), any floating dtype. The only argument that receives gradient, besides a temperature
@@ -83,7 +83,7 @@ def distillation_loss(
             pair, C is taken at T_student, so that the curvature of the student's loss stays independent of T.
         alpha: the weight of the soft term, in [0, 1].
         divergence: "forward_kl", "reverse_kl", "jsd" (with ``beta``), "skew_kl", "skew_reverse_kl" (with ``skew``),
-            "tvd", "logit_mse", or a :class:`~limbeck.losses.divergences.Divergence`.
+            "tvd", "logit_mse", or a ``limbeck.losses.divergences.Divergence``.
         beta: the teacher's share in the mixture of "jsd"; 0 is forward KL, 1 is reverse KL.
         skew: the share that the first distribution has in the mixture of the skew divergences, in [0, 1).
         compensate: True multiplies by C(T), False leaves it out, "curvature" divides it further by the divergence's
@@ -101,7 +101,7 @@ def distillation_loss(
         inplace: permits a backend to overwrite ``student_logits`` with their gradient in the backward pass. The
             reference backend never does.
         backend: "auto" or "reference".
-        return_parts: return :class:`LossParts` (total, soft, hard) in place of the total.
+        return_parts: return ``LossParts`` (total, soft, hard) in place of the total.
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when both logits are float64. When no
@@ -187,7 +187,7 @@ def logit_mse_loss(
         center: take each row's mean away first, which softmax never sees. False compares the logits as they are.
         mask: bool (...,), True where a position counts; by default everywhere.
         reduction: "mean" over the counted positions, "sum" or "none".
-        num_items: replaces the mean's denominator; see :func:`distillation_loss`.
+        num_items: replaces the mean's denominator; see ``distillation_loss``.
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``.

@@ -11,13 +11,13 @@ from limbeck.losses.functional import Compensate, LossParts, Reduction, Temperat
 
 
 class DistillationLoss(nn.Module):
-    """:func:`~limbeck.distillation_loss` with its settings held in a module.
+    """``limbeck.distillation_loss`` with its settings held in a module.
 
     The first rows of the teacher that it sees are looked at once: NaN is an error, and a teacher that is one-hot at this
     temperature is a warning with the number.
 
     Args:
-        temperature: as in :func:`~limbeck.distillation_loss`, and so are all the others.
+        temperature: as in ``limbeck.distillation_loss``, and so are all the others.
 
     Example:
         >>> import torch
@@ -71,7 +71,7 @@ class DistillationLoss(nn.Module):
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
     ) -> Tensor:
-        """The loss of a batch; arguments as in :func:`~limbeck.distillation_loss`."""
+        """The loss of a batch; arguments as in ``limbeck.distillation_loss``."""
         return self.parts(student_logits, teacher_logits, labels, mask=mask, num_items=num_items).total
 
     def parts(

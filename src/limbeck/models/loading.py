@@ -65,7 +65,7 @@ def build_model(
     """Build or load the model that ``spec`` names.
 
     Args:
-        spec: ``name`` is "mlp", "cnn" or "resnet"; a folder that :func:`save_model` wrote; ``package.module:function``,
+        spec: ``name`` is "mlp", "cnn" or "resnet"; a folder that ``save_model`` wrote; ``package.module:function``,
             called with the settings and, where it takes them, ``classes`` and ``image``; else a Hugging Face id or
             folder.
         shape: what the data ask for.
@@ -89,7 +89,7 @@ def build_model(
 def save_model(model: nn.Module, folder: str | Path, spec: ModelSpec | None = None, shape: Shape | None = None) -> None:
     """Write ``model.safetensors`` and ``config.json``; a Hugging Face model saves itself.
 
-    ``spec`` and ``shape`` go into the config, so that :func:`load_model` can build the model again.
+    ``spec`` and ``shape`` go into the config, so that ``load_model`` can build the model again.
     """
     from safetensors.torch import save_file
 
@@ -111,7 +111,7 @@ def save_model(model: nn.Module, folder: str | Path, spec: ModelSpec | None = No
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """Load what :func:`save_model` wrote, or a Hugging Face model with the head that it was saved with; in eval mode.
+    """Load what ``save_model`` wrote, or a Hugging Face model with the head that it was saved with; in eval mode.
 
     Raises:
         ModelError: the folder holds no model, or one that was written without its name.

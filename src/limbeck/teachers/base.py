@@ -22,7 +22,7 @@ class TeacherOutput:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything that turns a batch into a :class:`TeacherOutput` and can follow the student to its device."""
+    """Anything that turns a batch into a ``TeacherOutput`` and can follow the student to its device."""
 
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput: ...
 
@@ -36,7 +36,7 @@ class LiveTeacher:
     that no optimiser, checkpoint or wrapper can find it.
 
     Args:
-        model: any module that :func:`~limbeck.models.forward_logits` can call.
+        model: any module that ``limbeck.models.forward_logits`` can call.
         dtype: the dtype to run in; by default the model's own.
     """
 

@@ -45,9 +45,9 @@ class DistillationTrainer(Trainer):
         model: the student: an ``nn.Module`` whose forward returns logits, a tuple that begins with them or an output
             with ``.logits``; or a Hugging Face model.
         teacher: a module (likewise; it is frozen and moved to the training device), a
-            :class:`~limbeck.teachers.Teacher`, or the name or folder of a model. None only with ``alpha=0``.
+            ``limbeck.teachers.Teacher``, or the name or folder of a model. None only with ``alpha=0``.
         args: the settings.
-        augment: changes a batch before both models see it; see :class:`limbeck.data.Augmentation`.
+        augment: changes a batch before both models see it; see ``limbeck.data.Augmentation``.
         task: how logits meet labels; by default what ``args.task`` says.
         data_collator: as in ``transformers.Trainer``, and so are the others that are not named here.
 
