@@ -34,14 +34,20 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,  # noqa: ARG001
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"limbeck {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -150,9 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         extra = "report" if error.name in ("matplotlib", "jinja2") else "train"
         typer.echo(f"{error.name} is not installed. Add it with: pip install 'limbeck[{extra}]'", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. A distill run goes on with --resume.", err=True)
-        sys.exit(130)
 
 
 def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> list[str]:
