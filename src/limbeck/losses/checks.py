@@ -67,14 +67,18 @@ def check_rows(name: str, tensor: Tensor, student_logits: Tensor) -> None:
         )
 
 
-def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: float) -> None:
-    """Integers (...,) in [0, V), or ``ignore_index``; needed unless alpha is 1."""
+def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: float) -> bool:
+    """Integers (...,) in [0, V), or ``ignore_index``; needed unless alpha is 1.
+
+    Returns:
+        Whether every position is known to have a label. False says nothing: it may have cost too much to look.
+    """
     if labels is None:
         if alpha < 1:
             raise ValueError(
                 f"labels: needed for the hard term when alpha = {alpha}. Pass labels, or alpha=1 for soft targets only."
             )
-        return
+        return False
     if (
         not isinstance(labels, Tensor)
         or labels.is_floating_point()
@@ -86,12 +90,16 @@ def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: 
     check_rows("labels", labels, student_logits)
     if _values_can_be_read(labels) and labels.numel():
         classes = student_logits.shape[-1]
+        low, high = (int(value) for value in labels.aminmax())
+        if low >= 0 and high < classes:
+            return ignore_index < low or ignore_index > high
         wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
         if wrong.numel():
             raise ValueError(
                 f"labels: {wrong[0].item()} is out of range for {classes} classes (expected 0 to {classes - 1}, or "
                 f"ignore_index = {ignore_index} for a position without a label)."
             )
+    return False
 
 
 def check_mask(mask: Any, student_logits: Tensor) -> None:

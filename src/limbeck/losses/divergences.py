@@ -83,6 +83,11 @@ class Divergence:
         """The second-order coefficient f''(1): how D compares with forward KL for two close distributions."""
         return 1.0
 
+    @property
+    def is_forward_kl(self) -> bool:
+        """Whether this is KL(p_t ‖ p_s), whose gradient p_s - p_t the kernels know in closed form."""
+        return False
+
     def compensation(self, temperature: Tensor | float) -> Tensor | float:
         """C(T): what keeps the size of the soft gradient independent of the (student's) temperature."""
         return temperature * temperature
@@ -106,6 +111,10 @@ class ForwardKL(Divergence):
 
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
+
+    @property
+    def is_forward_kl(self) -> bool:
+        return True
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(b.exp(), b - a)
@@ -142,6 +151,10 @@ class JSD(Divergence):
     def curvature(self) -> float:
         return 1.0 if self.beta in (0, 1) else self.beta * (1 - self.beta)
 
+    @property
+    def is_forward_kl(self) -> bool:
+        return self.beta == 0
+
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         if self.beta == 0:
             return ForwardKL().terms(a, b)
@@ -168,6 +181,10 @@ class SkewKL(Divergence):
     @property
     def curvature(self) -> float:
         return (1 - self.skew) ** 2
+
+    @property
+    def is_forward_kl(self) -> bool:
+        return self.skew == 0
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(b.exp(), -log_mixture_ratio(b, self.skew, a))
