@@ -67,10 +67,19 @@ def test_estimates_and_differences():
     estimate = Estimate.of(values)
     assert estimate.error == pytest.approx(np.std(values, ddof=1) / 2)
     assert math.isnan(Estimate.of([0.9]).error)
+    assert not Estimate.of([0.9]).is_clear
     shifted = [v - 0.1 for v in values]
     paired = difference(ArmResult("a", {"x": values}), ArmResult("b", {"x": shifted}), "x")
     assert paired.mean == pytest.approx(0.1)
     assert paired.error == pytest.approx(0, abs=1e-12)
+
+
+@given(count=st.integers(2, 8), shift=st.floats(-3, 3), seed=st.integers(0, 10**6))
+def test_a_difference_is_clear_when_a_t_test_says_so(count, shift, seed):
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(seed).normal(shift, 1, count)
+    assert Estimate.of(values.tolist()).is_clear == (ttest_1samp(values, 0).pvalue < 0.05)
 
 
 def test_compare_runs_every_arm_with_every_seed():

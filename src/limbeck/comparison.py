@@ -277,6 +277,6 @@ def _verdict(gain: Estimate) -> str:
     shown = f"{points:+.1f} ± {error:.1f} points"
     if math.isnan(error):
         return f"{points:+.1f} points (one seed: no error known)"
-    if abs(points) <= 2 * error or round(points, 1) == 0:
+    if not gain.is_clear:
         return f"{shown}, nothing that these seeds can show"
     return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"

@@ -136,6 +136,8 @@ class Estimate:
     mean: float
     error: float
     """Standard error of the mean; NaN for one seed."""
+    count: int = 1
+    """How many seeds."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
@@ -145,7 +147,14 @@ class Estimate:
         2.0
         """
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), error)
+        return cls(statistics.fmean(values), error, len(values))
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether 0 lies outside the 95 % interval, by Student's t: few seeds must differ much to show anything."""
+        from scipy.stats import t
+
+        return self.count > 1 and abs(self.mean) > float(t.ppf(0.975, self.count - 1)) * self.error
 
 
 @dataclass(frozen=True)

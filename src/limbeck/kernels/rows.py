@@ -69,16 +69,20 @@ def rows_loss(student: Tensor, teacher: Tensor | None, plan: RowsPlan) -> tuple[
         teacher: (N, V), or None when there is no soft term.
         plan: the rest.
     """
-    return _Rows.apply(student, teacher, plan)  # pyright: ignore[reportReturnType]
+    # Inside of the function gradients are always off, so whether one is wanted is asked here.
+    wanted = torch.is_grad_enabled() and student.requires_grad
+    return _Rows.apply(student, teacher, plan, wanted)  # pyright: ignore[reportReturnType]
 
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor | None, plan: RowsPlan) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor | None, plan: RowsPlan, wanted: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.plan = plan
         gradient = None
-        if ctx.needs_input_grad[0]:
+        if wanted:
             gradient = student.detach() if plan.inplace else torch.empty_like(student)
         shares = plan.alpha * plan.weights, (1 - plan.alpha) * plan.weights
         soft, hard = _sweep(student.detach(), teacher, plan, shares, gradient)
@@ -95,8 +99,9 @@ class _Rows(torch.autograd.Function):
         return total.sum() if plan.summed else total, soft, hard
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError("The CPU kernel has first derivatives only. For second ones pass backend='reference'.")
         total, soft, hard = upstream
         plan: RowsPlan = ctx.plan
         gradient, ctx.gradient = ctx.gradient, None
@@ -111,7 +116,7 @@ class _Rows(torch.autograd.Function):
             if unit or plan.inplace or gradient is None or gradient.dtype not in (torch.bfloat16, torch.float16):
                 if gradient is None:
                     gradient = _again(ctx, plan.alpha * plan.weights, (1 - plan.alpha) * plan.weights)
-                return gradient if unit else gradient.mul_(total.unsqueeze(-1)), None, None
+                return gradient if unit else gradient.mul_(total.unsqueeze(-1)), None, None, None
         # The gradient of a part, or one that half precision would round twice.
         shares: list[Tensor | float] = [0.0, 0.0]
         if total is not None:
@@ -119,7 +124,7 @@ class _Rows(torch.autograd.Function):
         for i, part in enumerate((soft, hard)):
             if part is not None:
                 shares[i] = shares[i] + part
-        return _again(ctx, *shares), None, None
+        return _again(ctx, *shares), None, None, None
 
 
 def _again(ctx: Any, soft_share: Tensor | float, hard_share: Tensor | float) -> Tensor:
@@ -137,10 +142,13 @@ def _sweep(
     """Soft and hard values of every row; their gradients, in the given shares, into ``gradient`` (which may be ``student``)."""
     count, classes = student.shape
     soft, hard = torch.zeros(2, count, dtype=plan.dtype).unbind()
-    size = max(1, CHUNK_ELEMENTS // max(1, classes))
+    # As many rows for one thread as for another.
+    threads = torch.get_num_threads()
+    size = threads * max(1, round(CHUNK_ELEMENTS / (max(1, classes) * threads)))
     buffers = None
     if plan.closed_form and teacher is not None:
-        buffers = torch.empty(3, min(size, count), classes, dtype=plan.dtype).unbind()
+        upcast = (student.dtype != plan.dtype) + (teacher.dtype != plan.dtype)
+        buffers = torch.empty(3 + upcast, min(size, count), classes, dtype=plan.dtype).unbind()
     columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) else share for share in shares)
     whole = _Chunk(student, teacher, None, columns, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
     for start in range(0, count, size):
@@ -177,10 +185,10 @@ class _Chunk(NamedTuple):
 
 def _closed_form(chunk: _Chunk, plan: RowsPlan, buffers: tuple[Tensor, ...]) -> bool:
     """Forward KL and cross-entropy of a chunk; False when a value is not finite, and then nothing was written."""
-    a, b, c = (buffer[: len(chunk.student)] for buffer in buffers)
+    a, b, c, *upcast = (buffer[: len(chunk.student)] for buffer in buffers)
     t_s, t_t = chunk.of(plan.student_temperature), chunk.of(plan.teacher_temperature)
     compensation = chunk.of(plan.compensation)
-    s, t = (x if x is None or x.dtype == plan.dtype else x.to(plan.dtype) for x in (chunk.student, chunk.teacher))
+    s, t = (x if x is None or x.dtype == plan.dtype else upcast.pop().copy_(x) for x in (chunk.student, chunk.teacher))
     if s is None or t is None:
         return False
     max_s = s.amax(-1, keepdim=True)
