@@ -1,7 +1,8 @@
 """What is minimised. Needs nothing but torch, so that the losses can be lifted into any trainer.
 
-``reference`` is the whole mathematics on one page; ``divergences`` has a small class for each divergence;
-``functional`` the public functions; ``objectives`` the same as modules; ``checks`` the checks of their input.
+``reference`` is the whole mathematics on one page; ``divergences`` has a small class for each divergence; ``functional``
+has the public functions, ``dispatch`` finds the backend that computes them, ``checks`` checks their input;
+``objectives`` has the same as modules.
 """
 
 from limbeck.losses.checks import CollapsedTeacherWarning

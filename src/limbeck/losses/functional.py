@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, overload
 
-import torch
 from torch import Tensor
 
-from limbeck.kernels import rows as kernel
-from limbeck.losses import checks, reference
+from limbeck.losses import checks
+from limbeck.losses.dispatch import BACKENDS, Compensate, compute, flatten
 from limbeck.losses.divergences import Divergence, LogitMSE, resolve_divergence
 
 Temperature = float | Tensor | tuple[float | Tensor, float | Tensor]
 Reduction = Literal["mean", "sum", "none"]
-Compensate = bool | Literal["curvature"]
-
-BACKENDS = ("auto", "reference", "rows")
 
 
 class LossParts(NamedTuple):
@@ -139,30 +134,27 @@ def distillation_loss(
     teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
     measure = resolve_divergence(divergence, beta=beta, skew=skew)
 
-    rows = _Rows.of(
-        student_logits, teacher_logits, labels, mask, ignore_index, all_labelled, alpha, return_parts,
-        measure, teacher_temperature, student_temperature, compensate, label_smoothing, weight,
-    )  # fmt: skip
-    weights = _weights(rows, reduction, num_items)
-    if _takes_rows(backend, rows):
-        plan = _plan(rows, weights, alpha, inplace, summed=reduction != "none")
-        total, soft, hard = kernel.rows_loss(rows.student, rows.teacher, plan)
-        if not return_parts:
-            return total if plan.summed else total.reshape(student_logits.shape[:-1])
-    else:
-        soft, hard = rows.values(rows.student, rows.teacher)
-        # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
-        terms = [share * x for share, x in ((alpha, soft), (1 - alpha, hard)) if x is not None and share > 0]
-        total = _weighted(sum(terms[1:], terms[0]), weights)
-
-    def reduced(values: Tensor) -> Tensor:
-        return values.reshape(student_logits.shape[:-1]) if reduction == "none" else values.sum()
-
-    if not return_parts:
-        return reduced(total)
-    soft = None if rows.teacher is None or soft is None else reduced(_weighted(soft, weights))
-    hard = None if rows.labels is None or hard is None else reduced(_weighted(hard, weights))
-    return LossParts(reduced(total), soft, hard)
+    call = flatten(
+        student_logits,
+        teacher_logits if alpha > 0 or return_parts else None,
+        labels if alpha < 1 or return_parts else None,
+        counted=_counted(labels, mask, ignore_index, all_labelled),
+        labelled=None if labels is None or all_labelled else labels != ignore_index,
+        measure=measure,
+        teacher_temperature=teacher_temperature,
+        student_temperature=student_temperature,
+        compensate=compensate,
+        label_smoothing=label_smoothing,
+        weight=weight,
+    )
+    weights = call.weights(reduction, num_items)
+    values = compute(call, weights, alpha=alpha, backend=backend, inplace=inplace, summed=reduction != "none")
+    total, *parts = (
+        None if value is None else value.reshape(student_logits.shape[:-1] if reduction == "none" else ())
+        for value in values
+    )
+    assert total is not None
+    return LossParts(total, *parts) if return_parts else total
 
 
 def logit_mse_loss(
@@ -214,157 +206,8 @@ def logit_mse_loss(
     )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """One call, with positions flattened to rows and everything in the dtype of the arithmetic but the logits."""
-
-    student: Tensor
-    """(N, V), as given."""
-    teacher: Tensor | None
-    """(N, V), as given, without gradient; None when the soft term is not asked for."""
-    labels: Tensor | None
-    """(N,), 0 where there is none; None when the hard term is not asked for."""
-    labelled: Tensor | None
-    """bool (N,); None when every row has a label."""
-    counted: Tensor | None
-    """bool (N,); None when every row counts."""
-    measure: Divergence
-    teacher_temperature: Tensor | float
-    """A float, or (N, 1) or (1, 1)."""
-    student_temperature: Tensor | float
-    compensation: Tensor | float
-    label_smoothing: float
-    weight: Tensor | None
-    dtype: torch.dtype
-
-    @classmethod
-    def of(
-        cls,
-        student: Tensor,
-        teacher: Tensor | None,
-        labels: Tensor | None,
-        mask: Tensor | None,
-        ignore_index: int,
-        all_labelled: bool,
-        alpha: float,
-        both: bool,
-        measure: Divergence,
-        teacher_temperature: Tensor | float,
-        student_temperature: Tensor | float,
-        compensate: Compensate,
-        label_smoothing: float,
-        weight: Tensor | None,
-    ) -> _Rows:
-        dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
-        dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
-        labelled = None
-        if labels is not None and not all_labelled:
-            labelled = (labels != ignore_index).reshape(-1)
-        counted = labelled if mask is None else mask.reshape(-1)
-        t_t, t_s = (
-            t.to(student.device, dtype).reshape(-1, 1) if isinstance(t, Tensor) else t
-            for t in (teacher_temperature, student_temperature)
-        )
-        wanted_soft, wanted_hard = alpha > 0 or both, alpha < 1 or both
-        return cls(
-            student=student.reshape(-1, student.shape[-1]),
-            teacher=teacher.detach().reshape(-1, student.shape[-1]) if teacher is not None and wanted_soft else None,
-            labels=None if labels is None or not wanted_hard else _filled(labels, labelled),
-            labelled=labelled,
-            counted=counted,
-            measure=measure,
-            teacher_temperature=t_t,
-            student_temperature=t_s,
-            compensation=reference.compensation(measure, t_s, compensate),
-            label_smoothing=label_smoothing,
-            weight=None if weight is None else weight.to(dtype),
-            dtype=dtype,
-        )
-
-    def values(
-        self, student: Tensor, teacher: Tensor | None, part: slice = slice(None)
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """C(T) D and CE of the rows in ``part`` by the reference; ``student`` and ``teacher`` are theirs."""
-        student = student.to(self.dtype)
-        teacher = None if teacher is None else teacher.to(self.dtype)
-        if self.counted is not None:  # blank the positions that do not count, whatever they hold
-            skipped = ~self.counted[part].unsqueeze(-1)
-            student = student.masked_fill(skipped, 0.0)
-            teacher = None if teacher is None else teacher.masked_fill(skipped, 0.0)
-        # A logit of -inf stays where it is: without this it would pull at nothing with a gradient of -p_t.
-        student = student.masked_fill(student.isneginf(), -torch.inf)
-        soft = hard = None
-        if teacher is not None:
-            t_t, t_s, factor = (
-                x[part] if isinstance(x, Tensor) and len(x) > 1 else x
-                for x in (self.teacher_temperature, self.student_temperature, self.compensation)
-            )
-            soft = reference.soft_rows(student, teacher, self.measure, t_t, t_s)
-            soft = soft * (factor.squeeze(-1) if isinstance(factor, Tensor) else factor)
-        if self.labels is not None:
-            hard = reference.hard_rows(student, self.labels[part], self.weight, self.label_smoothing)
-            hard = hard if self.labelled is None else torch.where(self.labelled[part], hard, 0.0)
-        return soft, hard
-
-
-def _filled(labels: Tensor, labelled: Tensor | None) -> Tensor:
-    """(N,) class indices, 0 where there is no label, so that all can be looked up."""
-    labels = labels.long().reshape(-1)
-    return labels if labelled is None else labels.masked_fill(~labelled, 0)
-
-
-def _weights(rows: _Rows, reduction: str, num_items: Tensor | float | None) -> Tensor | float:
-    """1 over the mean's denominator, for all rows or (N,) with 0 where a position does not count."""
-    weights: Tensor | float = 1.0 if rows.counted is None else rows.counted.to(rows.dtype)
-    if reduction != "mean":
-        return weights
-    if num_items is None:
-        num_items = len(rows.student) if rows.counted is None else rows.counted.sum()
-    if isinstance(num_items, Tensor):
-        num_items = num_items.to(rows.student.device).reshape(())
-        divided = weights / torch.where(num_items == 0, 1, num_items)
-        return divided if rows.counted is not None else divided.to(rows.dtype).expand(len(rows.student))
-    return weights / (num_items or 1)
-
-
-def _weighted(values: Tensor, weights: Tensor | float) -> Tensor:
-    if not isinstance(weights, Tensor):
-        return values * weights
-    return torch.where(weights > 0, values * weights, 0.0)
-
-
-def _takes_rows(backend: str, rows: _Rows) -> bool:
-    """Whether the CPU kernel computes this call."""
-    obstacle = None
-    if rows.student.device.type != "cpu":
-        obstacle = f"it is for the CPU, and the logits are on {rows.student.device}"
-    elif any(isinstance(t, Tensor) and t.requires_grad for t in (rows.teacher_temperature, rows.student_temperature)):
-        obstacle = "the temperature asks for gradient, which only the reference gives"
-    elif torch.compiler.is_compiling():
-        obstacle = "torch.compile has its own way to fuse"
-    if backend == "rows" and obstacle is not None:
-        raise ValueError(f"backend: 'rows' cannot compute this call: {obstacle}. Use 'auto'.")
-    return backend in ("rows", "auto") and obstacle is None
-
-
-def _plan(rows: _Rows, weights: Tensor | float, alpha: float, inplace: bool, *, summed: bool) -> kernel.RowsPlan:
-    count = len(rows.student)
-    t_t, t_s, factor = (
-        x.expand(count, 1) if isinstance(x, Tensor) else x
-        for x in (rows.teacher_temperature, rows.student_temperature, rows.compensation)
-    )
-    return kernel.RowsPlan(
-        labels=rows.labels,
-        labelled=rows.labelled,
-        weights=weights,
-        dtype=rows.dtype,
-        alpha=alpha,
-        teacher_temperature=t_t,
-        student_temperature=t_s,
-        compensation=factor,
-        label_smoothing=rows.label_smoothing,
-        closed_form=rows.measure.is_forward_kl and rows.weight is None,
-        exact=rows.values,
-        inplace=inplace,
-        summed=summed,
-    )
+def _counted(labels: Tensor | None, mask: Tensor | None, ignore_index: int, all_labelled: bool) -> Tensor | None:
+    """Which positions count; None when all do."""
+    if mask is not None or labels is None or all_labelled:
+        return mask
+    return labels != ignore_index

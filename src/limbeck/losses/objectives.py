@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.losses import checks
+from limbeck.losses.dispatch import Compensate
 from limbeck.losses.divergences import Divergence, resolve_divergence
-from limbeck.losses.functional import Compensate, LossParts, Reduction, Temperature, distillation_loss
+from limbeck.losses.functional import LossParts, Reduction, Temperature, distillation_loss
 
 
 class DistillationLoss(nn.Module):

@@ -1,0 +1,178 @@
+"""One call of the loss as rows, and the backend that computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.kernels import rows as kernel
+from limbeck.losses import reference
+from limbeck.losses.divergences import Divergence
+
+Compensate = bool | Literal["curvature"]
+
+BACKENDS = ("auto", "reference", "rows")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, with positions flattened to rows and everything but the logits in the dtype of the arithmetic."""
+
+    student: Tensor
+    """(N, V), as given."""
+    teacher: Tensor | None
+    """(N, V), as given, without gradient; None when the soft term is not asked for."""
+    labels: Tensor | None
+    """(N,), 0 where there is none; None when the hard term is not asked for."""
+    labelled: Tensor | None
+    """bool (N,); None when every row has a label."""
+    counted: Tensor | None
+    """bool (N,); None when every row counts."""
+    measure: Divergence
+    teacher_temperature: Tensor | float
+    """A float, or (N, 1) or (1, 1)."""
+    student_temperature: Tensor | float
+    compensation: Tensor | float
+    label_smoothing: float
+    weight: Tensor | None
+    dtype: torch.dtype
+
+    def rows(
+        self, student: Tensor, teacher: Tensor | None, part: slice = slice(None)
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """C(T) D and CE of the rows in ``part`` by the reference; ``student`` and ``teacher`` are theirs."""
+        student = student.to(self.dtype)
+        teacher = None if teacher is None else teacher.to(self.dtype)
+        if self.counted is not None:  # blank the positions that do not count, whatever they hold
+            skipped = ~self.counted[part].unsqueeze(-1)
+            student = student.masked_fill(skipped, 0.0)
+            teacher = None if teacher is None else teacher.masked_fill(skipped, 0.0)
+        # A logit of -inf stays where it is: without this it would pull at nothing with a gradient of -p_t.
+        student = student.masked_fill(student.isneginf(), -torch.inf)
+        soft = hard = None
+        if teacher is not None:
+            t_t, t_s, factor = (
+                x[part] if isinstance(x, Tensor) and len(x) > 1 else x
+                for x in (self.teacher_temperature, self.student_temperature, self.compensation)
+            )
+            soft = reference.soft_rows(student, teacher, self.measure, t_t, t_s)
+            soft = soft * (factor.squeeze(-1) if isinstance(factor, Tensor) else factor)
+        if self.labels is not None:
+            hard = reference.hard_rows(student, self.labels[part], self.weight, self.label_smoothing)
+            hard = hard if self.labelled is None else torch.where(self.labelled[part], hard, 0.0)
+        return soft, hard
+
+    def weights(self, reduction: str, num_items: Tensor | float | None) -> Tensor | float:
+        """1 over the mean's denominator, for all rows or (N,) with 0 where a position does not count."""
+        weights: Tensor | float = 1.0 if self.counted is None else self.counted.to(self.dtype)
+        if reduction != "mean":
+            return weights
+        if num_items is None:
+            num_items = len(self.student) if self.counted is None else self.counted.sum()
+        if isinstance(num_items, Tensor):
+            num_items = num_items.to(self.student.device).reshape(())
+            divided = weights / torch.where(num_items == 0, 1, num_items)
+            return divided if self.counted is not None else divided.to(self.dtype).expand(len(self.student))
+        return weights / (num_items or 1)
+
+
+def flatten(
+    student: Tensor,
+    teacher: Tensor | None,
+    labels: Tensor | None,
+    *,
+    counted: Tensor | None,
+    labelled: Tensor | None,
+    measure: Divergence,
+    teacher_temperature: Tensor | float,
+    student_temperature: Tensor | float,
+    compensate: Compensate,
+    label_smoothing: float,
+    weight: Tensor | None,
+) -> Call:
+    """Positions to rows, and everything to the dtype of the arithmetic: float64 when both logits are, else float32."""
+    dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
+    dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
+    t_t, t_s = (
+        t.to(student.device, dtype).reshape(-1, 1) if isinstance(t, Tensor) else t
+        for t in (teacher_temperature, student_temperature)
+    )
+    if labels is not None:
+        labels = labels.long() if labelled is None else labels.long().masked_fill(~labelled, 0)
+        labels = labels.reshape(-1)
+    return Call(
+        student=student.reshape(-1, student.shape[-1]),
+        teacher=None if teacher is None else teacher.detach().reshape(-1, student.shape[-1]),
+        labels=labels,
+        labelled=None if labelled is None else labelled.reshape(-1),
+        counted=None if counted is None else counted.reshape(-1),
+        measure=measure,
+        teacher_temperature=t_t,
+        student_temperature=t_s,
+        compensation=reference.compensation(measure, t_s, compensate),
+        label_smoothing=label_smoothing,
+        weight=None if weight is None else weight.to(dtype),
+        dtype=dtype,
+    )
+
+
+def compute(
+    call: Call, weights: Tensor | float, *, alpha: float, backend: str, inplace: bool, summed: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; None for a term not asked for."""
+    if takes_rows(backend, call):
+        total, soft, hard = kernel.rows_loss(call.student, call.teacher, _plan(call, weights, alpha, inplace, summed))
+        soft, hard = None if call.teacher is None else soft, None if call.labels is None else hard
+    else:
+        soft, hard = call.rows(call.student, call.teacher)
+        # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
+        terms = [share * x for share, x in ((alpha, soft), (1 - alpha, hard)) if x is not None and share > 0]
+        total = _weighted(sum(terms[1:], terms[0]), weights, summed)
+    return total, *(None if part is None else _weighted(part, weights, summed) for part in (soft, hard))  # pyright: ignore[reportReturnType]
+
+
+def takes_rows(backend: str, call: Call) -> bool:
+    """Whether the CPU kernel computes this call."""
+    obstacle = None
+    if call.student.device.type != "cpu":
+        obstacle = f"it is for the CPU, and the logits are on {call.student.device}"
+    elif any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
+        obstacle = "the temperature asks for gradient, which only the reference gives"
+    elif torch.compiler.is_compiling():
+        obstacle = "torch.compile has its own way to fuse"
+    if backend == "rows" and obstacle is not None:
+        raise ValueError(f"backend: 'rows' cannot compute this call: {obstacle}. Use 'auto'.")
+    return backend in ("rows", "auto") and obstacle is None
+
+
+def _weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
+    weighted = values * weights
+    if isinstance(weights, Tensor):
+        weighted = torch.where(weights > 0, weighted, 0.0)
+    return weighted.sum() if summed else weighted
+
+
+def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> kernel.RowsPlan:
+    count = len(call.student)
+    t_t, t_s, factor = (
+        x.expand(count, 1) if isinstance(x, Tensor) else x
+        for x in (call.teacher_temperature, call.student_temperature, call.compensation)
+    )
+    return kernel.RowsPlan(
+        labels=call.labels,
+        labelled=call.labelled,
+        weights=weights,
+        dtype=call.dtype,
+        alpha=alpha,
+        teacher_temperature=t_t,
+        student_temperature=t_s,
+        compensation=factor,
+        label_smoothing=call.label_smoothing,
+        closed_form=call.measure.is_forward_kl and call.weight is None,
+        exact=call.rows,
+        inplace=inplace,
+        summed=summed,
+    )
