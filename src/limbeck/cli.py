@@ -82,6 +82,7 @@ def distill(
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
         _files({"student": folder / run.STUDENT, "report": folder / run.REPORT, "metrics": folder / run.METRICS})
+    run.leave_together()
 
 
 @app.command()

@@ -259,6 +259,18 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     return results
 
 
+def leave_together() -> None:
+    """End the group of processes that ``accelerate launch`` started, once all are done.
+
+    A process that exits with its group open, while another still works, may be aborted by the group's threads.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def read_run(folder: Path) -> Config:
     """The config of a run folder.
 

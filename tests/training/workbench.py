@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from limbeck import DistillationArguments, DistillationTrainer
+from limbeck.run import leave_together
 
 VOCABULARY, CLASSES = 50, 4
 
@@ -123,6 +124,7 @@ def main() -> None:
     trainer.save_model(folder)
     if trainer.is_world_process_zero():
         torch.save({"log": trainer.state.log_history, "eval": evaluation}, Path(folder) / "told.pt")
+    leave_together()
 
 
 if __name__ == "__main__":
