@@ -151,6 +151,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was(config, tmp_path, monkey
     monkeypatch.setattr(comparison._Bench, "run", lambda *a: trained.append(a[1:]) or real(*a))
     resumed = comparison.compare_run(load_config(config, settings), resume=True)[1]
     assert len(trained) == 4 + 12 - 4
+    again = comparison.compare_run(load_config(config, settings), resume=True)[1]  # the cut line spoilt no other
+    assert len(trained) == 4 + 12 - 4
+    assert again.arms == resumed.arms
     for arm in whole.arms:
         assert resumed.arms[arm].metrics["accuracy"] == whole.arms[arm].metrics["accuracy"]
 

@@ -37,7 +37,11 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Add a line of JSON to a file, and have it on the disk."""
+    """Add a line of JSON to a file, and have it on the disk; a last line that was cut short is dropped first."""
+    if path.is_file():
+        whole = path.read_bytes().rfind(b"\n") + 1
+        if whole < path.stat().st_size:
+            os.truncate(path, whole)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
         file.flush()
