@@ -64,9 +64,7 @@ class Comparison:
     arms: dict[str, ArmResult]
     findings: list[str]
     best: str
-    """The arm with the highest mean accuracy on validation."""
-    student: nn.Module
-    """Its student, from the first seed."""
+    """The arm with the highest mean accuracy on validation; its student of the first seed is the run's."""
 
 
 def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Comparison:
@@ -88,7 +86,6 @@ def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Com
         **measure(bench.test_logits, splits.test.labels).as_dict(),
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
-    student = load_model(bench.first_student(best))
     result = Comparison(
         splits,
         teacher,
@@ -96,9 +93,8 @@ def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Com
         arms,
         [*findings(arms, config), confidence_finding(bench.teacher_logits, config)],
         best,
-        student,
     )
-    save_student(result.student, folder, config, splits)
+    save_student(load_model(bench.first_student(best)), folder, config, splits)
     write_json(
         folder / METRICS,
         {
@@ -252,11 +248,12 @@ def findings(arms: dict[str, ArmResult], config: Config) -> list[str]:
             f"the unlabelled examples (T = {u:g}) over the labelled ones alone (T = {t:g}): "
             f"{gain(transfer_arm(u), soft_arm(t))}"
         )
-    lines = {"Softness": softness, "Temperature": temperature if high > low else [], "Transfer set": transfer}
-    return [f"{name}: {'; '.join(parts)}. {_NOTES[name]}".rstrip() for name, parts in lines.items() if parts]
-
-
-_NOTES = {"Softness": "(T as chosen on validation.)", "Temperature": "", "Transfer set": ""}
+    lines = [f"Softness: {'; '.join(softness)}. (T as chosen on validation.)"]
+    if high > low:
+        lines.append(f"Temperature: {'; '.join(temperature)}.")
+    if transfer:
+        lines.append(f"Transfer set: {'; '.join(transfer)}.")
+    return lines
 
 
 def confidence_finding(teacher_logits: Tensor, config: Config) -> str:
