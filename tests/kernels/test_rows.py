@@ -13,10 +13,12 @@ every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
 TEMPERATURES = (0.5, 1.0, 2.0, 3.0, 4.0, 20.0)
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    """So that a test's few rows make several chunks, the last one uneven."""
+@pytest.fixture(autouse=True, params=["chunks", "small"])
+def _small_chunks(request, monkeypatch):
+    """So that a test's few rows make several chunks, the last one uneven; or are a small call, as they are."""
     monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 3 * 37)
+    if request.param == "chunks":
+        monkeypatch.setattr(rows, "SMALL", 0)
 
 
 def draw(*shape, seed=0, scale=3.0, dtype=torch.float64):
@@ -60,6 +62,28 @@ def test_values_and_gradients_in_every_dtype(case, t, near):
         error = (gradient.double() - true_gradient).norm() / true_gradient.norm()
         # half precision rounds the gradient once, when it is written
         assert error < {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 4e-3, torch.float16: 1e-3}[dtype]
+
+
+@every_divergence
+@pytest.mark.parametrize("t", TEMPERATURES)
+def test_soft_targets_that_are_nearly_met(case, t):
+    """Where the gradient is the difference of two nearly equal numbers, float32 keeps most of its digits."""
+    teacher = draw(10, 37, seed=1)
+    student, teacher = (teacher + 0.03 * draw(10, 37, scale=1.0)).float(), teacher.float()
+    (loss, gradient), truth = both(
+        student, teacher, None, alpha=1, temperature=t, divergence=case.name, **case.options
+    )
+    torch.testing.assert_close(loss.double(), truth[0], rtol=2e-5, atol=2e-7 * t * t)
+    assert (gradient.double() - truth[1]).norm() / truth[1].norm() < 2e-5 * max(1, t)
+
+
+@every_divergence
+def test_soft_targets_that_are_far_away(case):
+    """Probabilities that are 0 in float32 on either side; no overflow, no NaN, nothing lost of what counts."""
+    student, teacher = draw(10, 37, scale=60.0).float(), draw(10, 37, seed=1, scale=60.0).float()
+    got, truth = both(student, teacher, None, alpha=1, temperature=0.5, divergence=case.name, **case.options)
+    torch.testing.assert_close(got[0].double(), truth[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got[1].double(), truth[1], rtol=2e-5, atol=2e-5)
 
 
 OPTIONS = {
@@ -180,8 +204,8 @@ class TestMisuse:
 
 def test_evaluation_computes_no_gradient(monkeypatch):
     swept = []
-    sweep = rows._sweep
-    monkeypatch.setattr(rows, "_sweep", lambda *a: swept.append(a[-1]) or sweep(*a))
+    sweep = rows.sweep
+    monkeypatch.setattr(rows, "sweep", lambda *a: swept.append(a[-1]) or sweep(*a))
     with torch.no_grad():
         logits = draw(10, 37).requires_grad_()
         distillation_loss(logits, draw(10, 37, seed=1), LABELS, backend="rows", inplace=True)

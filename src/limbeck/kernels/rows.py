@@ -1,161 +1,80 @@
 r"""The loss on the CPU: a few rows at a time, so that everything but the logits stays in cache.
 
 Written one operation after the other, the loss walks through memory some forty times and keeps five tensors of the
-logits' size for the backward pass. Here each chunk of rows is read once, and its gradient is written once:
+logits' size for the backward pass. Here each chunk of rows is read once, and its gradient is written once. For forward KL:
 
     A = 2^((s - max s) log2(e) / T),  B = 2^((t - max t) log2(e) / T)      one exponential for each distribution
     KL = sum B ((t - max t) - (s - max s)) / (T sum B) - log sum B + log sum A
     softmax(s) comes from A^T when T is 1, 2, 3 or 4, else from a third exponential
     gradient = alpha C/T (A / sum A - B / sum B) + (1 - alpha) (softmax(s) - onehot(y))
 
-It comes from the forward pass, already divided by the mean's denominator, so a plain ``loss.backward()`` hands it over as
-it is. Evaluation does not compute it. Whatever the closed form does not cover (other divergences, class weights, columns of
--inf, NaN) is computed for its chunk by the functions that are handed down: the reference, on rows that are in cache.
+Every other divergence with a closed ``form``, and calls so small that the number of operations decides, go by
+
+    a = log_softmax(s / T),  b = log_softmax(t / T),  terms, psi = form(b - a, e^a, e^b)
+    D = sum terms,  dD/ds = (psi - e^a sum psi) / T
+
+Whatever has no closed form (other divergences, class weights, columns of -inf, NaN) is computed for its chunk by the
+functions that are handed down: the reference, on rows that are in cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from limbeck.kernels.plan import Plan, Shares
+
 CHUNK_ELEMENTS = 1 << 19
 """Logits in a chunk: three buffers of 2 MB in float32."""
+SMALL = 1 << 14
+"""Logits in a call below which fewer operations are better than fewer passes."""
 LOG2_E = math.log2(math.e)
 
-ExactRows = Callable[[Tensor, Tensor | None, slice], tuple[Tensor | None, Tensor | None]]
 
-
-@dataclass(frozen=True)
-class RowsPlan:
-    """One call of the loss, for logits that are flattened to (N, V)."""
-
-    labels: Tensor | None
-    """(N,), in [0, V) everywhere."""
-    labelled: Tensor | None
-    """bool (N,); None when every row has a label."""
-    weights: Tensor | float
-    """1 over the denominator; (N,) with 0 where a position does not count."""
-    dtype: torch.dtype
-    """Of the arithmetic."""
-    alpha: float
-    teacher_temperature: Tensor | float
-    student_temperature: Tensor | float
-    """Floats, or (N, 1)."""
-    compensation: Tensor | float
-    """C(T), a float or (N, 1)."""
-    label_smoothing: float
-    closed_form: bool
-    """The divergence is forward KL and there are no class weights."""
-    exact: ExactRows
-    """Soft and hard values of some rows by the reference, attached to the graph."""
-    inplace: bool
-    summed: bool
-    """The total is wanted as one number."""
-
-
-Shares = tuple[Tensor | float, Tensor | float]
-
-
-def rows_loss(student: Tensor, teacher: Tensor | None, plan: RowsPlan) -> tuple[Tensor, Tensor, Tensor]:
-    """The total, weighted, as one number or (N,); soft and hard values for each row, (N,), not weighted.
-
-    Args:
-        student: (N, V). With ``plan.inplace`` it holds its gradient afterwards.
-        teacher: (N, V), or None when there is no soft term.
-        plan: the rest.
-    """
-    # Inside of the function gradients are always off, so whether one is wanted is asked here.
-    wanted = torch.is_grad_enabled() and student.requires_grad
-    return _Rows.apply(student, teacher, plan, wanted)  # pyright: ignore[reportReturnType]
-
-
-class _Rows(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, student: Tensor, teacher: Tensor | None, plan: RowsPlan, wanted: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        ctx.plan = plan
-        gradient = None
-        if wanted:
-            gradient = student.detach() if plan.inplace else torch.empty_like(student)
-        shares = plan.alpha * plan.weights, (1 - plan.alpha) * plan.weights
-        soft, hard = _sweep(student.detach(), teacher, plan, shares, gradient)
-        if plan.inplace and gradient is not None:
-            torch.autograd.graph.increment_version(student)  # whoever saved the logits must not use them
-        else:
-            ctx.save_for_backward(student, teacher)
-        ctx.gradient = gradient
-        # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
-        terms = [share * rows for share, rows in ((plan.alpha, soft), (1 - plan.alpha, hard)) if share > 0]
-        total = (terms[0] if len(terms) == 1 else terms[0].add_(terms[1])).mul_(plan.weights)
-        if isinstance(plan.weights, Tensor):
-            total = torch.where(plan.weights > 0, total, 0.0)
-        return total.sum() if plan.summed else total, soft, hard
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError("The CPU kernel has first derivatives only. For second ones pass backend='reference'.")
-        total, soft, hard = upstream
-        plan: RowsPlan = ctx.plan
-        gradient, ctx.gradient = ctx.gradient, None
-        of_total = total is not None and soft is None and hard is None
-        if plan.inplace and not (of_total and gradient is not None):
-            raise RuntimeError(
-                "distillation_loss(inplace=True) has written the gradient into the student's logits and handed it over. "
-                "For a second backward pass, or for gradients of the parts, use inplace=False."
-            )
-        if of_total and total is not None:
-            unit = bool(total == 1) if total.dim() == 0 else bool((total == 1).all())
-            if unit or plan.inplace or gradient is None or gradient.dtype not in (torch.bfloat16, torch.float16):
-                if gradient is None:
-                    gradient = _again(ctx, plan.alpha * plan.weights, (1 - plan.alpha) * plan.weights)
-                return gradient if unit else gradient.mul_(total.unsqueeze(-1)), None, None, None
-        # The gradient of a part, or one that half precision would round twice.
-        shares: list[Tensor | float] = [0.0, 0.0]
-        if total is not None:
-            shares = [plan.alpha * plan.weights * total, (1 - plan.alpha) * plan.weights * total]
-        for i, part in enumerate((soft, hard)):
-            if part is not None:
-                shares[i] = shares[i] + part
-        return _again(ctx, *shares), None, None, None
-
-
-def _again(ctx: Any, soft_share: Tensor | float, hard_share: Tensor | float) -> Tensor:
-    """The gradient for other shares, from the logits that were kept."""
-    student, teacher = ctx.saved_tensors
-    gradient = torch.empty_like(student)
-    shares = [s.expand(len(student)) if isinstance(s, Tensor) else s for s in (soft_share, hard_share)]
-    _sweep(student.detach(), teacher, ctx.plan, (shares[0], shares[1]), gradient)
-    return gradient
-
-
-def _sweep(
-    student: Tensor, teacher: Tensor | None, plan: RowsPlan, shares: Shares, gradient: Tensor | None
+def sweep(
+    student: Tensor, teacher: Tensor | None, plan: Plan, shares: Shares, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Soft and hard values of every row; their gradients, in the given shares, into ``gradient`` (which may be ``student``)."""
+    """Soft and hard values of every row; their gradients, in the given shares, into ``gradient``: see ``plan.Sweep``."""
     count, classes = student.shape
-    soft, hard = torch.zeros(2, count, dtype=plan.dtype).unbind()
+    soft, hard = student.new_zeros(2, count, dtype=plan.dtype)
     # As many rows for one thread as for another.
     threads = torch.get_num_threads()
-    size = threads * max(1, round(CHUNK_ELEMENTS / (max(1, classes) * threads)))
-    buffers = None
-    if plan.closed_form and teacher is not None:
-        upcast = (student.dtype != plan.dtype) + (teacher.dtype != plan.dtype)
-        buffers = torch.empty(3 + upcast, min(size, count), classes, dtype=plan.dtype).unbind()
-    columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) else share for share in shares)
+    few_passes = plan.forward_kl and teacher is not None and count * classes > SMALL
+    elements = CHUNK_ELEMENTS if few_passes else CHUNK_ELEMENTS // 2  # a form has more intermediate results
+    size = threads * max(1, round(elements / (max(1, classes) * threads)))
+    buffers: tuple[Tensor | None, ...] = (None,) * 7
+    if plan.closed and count * classes > SMALL:
+        upcast = (student.dtype != plan.dtype) + (teacher is not None and teacher.dtype != plan.dtype)
+        buffers = _workspace((3 if few_passes else 5) + upcast, min(size, count), classes, plan.dtype)
+    columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
     whole = _Chunk(student, teacher, None, columns, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
     for start in range(0, count, size):
         chunk = whole if count <= size else whole.part(slice(start, min(count, start + size)))
-        if buffers is None or not _closed_form(chunk, plan, buffers):
+        if len(chunk.student) < size and count > size:
+            buffers = tuple(None if buffer is None else buffer[: len(chunk.student)] for buffer in buffers)
+        if not (plan.closed and (_forward_kl if few_passes else _by_form)(chunk, plan, *buffers)):
             _exactly(chunk, plan)
     return soft, hard
+
+
+Buffer = Tensor | None
+"""Memory to write to; None takes new memory, which is quicker where there is little to write."""
+_kept = threading.local()
+
+
+def _workspace(count: int, rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Buffers of shape (rows, classes), of memory that this thread keeps: fresh memory costs more than the arithmetic."""
+    numel = count * rows * classes
+    kept = getattr(_kept, "memory", None)
+    if kept is None or kept.dtype != dtype or len(kept) < numel:
+        kept = torch.empty(numel, dtype=dtype)
+        if numel <= 8 * CHUNK_ELEMENTS:
+            _kept.memory = kept
+    return kept[:numel].view(count, rows, classes).unbind()
 
 
 class _Chunk(NamedTuple):
@@ -164,7 +83,7 @@ class _Chunk(NamedTuple):
     rows: slice | None
     """Which rows of the call; None when they are all."""
     shares: Shares
-    """Floats or (n, 1)."""
+    """One number, or (n, 1)."""
     soft: Tensor
     """(n,), to be filled."""
     hard: Tensor
@@ -179,18 +98,61 @@ class _Chunk(NamedTuple):
         """Some rows of the whole."""
         fields = (self.student, self.teacher, self.soft, self.hard, self.gradient)
         student, teacher, soft, hard, gradient = (None if field is None else field[rows] for field in fields)
-        shares = tuple(share[rows] if isinstance(share, Tensor) else share for share in self.shares)
+        shares = tuple(share[rows] if isinstance(share, Tensor) and share.dim() else share for share in self.shares)
         return _Chunk(student, teacher, rows, shares, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
 
 
-def _closed_form(chunk: _Chunk, plan: RowsPlan, buffers: tuple[Tensor, ...]) -> bool:
-    """Forward KL and cross-entropy of a chunk; False when a value is not finite, and then nothing was written."""
-    a, b, c, *upcast = (buffer[: len(chunk.student)] for buffer in buffers)
+def _by_form(chunk: _Chunk, plan: Plan, a: Buffer, b: Buffer, d: Buffer, p: Buffer, scaled: Buffer, *upcast: Buffer) -> bool:
+    """Any divergence with a closed form; False when a value is not finite, and then nothing was written."""
+    t_s, t_t = chunk.of(plan.student_temperature), chunk.of(plan.teacher_temperature)
+    s, t = _upcast(chunk, plan, upcast)
+    divergence = cross_entropy = slope = target = None
+    if plan.labels is not None:
+        p = torch.log_softmax(s, -1, out=p)
+        cross_entropy = _cross_entropy(chunk, plan, p)
+    if t is not None and plan.measure.form is not None:
+        if plan.measure.on_logits:  # on the logits themselves, as if all classes were equally likely
+            d = torch.sub(t, s, out=d)
+            p_s = p_t = 1 / s.shape[-1]
+            if plan.measure.share:
+                d.sub_(d.mean(-1, keepdim=True))
+        else:
+            a = torch.log_softmax(_over(s, t_s, scaled), -1, out=a)
+            b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
+            d = torch.sub(b, a, out=d)
+            p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
+        terms, slope = plan.measure.form(d, p_s, p_t, plan.measure.share)
+        divergence = terms.sum(-1)
+    if not _store(chunk, plan, divergence, cross_entropy):
+        return False
+    if chunk.gradient is None:
+        return True
+    if slope is not None and plan.measure.on_logits:
+        target = slope.mul_(chunk.shares[0] * chunk.of(plan.compensation))
+    elif slope is not None and a is not None:
+        pull = chunk.shares[0] * (chunk.of(plan.compensation) / t_s)
+        target = torch.addcmul(slope, a, slope.sum(-1, keepdim=True), value=-1, out=b).mul_(pull)
+    if plan.labels is not None and p is not None:
+        push = _push(chunk, plan)
+        p.mul_(LOG2_E).exp2_()
+        if target is None:
+            target = p.mul_(push)
+        elif isinstance(push, Tensor):
+            target.addcmul_(p, push)
+        else:
+            target.add_(p, alpha=push)
+        _pull_at_labels(target, chunk, plan, push)
+    assert target is not None
+    chunk.gradient.copy_(target)
+    return True
+
+
+def _forward_kl(chunk: _Chunk, plan: Plan, a: Tensor, b: Tensor, c: Tensor, *upcast: Tensor) -> bool:
+    """Forward KL in the fewest passes; False when a value is not finite, and then nothing was written."""
     t_s, t_t = chunk.of(plan.student_temperature), chunk.of(plan.teacher_temperature)
     compensation = chunk.of(plan.compensation)
-    s, t = (x if x is None or x.dtype == plan.dtype else upcast.pop().copy_(x) for x in (chunk.student, chunk.teacher))
-    if s is None or t is None:
-        return False
+    s, t = _upcast(chunk, plan, upcast)
+    assert t is not None
     max_s = s.amax(-1, keepdim=True)
     _scaled(s, max_s, t_s, out=a)
     _scaled(t, t.amax(-1, keepdim=True), t_t, out=b)
@@ -199,28 +161,17 @@ def _closed_form(chunk: _Chunk, plan: RowsPlan, buffers: tuple[Tensor, ...]) -> 
     b.exp2_()
     sum_a, sum_b = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
     kl = (c.mul_(b).sum(-1, keepdim=True) / sum_b).mul_(1 / LOG2_E).add_((sum_a / sum_b).log_())
-    cross_entropy = labels = sum_1 = None
+    cross_entropy = sum_1 = None
     if plan.labels is not None:
-        labels = chunk.of(plan.labels).unsqueeze(-1)
         sum_1 = _at_one(s, max_s, a, sum_a, c, t_s)
-        picked = s.gather(-1, labels)
-        if plan.label_smoothing:
-            picked = picked * (1 - plan.label_smoothing) + plan.label_smoothing * s.mean(-1, keepdim=True)
-        cross_entropy = (max_s - picked).add_(sum_1.log())
-    total = kl if cross_entropy is None else kl + cross_entropy
-    if not math.isfinite(total.sum().item()):
+        cross_entropy = _cross_entropy(chunk, plan, s, max_s + sum_1.log())
+    if not _store(chunk, plan, kl.squeeze(-1), cross_entropy):
         return False
-    torch.mul(kl, compensation, out=chunk.soft.unsqueeze(-1))
-    if cross_entropy is not None:
-        chunk.hard.copy_(cross_entropy.squeeze(-1))
-        if plan.labelled is not None:
-            chunk.hard.masked_fill_(~chunk.of(plan.labelled), 0.0)
     if chunk.gradient is None:
         return True
-    pull, push = chunk.shares[0] * (compensation / t_s), chunk.shares[1]
-    if labels is not None and plan.labelled is not None:
-        push = push * chunk.of(plan.labelled).unsqueeze(-1).to(plan.dtype)
-    if labels is None or sum_1 is None:
+    pull = chunk.shares[0] * (compensation / t_s)
+    push = None if sum_1 is None else _push(chunk, plan)
+    if push is None:
         a.mul_(pull / sum_a)
     elif sum_1 is sum_a:  # T = 1: both terms pull at the same softmax
         a.mul_((pull + push) / sum_a)
@@ -228,17 +179,71 @@ def _closed_form(chunk: _Chunk, plan: RowsPlan, buffers: tuple[Tensor, ...]) -> 
         a.mul_(pull / sum_a).addcmul_(c, push / sum_1)
     target = chunk.gradient if chunk.gradient.dtype == plan.dtype else a
     torch.addcmul(a, b, -pull / sum_b, out=target)
-    if labels is not None:
-        if plan.label_smoothing:
-            target.sub_(push * (plan.label_smoothing / s.shape[-1]))
-        pulled = -push * (1 - plan.label_smoothing)
-        if isinstance(pulled, Tensor):
-            target.scatter_add_(-1, labels, pulled.expand(labels.shape))
-        else:
-            target.scatter_(-1, labels, pulled, reduce="add")
+    if push is not None:
+        _pull_at_labels(target, chunk, plan, push)
     if target is not chunk.gradient:
         chunk.gradient.copy_(target)
     return True
+
+
+def _upcast(chunk: _Chunk, plan: Plan, buffers: tuple[Buffer, ...]) -> tuple[Tensor, Tensor | None]:
+    """Both logits in the dtype of the arithmetic, copied where they are not."""
+    s, t = chunk.student, chunk.teacher
+    if s.dtype != plan.dtype:
+        s = s.to(plan.dtype) if buffers[-1] is None else buffers[-1].copy_(s)
+    if t is not None and t.dtype != plan.dtype:
+        t = t.to(plan.dtype) if buffers[0] is None else buffers[0].copy_(t)
+    return s, t
+
+
+def _store(chunk: _Chunk, plan: Plan, divergence: Tensor | None, cross_entropy: Tensor | None) -> bool:
+    """C(T) D and CE of the chunk's rows, when all of them are finite."""
+    terms = [term for term in (divergence, cross_entropy) if term is not None]
+    total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+    if not math.isfinite(total.sum().item()):
+        return False
+    if divergence is not None:
+        factor = chunk.of(plan.compensation)
+        torch.mul(divergence, factor.squeeze(-1) if isinstance(factor, Tensor) else factor, out=chunk.soft)
+    if cross_entropy is not None:
+        chunk.hard.copy_(cross_entropy)
+        if plan.labelled is not None:
+            chunk.hard.masked_fill_(~chunk.of(plan.labelled), 0.0)
+    return True
+
+
+def _cross_entropy(chunk: _Chunk, plan: Plan, logits: Tensor, log_sum: Tensor | float = 0.0) -> Tensor:
+    """``log_sum`` less the label's logit, (n,), with smoothing."""
+    labels = chunk.of(plan.labels).unsqueeze(-1)
+    picked = logits.gather(-1, labels)
+    if plan.label_smoothing:
+        picked = picked * (1 - plan.label_smoothing) + plan.label_smoothing * logits.mean(-1, keepdim=True)
+    return (log_sum - picked).squeeze(-1)
+
+
+def _push(chunk: _Chunk, plan: Plan) -> Tensor | float:
+    """The share of the hard term: one number, or (n, 1) with 0 where there is no label."""
+    if plan.labelled is None:
+        return chunk.shares[1]
+    return chunk.of(plan.labelled).unsqueeze(-1).to(plan.dtype) * chunk.shares[1]
+
+
+def _pull_at_labels(target: Tensor, chunk: _Chunk, plan: Plan, push: Tensor | float) -> None:
+    """Take ``push`` times the smoothed one-hot of the labels from the gradient."""
+    labels = chunk.of(plan.labels).unsqueeze(-1)
+    if plan.label_smoothing:
+        target.sub_(push * (plan.label_smoothing / target.shape[-1]))
+    pulled = -push * (1 - plan.label_smoothing)
+    if isinstance(pulled, Tensor):
+        target.scatter_add_(-1, labels, pulled.expand(labels.shape))
+    else:
+        target.scatter_(-1, labels, pulled, reduce="add")
+
+
+def _over(logits: Tensor, temperature: Tensor | float, out: Tensor) -> Tensor:
+    if isinstance(temperature, float):
+        return logits if temperature == 1 else torch.mul(logits, 1 / temperature, out=out)
+    return torch.div(logits, temperature, out=out)
 
 
 def _scaled(x: Tensor, maximum: Tensor, temperature: Tensor | float, out: Tensor) -> None:
@@ -268,7 +273,7 @@ def _at_one(s: Tensor, max_s: Tensor, a: Tensor, sum_a: Tensor, out: Tensor, tem
     return out.sum(-1, keepdim=True)
 
 
-def _exactly(chunk: _Chunk, plan: RowsPlan) -> None:
+def _exactly(chunk: _Chunk, plan: Plan) -> None:
     """A chunk by the functions that were handed down, with autograd for its gradient."""
     with torch.enable_grad():
         leaf = chunk.student.detach().to(plan.dtype).requires_grad_(chunk.gradient is not None)

@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limbeck.kernels import rows as kernel
+from limbeck.kernels import rows
+from limbeck.kernels.function import rows_loss
+from limbeck.kernels.plan import Plan
 from limbeck.losses import reference
-from limbeck.losses.divergences import Divergence
+from limbeck.losses.divergences import Divergence, ForwardKL
 
 Compensate = bool | Literal["curvature"]
 
@@ -120,18 +122,21 @@ def flatten(
 
 
 def compute(
-    call: Call, weights: Tensor | float, *, alpha: float, backend: str, inplace: bool, summed: bool
+    call: Call, weights: Tensor | float, *, alpha: float, backend: str, inplace: bool, summed: bool, parts: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; None for a term not asked for."""
+    """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; a term not asked for is None."""
     if takes_rows(backend, call):
-        total, soft, hard = kernel.rows_loss(call.student, call.teacher, _plan(call, weights, alpha, inplace, summed))
-        soft, hard = None if call.teacher is None else soft, None if call.labels is None else hard
+        total, soft, hard = rows_loss(call.student, call.teacher, _plan(call, weights, alpha, inplace, summed), rows.sweep)
     else:
         soft, hard = call.rows(call.student, call.teacher)
         # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
         terms = [share * x for share, x in ((alpha, soft), (1 - alpha, hard)) if x is not None and share > 0]
         total = _weighted(sum(terms[1:], terms[0]), weights, summed)
-    return total, *(None if part is None else _weighted(part, weights, summed) for part in (soft, hard))  # pyright: ignore[reportReturnType]
+    if not parts:
+        return total, None, None
+    soft = None if soft is None or call.teacher is None else _weighted(soft, weights, summed)
+    hard = None if hard is None or call.labels is None else _weighted(hard, weights, summed)
+    return total, soft, hard
 
 
 def takes_rows(backend: str, call: Call) -> bool:
@@ -155,13 +160,13 @@ def _weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
     return weighted.sum() if summed else weighted
 
 
-def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> kernel.RowsPlan:
-    count = len(call.student)
+def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> Plan:
+    count, measure = len(call.student), call.measure.simplest
     t_t, t_s, factor = (
         x.expand(count, 1) if isinstance(x, Tensor) else x
         for x in (call.teacher_temperature, call.student_temperature, call.compensation)
     )
-    return kernel.RowsPlan(
+    return Plan(
         labels=call.labels,
         labelled=call.labelled,
         weights=weights,
@@ -171,8 +176,10 @@ def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summ
         student_temperature=t_s,
         compensation=factor,
         label_smoothing=call.label_smoothing,
-        closed_form=call.measure.is_forward_kl and call.weight is None,
+        measure=measure,
+        forward_kl=isinstance(measure, ForwardKL),
         exact=call.rows,
+        closed=call.weight is None and (call.teacher is None or measure.form is not None),
         inplace=inplace,
         summed=summed,
     )

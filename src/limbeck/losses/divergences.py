@@ -5,16 +5,27 @@ the student and of the teacher at their temperatures, shaped (..., V).
 
 To add a divergence, write one class with a ``terms`` method and register it; then add its row to ``tests/cases.py``.
 Everything else (the public functions, the config, the checks of gradients and properties, the docs) follows from it.
+A ``form`` beside the terms tells the kernels the gradient too, and makes it fast; without one they differentiate the terms.
+
+A form is written once for every kernel: arithmetic, and the functions ``exp``, ``log``, ``minimum`` and ``sign`` of
+this module, in whose place the CUDA kernels have their own. It takes
+
+    d = b - a,  p_s = e^a,  p_t = e^b,  share      (finite: columns of -inf go by the terms)
+
+and returns the terms with psi, their derivatives with respect to a, (..., V) both. A multiple of p_s may be added to psi: it
+falls out of dD/dz = (psi - p_s sum psi) / T. For a divergence ``on_logits`` d is the difference of the logits (of row-centred ones
+when the share is not 0), p_s = p_t = 1 / V, and psi is the gradient itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, log, sign
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
@@ -54,6 +65,19 @@ def resolve_divergence(divergence: str | Divergence, *, beta: float = 0.5, skew:
     return cls(**{name: value for name, value in given.items() if name in cls.parameters})
 
 
+Form = Callable[[Any, Any, Any, float], tuple[Any, Any]]
+FAR = 80.0
+"""A log-ratio past which the smaller probability counts for nothing and the exponential would overflow."""
+
+
+def exp(x: Tensor) -> Tensor:
+    return torch.exp2(x * math.log2(math.e))  # several times faster than torch.exp
+
+
+def minimum(x: Tensor, bound: float) -> Tensor:
+    return x.clamp(max=bound)
+
+
 def expectation(probabilities: Tensor, log_ratio: Tensor) -> Tensor:
     """``p * log_ratio`` with 0 * log 0 = 0, in the value and in the gradient; NaN stays NaN."""
     return probabilities * log_ratio.masked_fill(probabilities == 0, 0.0)
@@ -77,6 +101,8 @@ class Divergence:
     parameters: ClassVar[tuple[str, ...]] = ()
     on_logits: ClassVar[bool] = False
     """True when the divergence compares raw logits and so has no temperature."""
+    form: ClassVar[Any] = None
+    """The terms with their derivatives, for the kernels: a static method; None lets them differentiate the terms."""
 
     @property
     def curvature(self) -> float:
@@ -84,9 +110,14 @@ class Divergence:
         return 1.0
 
     @property
-    def is_forward_kl(self) -> bool:
-        """Whether this is KL(p_t ‖ p_s), whose gradient p_s - p_t the kernels know in closed form."""
-        return False
+    def share(self) -> float:
+        """What the form takes beside the probabilities: the first parameter, the share in a mixture."""
+        return float(getattr(self, self.parameters[0])) if self.parameters else 0.0
+
+    @property
+    def simplest(self) -> Divergence:
+        """The divergence that this one is at an end of its parameter; else itself."""
+        return self
 
     def compensation(self, temperature: Tensor | float) -> Tensor | float:
         """C(T): what keeps the size of the soft gradient independent of the (student's) temperature."""
@@ -112,12 +143,12 @@ class ForwardKL(Divergence):
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
 
-    @property
-    def is_forward_kl(self) -> bool:
-        return True
-
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(b.exp(), b - a)
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        return p_t * d, -p_t
 
 
 @register("reverse_kl")
@@ -130,6 +161,11 @@ class ReverseKL(Divergence):
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(a.exp(), a - b)
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        terms = -p_s * d
+        return terms, terms
 
 
 @register("jsd")
@@ -152,8 +188,8 @@ class JSD(Divergence):
         return 1.0 if self.beta in (0, 1) else self.beta * (1 - self.beta)
 
     @property
-    def is_forward_kl(self) -> bool:
-        return self.beta == 0
+    def simplest(self) -> Divergence:
+        return {0: ForwardKL(), 1: ReverseKL()}.get(self.beta, self)
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         if self.beta == 0:
@@ -163,6 +199,13 @@ class JSD(Divergence):
         from_teacher = expectation(b.exp(), -log_mixture_ratio(b, self.beta, a))
         from_student = expectation(a.exp(), -log_mixture_ratio(a, 1 - self.beta, b))
         return self.beta * from_teacher + (1 - self.beta) * from_student
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        d = minimum(d, FAR)
+        r = -log(share * exp(d) + (1 - share))  # a - log m
+        slope = (1 - share) * p_s * r
+        return share * p_t * (d + r) + slope, slope
 
 
 @register("skew_kl")
@@ -183,11 +226,16 @@ class SkewKL(Divergence):
         return (1 - self.skew) ** 2
 
     @property
-    def is_forward_kl(self) -> bool:
-        return self.skew == 0
+    def simplest(self) -> Divergence:
+        return self if self.skew else ForwardKL()
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(b.exp(), -log_mixture_ratio(b, self.skew, a))
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        u = (1 - share) * exp(minimum(-d, FAR))  # (1 - share) p_s / p_t
+        return -p_t * log(share + u), -p_t * (u / (share + u))
 
 
 @register("skew_reverse_kl")
@@ -207,8 +255,18 @@ class SkewReverseKL(Divergence):
     def curvature(self) -> float:
         return (1 - self.skew) ** 2
 
+    @property
+    def simplest(self) -> Divergence:
+        return self if self.skew else ReverseKL()
+
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return expectation(a.exp(), -log_mixture_ratio(a, self.skew, b))
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        mixture = share + (1 - share) * exp(minimum(d, FAR))  # over p_s
+        terms = -p_s * log(mixture)
+        return terms, terms - p_s * (share / mixture)
 
 
 @register("tvd")
@@ -225,6 +283,12 @@ class TVD(Divergence):
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         return 0.5 * (a.exp() - b.exp()).abs()
 
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        difference = 0.5 * (p_s - p_t)
+        towards = sign(difference)
+        return difference * towards, 0.5 * p_s * towards
+
 
 @register("logit_mse")
 @dataclass(frozen=True)
@@ -237,6 +301,11 @@ class LogitMSE(Divergence):
 
     on_logits: ClassVar[bool] = True
     center: bool = True
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        slope = -d * p_s
+        return -0.5 * d * slope, slope
 
     def compensation(self, temperature: Tensor | float) -> Tensor | float:
         return 1.0

@@ -148,7 +148,9 @@ def distillation_loss(
         weight=weight,
     )
     weights = call.weights(reduction, num_items)
-    values = compute(call, weights, alpha=alpha, backend=backend, inplace=inplace, summed=reduction != "none")
+    values = compute(
+        call, weights, alpha=alpha, backend=backend, inplace=inplace, summed=reduction != "none", parts=return_parts
+    )
     total, *parts = (
         None if value is None else value.reshape(student_logits.shape[:-1] if reduction == "none" else ())
         for value in values
