@@ -13,6 +13,9 @@ if TYPE_CHECKING:
         distillation_loss as distillation_loss,
     )
     from limbeck.losses import (
+        linear_distillation_loss as linear_distillation_loss,
+    )
+    from limbeck.losses import (
         logit_mse_loss as logit_mse_loss,
     )
     from limbeck.training import (
@@ -27,6 +30,7 @@ __version__ = "0.1.0"
 # Loaded when first asked for: `import limbeck` and `limbeck --help` load neither torch nor transformers.
 _HOMES = {
     "distillation_loss": "limbeck.losses",
+    "linear_distillation_loss": "limbeck.losses",
     "logit_mse_loss": "limbeck.losses",
     "DistillationLoss": "limbeck.losses",
     "DistillationTrainer": "limbeck.training",
@@ -39,6 +43,7 @@ __all__ = [
     "DistillationTrainer",
     "__version__",
     "distillation_loss",
+    "linear_distillation_loss",
     "logit_mse_loss",
 ]
 

@@ -70,9 +70,7 @@ def test_soft_targets_that_are_nearly_met(case, t):
     """Where the gradient is the difference of two nearly equal numbers, float32 keeps most of its digits."""
     teacher = draw(10, 37, seed=1)
     student, teacher = (teacher + 0.03 * draw(10, 37, scale=1.0)).float(), teacher.float()
-    (loss, gradient), truth = both(
-        student, teacher, None, alpha=1, temperature=t, divergence=case.name, **case.options
-    )
+    (loss, gradient), truth = both(student, teacher, None, alpha=1, temperature=t, divergence=case.name, **case.options)
     torch.testing.assert_close(loss.double(), truth[0], rtol=2e-5, atol=2e-7 * t * t)
     assert (gradient.double() - truth[1]).norm() / truth[1].norm() < 2e-5 * max(1, t)
 

@@ -77,10 +77,8 @@ class _Rows(torch.autograd.Function):
 def total_of(soft: Tensor, hard: Tensor, plan: Plan) -> Tensor:
     """The weighted total of the rows' values, as one number or (N,)."""
     # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
-    if plan.alpha in (0, 1):
-        total = soft if plan.alpha else hard
-    else:
-        total = (plan.alpha * soft).add_(hard, alpha=1 - plan.alpha)
+    one = {0.0: hard, 1.0: soft}.get(plan.alpha)
+    total = (plan.alpha * soft).add_(hard, alpha=1 - plan.alpha) if one is None else one
     if not isinstance(plan.weights, Tensor):
         return total.sum().mul_(plan.weights) if plan.summed else total * plan.weights
     total = torch.where(plan.weights > 0, total * plan.weights, 0.0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-ExactRows = Callable[[Tensor, Tensor | None, slice], tuple[Tensor | None, Tensor | None]]
+Rows = Any
+"""Which rows of a call: a slice, or a tensor of indices."""
+ExactRows = Callable[[Tensor, Tensor | None, Rows], tuple[Tensor | None, Tensor | None]]
 Shares = tuple[Tensor | float, Tensor | float]
 """What soft and hard are multiplied by in the gradient: floats, or (N,)."""
 
@@ -17,12 +19,12 @@ Shares = tuple[Tensor | float, Tensor | float]
 class Measure(Protocol):
     """What a kernel asks of a divergence; see ``limbeck.losses.divergences.Divergence``."""
 
-    @property
-    def on_logits(self) -> bool: ...
-    @property
-    def form(self) -> Callable[[Any, Any, Any, float], tuple[Any, Any]] | None: ...
+    on_logits: ClassVar[bool]
+
     @property
     def share(self) -> float: ...
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,27 @@ class Plan:
         weights = self.weights * upstream
         return self.alpha * weights, (1 - self.alpha) * weights
 
+    def part(self, rows: Rows) -> Plan:
+        """The plan of some rows, by a slice or their indices; a kernel then counts them from 0."""
+        one_for_each = ("labels", "labelled", "weights", "teacher_temperature", "student_temperature", "compensation")
+        changed = {name: value[rows] for name in one_for_each if isinstance(value := getattr(self, name), Tensor)}
+
+        def exact(student: Tensor, teacher: Tensor | None, part: Rows) -> tuple[Tensor | None, Tensor | None]:
+            if isinstance(rows, Tensor):
+                return self.exact(student, teacher, rows[part])
+            start, stop, _ = part.indices(rows.stop - rows.start)
+            return self.exact(student, teacher, slice(rows.start + start, rows.start + stop))
+
+        return replace(self, exact=exact, **changed)
+
 
 Sweep = Callable[[Tensor, Tensor | None, Plan, Shares, Tensor | None], tuple[Tensor, Tensor]]
 """(student (N, V), teacher (N, V) or None, plan, shares, gradient or None) -> soft and hard values, (N,) each.
 
 The gradient, in the given shares, is written into ``gradient``, which may be the student's own logits.
 """
+
+
+def part_of(shares: Shares, rows: slice) -> Shares:
+    """The shares of some rows."""
+    return tuple(share[rows] if isinstance(share, Tensor) and share.dim() else share for share in shares)  # pyright: ignore[reportReturnType]

@@ -26,13 +26,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.kernels.plan import Plan, Shares
+from limbeck.kernels.plan import Plan, Shares, part_of
 
 CHUNK_ELEMENTS = 1 << 19
 """Logits in a chunk: three buffers of 2 MB in float32."""
 SMALL = 1 << 14
 """Logits in a call below which fewer operations are better than fewer passes."""
 LOG2_E = math.log2(math.e)
+Buffer = Any
+"""A tensor to write to; None takes new memory, which is quicker where there is little to write."""
 
 
 def sweep(
@@ -46,7 +48,7 @@ def sweep(
     few_passes = plan.forward_kl and teacher is not None and count * classes > SMALL
     elements = CHUNK_ELEMENTS if few_passes else CHUNK_ELEMENTS // 2  # a form has more intermediate results
     size = threads * max(1, round(elements / (max(1, classes) * threads)))
-    buffers: tuple[Tensor | None, ...] = (None,) * 7
+    buffers: tuple[Buffer, ...] = (None,) * 7
     if plan.closed and count * classes > SMALL:
         upcast = (student.dtype != plan.dtype) + (teacher is not None and teacher.dtype != plan.dtype)
         buffers = _workspace((3 if few_passes else 5) + upcast, min(size, count), classes, plan.dtype)
@@ -61,8 +63,16 @@ def sweep(
     return soft, hard
 
 
-Buffer = Tensor | None
-"""Memory to write to; None takes new memory, which is quicker where there is little to write."""
+def exact_sweep(
+    student: Tensor, teacher: Tensor | None, plan: Plan, shares: Shares, gradient: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``sweep`` by the reference alone, in one chunk."""
+    soft, hard = student.new_zeros(2, len(student), dtype=plan.dtype)
+    columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
+    _exactly(_Chunk(student, teacher, None, columns, soft, hard, gradient), plan)  # pyright: ignore[reportArgumentType]
+    return soft, hard
+
+
 _kept = threading.local()
 
 
@@ -98,11 +108,12 @@ class _Chunk(NamedTuple):
         """Some rows of the whole."""
         fields = (self.student, self.teacher, self.soft, self.hard, self.gradient)
         student, teacher, soft, hard, gradient = (None if field is None else field[rows] for field in fields)
-        shares = tuple(share[rows] if isinstance(share, Tensor) and share.dim() else share for share in self.shares)
-        return _Chunk(student, teacher, rows, shares, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
+        return _Chunk(student, teacher, rows, part_of(self.shares, rows), soft, hard, gradient)  # pyright: ignore[reportArgumentType]
 
 
-def _by_form(chunk: _Chunk, plan: Plan, a: Buffer, b: Buffer, d: Buffer, p: Buffer, scaled: Buffer, *upcast: Buffer) -> bool:
+def _by_form(
+    chunk: _Chunk, plan: Plan, a: Buffer, b: Buffer, d: Buffer, p: Buffer, scaled: Buffer, *upcast: Buffer
+) -> bool:
     """Any divergence with a closed form; False when a value is not finite, and then nothing was written."""
     t_s, t_t = chunk.of(plan.student_temperature), chunk.of(plan.teacher_temperature)
     s, t = _upcast(chunk, plan, upcast)
@@ -110,7 +121,7 @@ def _by_form(chunk: _Chunk, plan: Plan, a: Buffer, b: Buffer, d: Buffer, p: Buff
     if plan.labels is not None:
         p = torch.log_softmax(s, -1, out=p)
         cross_entropy = _cross_entropy(chunk, plan, p)
-    if t is not None and plan.measure.form is not None:
+    if t is not None:
         if plan.measure.on_logits:  # on the logits themselves, as if all classes were equally likely
             d = torch.sub(t, s, out=d)
             p_s = p_t = 1 / s.shape[-1]
@@ -171,7 +182,7 @@ def _forward_kl(chunk: _Chunk, plan: Plan, a: Tensor, b: Tensor, c: Tensor, *upc
         return True
     pull = chunk.shares[0] * (compensation / t_s)
     push = None if sum_1 is None else _push(chunk, plan)
-    if push is None:
+    if push is None or sum_1 is None:
         a.mul_(pull / sum_a)
     elif sum_1 is sum_a:  # T = 1: both terms pull at the same softmax
         a.mul_((pull + push) / sum_a)

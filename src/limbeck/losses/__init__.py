@@ -8,6 +8,7 @@ has the public functions, ``dispatch`` finds the backend that computes them, ``c
 from limbeck.losses.checks import CollapsedTeacherWarning
 from limbeck.losses.divergences import DIVERGENCES, Divergence
 from limbeck.losses.functional import LossParts, distillation_loss, logit_mse_loss
+from limbeck.losses.linear import linear_distillation_loss
 from limbeck.losses.objectives import DistillationLoss
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Divergence",
     "LossParts",
     "distillation_loss",
+    "linear_distillation_loss",
     "logit_mse_loss",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.kernels import rows
 from limbeck.kernels.function import rows_loss
-from limbeck.kernels.plan import Plan
+from limbeck.kernels.plan import Plan, Rows, Sweep
 from limbeck.losses import reference
 from limbeck.losses.divergences import Divergence, ForwardKL
 
@@ -43,7 +43,7 @@ class Call:
     dtype: torch.dtype
 
     def rows(
-        self, student: Tensor, teacher: Tensor | None, part: slice = slice(None)
+        self, student: Tensor, teacher: Tensor | None, part: Rows = slice(None)
     ) -> tuple[Tensor | None, Tensor | None]:
         """C(T) D and CE of the rows in ``part`` by the reference; ``student`` and ``teacher`` are theirs."""
         student = student.to(self.dtype)
@@ -126,16 +126,18 @@ def compute(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; a term not asked for is None."""
     if takes_rows(backend, call):
-        total, soft, hard = rows_loss(call.student, call.teacher, _plan(call, weights, alpha, inplace, summed), rows.sweep)
+        total, soft, hard = rows_loss(
+            call.student, call.teacher, plan_of(call, weights, alpha, inplace, summed), rows.sweep
+        )
     else:
         soft, hard = call.rows(call.student, call.teacher)
         # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
         terms = [share * x for share, x in ((alpha, soft), (1 - alpha, hard)) if x is not None and share > 0]
-        total = _weighted(sum(terms[1:], terms[0]), weights, summed)
+        total = weighted(sum(terms[1:], terms[0]), weights, summed)
     if not parts:
         return total, None, None
-    soft = None if soft is None or call.teacher is None else _weighted(soft, weights, summed)
-    hard = None if hard is None or call.labels is None else _weighted(hard, weights, summed)
+    soft = None if soft is None or call.teacher is None else weighted(soft, weights, summed)
+    hard = None if hard is None or call.labels is None else weighted(hard, weights, summed)
     return total, soft, hard
 
 
@@ -153,14 +155,19 @@ def takes_rows(backend: str, call: Call) -> bool:
     return backend in ("rows", "auto") and obstacle is None
 
 
-def _weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
+def sweep_for(backend: str) -> Sweep:
+    """The kernel for logits that are made a chunk at a time."""
+    return rows.exact_sweep if backend == "reference" else rows.sweep
+
+
+def weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
     weighted = values * weights
     if isinstance(weights, Tensor):
         weighted = torch.where(weights > 0, weighted, 0.0)
     return weighted.sum() if summed else weighted
 
 
-def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> Plan:
+def plan_of(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> Plan:
     count, measure = len(call.student), call.measure.simplest
     t_t, t_s, factor = (
         x.expand(count, 1) if isinstance(x, Tensor) else x
@@ -179,7 +186,7 @@ def _plan(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summ
         measure=measure,
         forward_kl=isinstance(measure, ForwardKL),
         exact=call.rows,
-        closed=call.weight is None and (call.teacher is None or measure.form is not None),
+        closed=call.weight is None and (call.teacher is None or measure.has_form),
         inplace=inplace,
         summed=summed,
     )

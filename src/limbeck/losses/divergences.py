@@ -13,8 +13,8 @@ this module, in whose place the CUDA kernels have their own. It takes
     d = b - a,  p_s = e^a,  p_t = e^b,  share      (finite: columns of -inf go by the terms)
 
 and returns the terms with psi, their derivatives with respect to a, (..., V) both. A multiple of p_s may be added to psi: it
-falls out of dD/dz = (psi - p_s sum psi) / T. For a divergence ``on_logits`` d is the difference of the logits (of row-centred ones
-when the share is not 0), p_s = p_t = 1 / V, and psi is the gradient itself.
+falls out of dD/dz = (psi - p_s sum psi) / T. For a divergence ``on_logits`` d is the difference of the logits (of
+row-centred ones when the share is not 0), p_s = p_t = 1 / V, and psi is the gradient itself.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ def resolve_divergence(divergence: str | Divergence, *, beta: float = 0.5, skew:
     return cls(**{name: value for name, value in given.items() if name in cls.parameters})
 
 
-Form = Callable[[Any, Any, Any, float], tuple[Any, Any]]
 FAR = 80.0
 """A log-ratio past which the smaller probability counts for nothing and the exponential would overflow."""
 
@@ -101,8 +100,6 @@ class Divergence:
     parameters: ClassVar[tuple[str, ...]] = ()
     on_logits: ClassVar[bool] = False
     """True when the divergence compares raw logits and so has no temperature."""
-    form: ClassVar[Any] = None
-    """The terms with their derivatives, for the kernels: a static method; None lets them differentiate the terms."""
 
     @property
     def curvature(self) -> float:
@@ -126,6 +123,16 @@ class Divergence:
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         """The terms of the sum, (..., V), from the student's log-probabilities ``a`` and the teacher's ``b``."""
         raise NotImplementedError
+
+    @staticmethod
+    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
+        """The terms with their derivatives psi, for the kernels; see the top of this file."""
+        raise NotImplementedError
+
+    @property
+    def has_form(self) -> bool:
+        """Whether the kernels have a form of it; else they differentiate the terms."""
+        return type(self).form is not Divergence.form
 
     def value(self, a: Tensor, b: Tensor, present: Tensor) -> Tensor:
         """D for each row, (...,). ``present`` (bool, (..., V)) is False where both models lack the class.
@@ -189,7 +196,7 @@ class JSD(Divergence):
 
     @property
     def simplest(self) -> Divergence:
-        return {0: ForwardKL(), 1: ReverseKL()}.get(self.beta, self)
+        return {0.0: ForwardKL(), 1.0: ReverseKL()}.get(self.beta, self)
 
     def terms(self, a: Tensor, b: Tensor) -> Tensor:
         if self.beta == 0:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, overload
 from torch import Tensor
 
 from limbeck.losses import checks
-from limbeck.losses.dispatch import BACKENDS, Compensate, compute, flatten
+from limbeck.losses.dispatch import BACKENDS, Call, Compensate, compute, flatten
 from limbeck.losses.divergences import Divergence, LogitMSE, resolve_divergence
 
 Temperature = float | Tensor | tuple[float | Tensor, float | Tensor]
@@ -121,33 +121,11 @@ def distillation_loss(
         >>> print(f"{loss.item():.4f}", [round(g, 4) for g in student.grad[0].tolist()])
         0.4517 [0.2059, -0.408, 0.2022]
     """
-    checks.check_share("alpha", alpha)
-    checks.check_logits(student_logits, teacher_logits, alpha)
-    checks.check_share("label_smoothing", label_smoothing)
-    checks.check_choice("compensate", compensate, (True, False, "curvature"))
-    checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
-    checks.check_choice("backend", backend, BACKENDS)
-    all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha)
-    checks.check_mask(mask, student_logits)
-    checks.check_weight(weight, student_logits)
-    checks.check_num_items(num_items, reduction)
-    teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
-    measure = resolve_divergence(divergence, beta=beta, skew=skew)
-
-    call = flatten(
-        student_logits,
-        teacher_logits if alpha > 0 or return_parts else None,
-        labels if alpha < 1 or return_parts else None,
-        counted=_counted(labels, mask, ignore_index, all_labelled),
-        labelled=None if labels is None or all_labelled else labels != ignore_index,
-        measure=measure,
-        teacher_temperature=teacher_temperature,
-        student_temperature=student_temperature,
-        compensate=compensate,
-        label_smoothing=label_smoothing,
-        weight=weight,
-    )
-    weights = call.weights(reduction, num_items)
+    call, weights = prepare(
+        student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
+        skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
+        weight=weight, reduction=reduction, num_items=num_items, backend=backend, parts=return_parts,
+    )  # fmt: skip
     values = compute(
         call, weights, alpha=alpha, backend=backend, inplace=inplace, summed=reduction != "none", parts=return_parts
     )
@@ -206,6 +184,54 @@ def logit_mse_loss(
         reduction=reduction,
         num_items=num_items,
     )
+
+
+def prepare(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    labels: Tensor | None,
+    *,
+    temperature: Temperature,
+    alpha: float,
+    divergence: str | Divergence,
+    beta: float,
+    skew: float,
+    compensate: Compensate,
+    label_smoothing: float,
+    ignore_index: int,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    reduction: Reduction,
+    num_items: Tensor | float | None,
+    backend: str,
+    parts: bool,
+) -> tuple[Call, Tensor | float]:
+    """Check every argument; the call as rows, and 1 over the mean's denominator."""
+    checks.check_share("alpha", alpha)
+    checks.check_logits(student_logits, teacher_logits, alpha)
+    checks.check_share("label_smoothing", label_smoothing)
+    checks.check_choice("compensate", compensate, (True, False, "curvature"))
+    checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
+    checks.check_choice("backend", backend, BACKENDS)
+    all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha)
+    checks.check_mask(mask, student_logits)
+    checks.check_weight(weight, student_logits)
+    checks.check_num_items(num_items, reduction)
+    teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
+    call = flatten(
+        student_logits,
+        teacher_logits if alpha > 0 or parts else None,
+        labels if alpha < 1 or parts else None,
+        counted=_counted(labels, mask, ignore_index, all_labelled),
+        labelled=None if labels is None or all_labelled else labels != ignore_index,
+        measure=resolve_divergence(divergence, beta=beta, skew=skew),
+        teacher_temperature=teacher_temperature,
+        student_temperature=student_temperature,
+        compensate=compensate,
+        label_smoothing=label_smoothing,
+        weight=weight,
+    )
+    return call, call.weights(reduction, num_items)
 
 
 def _counted(labels: Tensor | None, mask: Tensor | None, ignore_index: int, all_labelled: bool) -> Tensor | None:
