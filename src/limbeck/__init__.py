@@ -10,6 +10,9 @@ if TYPE_CHECKING:
         DistillationLoss as DistillationLoss,
     )
     from limbeck.losses import (
+        SparseTargets as SparseTargets,
+    )
+    from limbeck.losses import (
         distillation_loss as distillation_loss,
     )
     from limbeck.losses import (
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
     )
     from limbeck.losses import (
         logit_mse_loss as logit_mse_loss,
+    )
+    from limbeck.losses import (
+        sparse_distillation_loss as sparse_distillation_loss,
+    )
+    from limbeck.losses import (
+        sparse_linear_distillation_loss as sparse_linear_distillation_loss,
     )
     from limbeck.training import (
         DistillationArguments as DistillationArguments,
@@ -32,6 +41,9 @@ _HOMES = {
     "distillation_loss": "limbeck.losses",
     "linear_distillation_loss": "limbeck.losses",
     "logit_mse_loss": "limbeck.losses",
+    "SparseTargets": "limbeck.losses",
+    "sparse_distillation_loss": "limbeck.losses",
+    "sparse_linear_distillation_loss": "limbeck.losses",
     "DistillationLoss": "limbeck.losses",
     "DistillationTrainer": "limbeck.training",
     "DistillationArguments": "limbeck.training",
@@ -41,10 +53,13 @@ __all__ = [
     "DistillationArguments",
     "DistillationLoss",
     "DistillationTrainer",
+    "SparseTargets",
     "__version__",
     "distillation_loss",
     "linear_distillation_loss",
     "logit_mse_loss",
+    "sparse_distillation_loss",
+    "sparse_linear_distillation_loss",
 ]
 
 

@@ -46,6 +46,8 @@ class Plan:
     compensation: Tensor | float
     """C(T), a float or (N, 1)."""
     label_smoothing: float
+    weight: Tensor | None
+    """(V,), class weights of the hard term."""
     measure: Measure
     forward_kl: bool
     """Whether ``measure`` is KL(p_t ‖ p_s), which needs the fewest passes."""
@@ -56,6 +58,8 @@ class Plan:
     inplace: bool
     summed: bool
     """The total is wanted as one number."""
+    sparse: Any = None
+    """The teacher, where only some classes of each row are known: ``limbeck.kernels.sparse.SparseRows``."""
 
     def shares(self, upstream: Tensor | float = 1.0) -> Shares:
         """Of both terms in the gradient of the total."""
@@ -73,7 +77,8 @@ class Plan:
             start, stop, _ = part.indices(rows.stop - rows.start)
             return self.exact(student, teacher, slice(rows.start + start, rows.start + stop))
 
-        return replace(self, exact=exact, **changed)
+        sparse = None if self.sparse is None else self.sparse.part(rows)
+        return replace(self, exact=exact, sparse=sparse, **changed)
 
 
 Sweep = Callable[[Tensor, Tensor | None, Plan, Shares, Tensor | None], tuple[Tensor, Tensor]]

@@ -51,7 +51,7 @@ def sweep(
     buffers: tuple[Buffer, ...] = (None,) * 7
     if plan.closed and count * classes > SMALL:
         upcast = (student.dtype != plan.dtype) + (teacher is not None and teacher.dtype != plan.dtype)
-        buffers = _workspace((3 if few_passes else 5) + upcast, min(size, count), classes, plan.dtype)
+        buffers = workspace((3 if few_passes else 5) + upcast, min(size, count), classes, plan.dtype, student.device)
     columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
     whole = _Chunk(student, teacher, None, columns, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
     for start in range(0, count, size):
@@ -76,13 +76,13 @@ def exact_sweep(
 _kept = threading.local()
 
 
-def _workspace(count: int, rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Buffers of shape (rows, classes), of memory that this thread keeps: fresh memory costs more than the arithmetic."""
+def workspace(count: int, rows: int, classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Buffers of shape (rows, classes). On a CPU this thread keeps the memory: fresh memory costs more than the arithmetic."""
     numel = count * rows * classes
-    kept = getattr(_kept, "memory", None)
+    kept = getattr(_kept, "memory", None) if device.type == "cpu" else None
     if kept is None or kept.dtype != dtype or len(kept) < numel:
-        kept = torch.empty(numel, dtype=dtype)
-        if numel <= 8 * CHUNK_ELEMENTS:
+        kept = torch.empty(numel, dtype=dtype, device=device)
+        if device.type == "cpu" and numel <= 8 * CHUNK_ELEMENTS:
             _kept.memory = kept
     return kept[:numel].view(count, rows, classes).unbind()
 

@@ -10,6 +10,8 @@ from limbeck.losses.divergences import DIVERGENCES, Divergence
 from limbeck.losses.functional import LossParts, distillation_loss, logit_mse_loss
 from limbeck.losses.linear import linear_distillation_loss
 from limbeck.losses.objectives import DistillationLoss
+from limbeck.losses.sparse import sparse_distillation_loss, sparse_linear_distillation_loss
+from limbeck.losses.targets import SparseTargets
 
 __all__ = [
     "DIVERGENCES",
@@ -17,7 +19,10 @@ __all__ = [
     "DistillationLoss",
     "Divergence",
     "LossParts",
+    "SparseTargets",
     "distillation_loss",
     "linear_distillation_loss",
     "logit_mse_loss",
+    "sparse_distillation_loss",
+    "sparse_linear_distillation_loss",
 ]

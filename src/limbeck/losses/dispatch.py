@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limbeck.kernels import rows
+from limbeck.kernels import rows, sparse
 from limbeck.kernels.function import rows_loss
 from limbeck.kernels.plan import Plan, Rows, Sweep
 from limbeck.losses import reference
@@ -155,8 +155,10 @@ def takes_rows(backend: str, call: Call) -> bool:
     return backend in ("rows", "auto") and obstacle is None
 
 
-def sweep_for(backend: str) -> Sweep:
-    """The kernel for logits that are made a chunk at a time."""
+def sweep_for(plan: Plan, backend: str = "auto") -> Sweep:
+    """The kernel for logits that are made a chunk at a time, or for a sparse teacher."""
+    if plan.sparse is not None:
+        return sparse.sweep
     return rows.exact_sweep if backend == "reference" else rows.sweep
 
 
@@ -167,7 +169,14 @@ def weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
     return weighted.sum() if summed else weighted
 
 
-def plan_of(call: Call, weights: Tensor | float, alpha: float, inplace: bool, summed: bool) -> Plan:
+def plan_of(
+    call: Call,
+    weights: Tensor | float,
+    alpha: float,
+    inplace: bool,
+    summed: bool,
+    targets: sparse.SparseRows | None = None,
+) -> Plan:
     count, measure = len(call.student), call.measure.simplest
     t_t, t_s, factor = (
         x.expand(count, 1) if isinstance(x, Tensor) else x
@@ -183,10 +192,12 @@ def plan_of(call: Call, weights: Tensor | float, alpha: float, inplace: bool, su
         student_temperature=t_s,
         compensation=factor,
         label_smoothing=call.label_smoothing,
+        weight=call.weight,
         measure=measure,
         forward_kl=isinstance(measure, ForwardKL),
         exact=call.rows,
         closed=call.weight is None and (call.teacher is None or measure.has_form),
         inplace=inplace,
         summed=summed,
+        sparse=targets,
     )

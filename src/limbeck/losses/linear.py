@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from limbeck.kernels.linear import Head, Projection, linear_loss, rows_in_chunk
-from limbeck.losses.dispatch import Compensate, plan_of, sweep_for, weighted
+from limbeck.kernels.plan import Plan, Sweep
+from limbeck.losses.dispatch import Call, Compensate, plan_of, sweep_for, weighted
 from limbeck.losses.divergences import Divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
 
@@ -100,20 +101,15 @@ def linear_distillation_loss(
     if teacher_hidden is not None or teacher_weight is not None or alpha > 0:
         heads["teacher"] = (teacher_hidden, teacher_weight, teacher_bias)
     for model, (hidden, matrix, bias) in heads.items():
-        _check_head(model, hidden, matrix, bias)
+        check_head(model, hidden, matrix, bias)
     classes = _classes({model: len(matrix) for model, (_, matrix, _) in heads.items()}, vocab_size)
-    for name, cap in (("student_softcap", student_softcap), ("teacher_softcap", teacher_softcap)):
-        if cap is not None and not cap > 0:
-            raise ValueError(f"{name}: expected a positive number or None, got {cap!r}.")
-    if chunk != "auto" and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: expected 'auto' or a positive number of positions, got {chunk!r}.")
     if any(isinstance(t, Tensor) and t.requires_grad for t in _sides(temperature)):
         raise ValueError(
             "temperature: it asks for gradient, which the fused projection does not give. Use distillation_loss on the logits."
         )
 
     student, teacher = (
-        None if model not in heads else _as_logits(heads[model][0], classes) for model in ("student", "teacher")
+        None if model not in heads else as_logits(heads[model][0], classes) for model in ("student", "teacher")
     )
     assert student is not None
     call, weights = prepare(
@@ -122,44 +118,63 @@ def linear_distillation_loss(
         weight=weight, reduction=reduction, num_items=num_items, backend=backend, parts=return_parts,
     )  # fmt: skip
     plan = plan_of(call, weights, alpha, inplace=True, summed=reduction != "none")
-    hidden_rows = [_rows(heads[model][0]) if model in heads else None for model in ("student", "teacher")]
-    kept = None
+    teacher_head = None
+    if call.teacher is not None and teacher_weight is not None:
+        teacher_head = Head(teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
+    head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
+    sweep = sweep_for(plan, backend)
+    return project(student_hidden, head, teacher_hidden, teacher_head, call, plan, sweep, classes, chunk, return_parts)
+
+
+def project(
+    hidden: Tensor,
+    head: Head,
+    teacher_hidden: Tensor | None,
+    teacher_head: Head | None,
+    call: Call,
+    plan: Plan,
+    sweep: Sweep,
+    classes: int,
+    chunk: int | Literal["auto"],
+    parts: bool,
+) -> Tensor | LossParts:
+    """The positions that count as rows, through the kernel, and back to the positions' shape."""
+    for model, cap in (("student", head.softcap), ("teacher", teacher_head and teacher_head.softcap)):
+        if cap is not None and not cap > 0:
+            raise ValueError(f"{model}_softcap: expected a positive number or None, got {cap!r}.")
+    if chunk != "auto" and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk: expected 'auto' or a positive number of positions, got {chunk!r}.")
+    student_rows, kept = _rows(hidden), None
+    teacher_rows = None if teacher_hidden is None or teacher_head is None else _rows(teacher_hidden.detach())
     if call.counted is not None:
         kept = call.counted.nonzero().squeeze(-1)
-        plan = plan.part(kept)
-        hidden_rows = [None if hidden is None else hidden.index_select(0, kept) for hidden in hidden_rows]
-    student_rows, teacher_rows = hidden_rows
-    assert student_rows is not None
-    teacher_head = None
-    if call.teacher is not None and teacher_rows is not None and teacher_weight is not None:
-        teacher_head = Head(teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
+        plan, student_rows = plan.part(kept), student_rows.index_select(0, kept)
+        teacher_rows = None if teacher_rows is None else teacher_rows.index_select(0, kept)
     projection = Projection(
-        head=Head(student_weight, student_bias, student_logit_scale, student_softcap),
-        teacher_hidden=None if teacher_rows is None else teacher_rows.detach(),
+        head=head,
+        teacher_hidden=teacher_rows,
         teacher_head=teacher_head,
         classes=classes,
         plan=plan,
-        sweep=sweep_for(backend),
-        chunk=rows_in_chunk(classes, student_hidden.device) if chunk == "auto" else chunk,
+        sweep=sweep,
+        chunk=rows_in_chunk(classes, hidden.device) if chunk == "auto" else chunk,
     )
-    with torch.autocast(student_hidden.device.type, enabled=False):
+    with torch.autocast(hidden.device.type, enabled=False):
         total, soft, hard = linear_loss(student_rows, projection)
-    summed = reduction != "none"
-    soft = weighted(soft, plan.weights, summed) if teacher_head is not None and return_parts else None
-    hard = weighted(hard, plan.weights, summed) if call.labels is not None and return_parts else None
-    if not summed:
-        total, soft, hard = (
-            None if rows is None else _spread(rows, kept, student_hidden.shape[:-1]) for rows in (total, soft, hard)
-        )
-    assert total is not None
-    return LossParts(total, soft, hard) if return_parts else total
+    values: list[Tensor | None] = [total]
+    for rows, given in ((soft, call.teacher), (hard, call.labels)):
+        values.append(weighted(rows, plan.weights, plan.summed) if parts and given is not None else None)
+    if not plan.summed:
+        values = [None if rows is None else _spread(rows, kept, hidden.shape[:-1]) for rows in values]
+    assert values[0] is not None
+    return LossParts(values[0], *values[1:]) if parts else values[0]
 
 
 def _sides(temperature: Temperature) -> tuple[Any, ...]:
     return tuple(temperature) if isinstance(temperature, tuple | list) else (temperature,)
 
 
-def _check_head(model: str, hidden: Any, weight: Any, bias: Any) -> None:
+def check_head(model: str, hidden: Any, weight: Any, bias: Any) -> None:
     """Hidden states (..., d), weight (V, d) and bias (V,) of one model."""
     for name, given in ((f"{model}_hidden", hidden), (f"{model}_weight", weight), (f"{model}_bias", bias)):
         if given is None and name.endswith("bias"):
@@ -197,7 +212,7 @@ def _classes(sizes: dict[str, int], vocab_size: int | None) -> int:
     return vocab_size
 
 
-def _as_logits(hidden: Tensor, classes: int) -> Tensor:
+def as_logits(hidden: Tensor, classes: int) -> Tensor:
     """What has the shape, dtype and device of the logits, and takes no memory."""
     return hidden.detach().new_empty(()).expand(*hidden.shape[:-1], classes)
 
