@@ -251,7 +251,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            (dict(temperature=2.0), ValueError, r"log-normaliser at T = 2 .*there are: 1, 3\).*temperatures=\[2\].*renormalise"),
+            (dict(temperature=2.0), ValueError, r"log-normaliser at T = 2 .*: 1, 3\).*temperatures=\[2\].*renormalise"),
             (dict(temperature=torch.ones(N)), TypeError, r"temperature: sparse targets take one number"),
             (dict(mode="dense"), ValueError, r"mode: expected one of 'tail'"),
             (dict(mode="sample"), ValueError, r"mode: 'sample' needs targets with counts"),
@@ -260,7 +260,7 @@ class TestErrors:
             (dict(targets=SparseTargets(torch.zeros(3, 2).long(), torch.zeros(3, 2))), ValueError, r"\(7, 'K'\).*got \(3, 2\)"),
             (dict(targets=SparseTargets(torch.full((N, 1), V), torch.zeros(N, 1))), ValueError, r"ids: 23 is out of range"),
             (dict(targets=SparseTargets(torch.zeros(N, 2).long(), torch.zeros(N, 2))), ValueError, r"listed twice"),
-            (dict(targets=SparseTargets(torch.zeros(N, 1).long(), torch.zeros(N, 2))), ValueError, r"log_probs: expected the shape"),
+            (dict(targets=SparseTargets(torch.zeros(N, 1).long(), torch.zeros(N, 2))), ValueError, r"log_probs: .* shape"),
             (dict(targets=SparseTargets(torch.zeros(N, 1).long(), None)), ValueError, r"targets\.log_probs: needed"),
             (dict(labels=None), ValueError, r"labels: needed"),
         ],

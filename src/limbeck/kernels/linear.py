@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup, all_reduce
 
 from limbeck.kernels.function import HALF, is_one, refuse_second_derivatives, shares_of, total_of
 from limbeck.kernels.plan import Plan, Shares, Sweep, part_of
@@ -68,6 +69,8 @@ class Projection:
     sweep: Sweep
     chunk: int
     """Rows whose logits are held at a time."""
+    group: ProcessGroup | None = None
+    """Its processes hold the rows of the weights; each has a part of the hidden states' gradient."""
 
 
 def rows_in_chunk(classes: int, device: torch.device) -> int:
@@ -157,6 +160,8 @@ def _chunks(
             _product(g, head.weight, dx[part])
         if dw is not None:
             _product(g.t(), x, dw[:classes], accumulate=start > 0)
+    if dx is not None and call.group is not None:
+        all_reduce(dx, group=call.group)
     dw = None if dw is None else dw.to(weight.dtype)
     return soft, hard, (dx, dw, None if db is None or bias is None else db.to(bias.dtype))
 

@@ -23,6 +23,7 @@ class Measure(Protocol):
 
     @property
     def share(self) -> float: ...
+    def terms(self, a: Tensor, b: Tensor) -> Tensor: ...
     @staticmethod
     def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]: ...
 
@@ -51,6 +52,7 @@ class Plan:
     measure: Measure
     forward_kl: bool
     """Whether ``measure`` is KL(p_t ‖ p_s), which needs the fewest passes."""
+    reverse_kl: bool
     exact: ExactRows
     """Soft and hard values of some rows by the reference, attached to the graph."""
     closed: bool

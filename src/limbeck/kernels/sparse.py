@@ -63,7 +63,7 @@ def _chunk(student: Tensor, plan: Plan, shares: Shares, gradient: Tensor | None)
     assert sparse is not None
     pull, push = (share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
     s = student.to(plan.dtype)
-    e, e_1 = workspace(2, *s.shape, s.dtype, s.device)
+    e, e_1 = workspace(2, len(s), s.shape[-1], s.dtype, s.device)
     listed = sparse.ids >= 0
     ids = sparse.ids.clamp(min=0)
     x_listed = (s.gather(-1, ids) / t).masked_fill(~listed, -torch.inf)

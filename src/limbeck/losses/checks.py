@@ -67,8 +67,8 @@ def check_rows(name: str, tensor: Tensor, student_logits: Tensor) -> None:
         )
 
 
-def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: float) -> bool:
-    """Integers (...,) in [0, V), or ``ignore_index``; needed unless alpha is 1.
+def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: float, sharded: bool = False) -> bool:
+    """Integers (...,) in [0, V), or ``ignore_index``; needed unless alpha is 1. With shards V is not known here.
 
     Returns:
         Whether every position is known to have a label. False says nothing: it may have cost too much to look.
@@ -91,10 +91,10 @@ def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: 
     if _values_can_be_read(labels) and labels.numel():
         classes = student_logits.shape[-1]
         low, high = (int(value) for value in labels.aminmax())
-        if low >= 0 and high < classes:
+        if low >= 0 and (high < classes or sharded):
             return ignore_index < low or ignore_index > high
         wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
-        if wrong.numel():
+        if wrong.numel() and not (sharded and wrong.min() >= 0):
             raise ValueError(
                 f"labels: {wrong[0].item()} is out of range for {classes} classes (expected 0 to {classes - 1}, or "
                 f"ignore_index = {ignore_index} for a position without a label)."
@@ -135,6 +135,21 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """One of a few values, of the same type (so that 1 is not True)."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def check_group(group: Any, backend: str, temperature: Any) -> None:
+    """A process group, whose kernel is the only one and knows no gradient of the temperature."""
+    if group is None:
+        return
+    if not torch.distributed.is_initialized() or not isinstance(group, torch.distributed.ProcessGroup):
+        raise TypeError(
+            f"group: expected a torch.distributed process group (as from new_group, or dist.group.WORLD), got {group!r}."
+        )
+    if backend != "auto":
+        raise ValueError(f"backend: {backend!r} knows no shards of the vocabulary. With a group use 'auto'.")
+    sides = temperature if isinstance(temperature, tuple | list) else (temperature,)
+    if any(isinstance(t, Tensor) and t.requires_grad for t in sides):
+        raise ValueError("temperature: it asks for gradient, which is not given over shards of the vocabulary.")
 
 
 def check_num_items(num_items: Any, reduction: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
-from limbeck.kernels import rows, sparse
+from limbeck.kernels import rows, sharded, sparse
 from limbeck.kernels.function import rows_loss
 from limbeck.kernels.plan import Plan, Rows, Sweep
 from limbeck.losses import reference
-from limbeck.losses.divergences import Divergence, ForwardKL
+from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
 
 Compensate = bool | Literal["curvature"]
 
@@ -122,13 +124,20 @@ def flatten(
 
 
 def compute(
-    call: Call, weights: Tensor | float, *, alpha: float, backend: str, inplace: bool, summed: bool, parts: bool
+    call: Call,
+    weights: Tensor | float,
+    *,
+    alpha: float,
+    backend: str,
+    group: ProcessGroup | None,
+    inplace: bool,
+    summed: bool,
+    parts: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; a term not asked for is None."""
-    if takes_rows(backend, call):
-        total, soft, hard = rows_loss(
-            call.student, call.teacher, plan_of(call, weights, alpha, inplace, summed), rows.sweep
-        )
+    if group is not None or takes_rows(backend, call):
+        plan = plan_of(call, weights, alpha, inplace, summed)
+        total, soft, hard = rows_loss(call.student, call.teacher, plan, sweep_for(plan, backend, group))
     else:
         soft, hard = call.rows(call.student, call.teacher)
         # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
@@ -155,8 +164,10 @@ def takes_rows(backend: str, call: Call) -> bool:
     return backend in ("rows", "auto") and obstacle is None
 
 
-def sweep_for(plan: Plan, backend: str = "auto") -> Sweep:
-    """The kernel for logits that are made a chunk at a time, or for a sparse teacher."""
+def sweep_for(plan: Plan, backend: str = "auto", group: ProcessGroup | None = None) -> Sweep:
+    """The kernel that sweeps over a call's rows."""
+    if group is not None:
+        return partial(sharded.sweep, group=group)
     if plan.sparse is not None:
         return sparse.sweep
     return rows.exact_sweep if backend == "reference" else rows.sweep
@@ -195,6 +206,7 @@ def plan_of(
         weight=call.weight,
         measure=measure,
         forward_kl=isinstance(measure, ForwardKL),
+        reverse_kl=isinstance(measure, ReverseKL),
         exact=call.rows,
         closed=call.weight is None and (call.teacher is None or measure.has_form),
         inplace=inplace,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, overload
 
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from limbeck.losses import checks
 from limbeck.losses.dispatch import BACKENDS, Call, Compensate, compute, flatten
@@ -31,7 +32,7 @@ def distillation_loss(
     alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
     compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
     weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
-    inplace: bool = ..., backend: str = ..., return_parts: Literal[False] = ...,
+    inplace: bool = ..., backend: str = ..., group: ProcessGroup | None = ..., return_parts: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
 def distillation_loss(
@@ -39,7 +40,7 @@ def distillation_loss(
     alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
     compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
     weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
-    inplace: bool = ..., backend: str = ..., return_parts: Literal[True],
+    inplace: bool = ..., backend: str = ..., group: ProcessGroup | None = ..., return_parts: Literal[True],
 ) -> LossParts: ...
 # fmt: on
 def distillation_loss(
@@ -61,6 +62,7 @@ def distillation_loss(
     num_items: Tensor | float | None = None,
     inplace: bool = False,
     backend: str = "auto",
+    group: ProcessGroup | None = None,
     return_parts: bool = False,
 ) -> Tensor | LossParts:
     r"""The distillation loss: soft targets at temperature T and hard labels at T = 1.
@@ -99,6 +101,10 @@ def distillation_loss(
             taken for it. Who saved them for another gradient, or asks for a second backward pass, gets an error. The
             reference backend leaves them as they are.
         backend: "auto", "reference" (plain torch on whole tensors), or "rows" (the CPU kernel, rows in chunks).
+        group: a process group whose ranks hold consecutive columns of both models' logits, in rank order, of one or of
+            different numbers; the rest of the arguments is the same on all, and labels count over the whole vocabulary. All
+            ranks get the whole loss, each with the gradient of its columns, for two collectives over a few numbers per row
+            (three for other divergences than forward and reverse KL). ``weight`` is the rank's own part.
         return_parts: return ``LossParts`` (total, soft, hard) in place of the total.
 
     Returns:
@@ -124,11 +130,12 @@ def distillation_loss(
     call, weights = prepare(
         student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, backend=backend, parts=return_parts,
+        weight=weight, reduction=reduction, num_items=num_items, backend=backend, group=group, parts=return_parts,
     )  # fmt: skip
     values = compute(
-        call, weights, alpha=alpha, backend=backend, inplace=inplace, summed=reduction != "none", parts=return_parts
-    )
+        call, weights, alpha=alpha, backend=backend, group=group, inplace=inplace, summed=reduction != "none",
+        parts=return_parts,
+    )  # fmt: skip
     total, *parts = (
         None if value is None else value.reshape(student_logits.shape[:-1] if reduction == "none" else ())
         for value in values
@@ -205,6 +212,7 @@ def prepare(
     num_items: Tensor | float | None,
     backend: str,
     parts: bool,
+    group: ProcessGroup | None = None,
 ) -> tuple[Call, Tensor | float]:
     """Check every argument; the call as rows, and 1 over the mean's denominator."""
     checks.check_share("alpha", alpha)
@@ -213,7 +221,8 @@ def prepare(
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
     checks.check_choice("backend", backend, BACKENDS)
-    all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha)
+    checks.check_group(group, backend, temperature)
+    all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha, sharded=group is not None)
     checks.check_mask(mask, student_logits)
     checks.check_weight(weight, student_logits)
     checks.check_num_items(num_items, reduction)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from limbeck.kernels.linear import Head, Projection, linear_loss, rows_in_chunk
 from limbeck.kernels.plan import Plan, Sweep
@@ -42,6 +43,7 @@ def linear_distillation_loss(
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
     backend: str = "auto",
+    group: ProcessGroup | None = None,
     return_parts: bool = False,
 ) -> Tensor | LossParts:
     r"""``distillation_loss`` of two language models, from their last hidden states and output embeddings.
@@ -74,6 +76,8 @@ def linear_distillation_loss(
         reduction: with "none" the gradients are computed in the backward pass, which projects again; "mean" and "sum"
             have them from the forward pass.
         backend: "auto", "reference" (the loss of a chunk in plain torch), or "rows".
+        group: as in ``distillation_loss``: each rank holds consecutive rows of both weights, and the same hidden states. The
+            gradient of ``student_hidden`` is summed over the group; ``vocab_size`` and ``weight`` are the rank's own.
 
     Returns:
         As ``distillation_loss``.
@@ -115,15 +119,17 @@ def linear_distillation_loss(
     call, weights = prepare(
         student, teacher, labels, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, backend=backend, parts=return_parts,
+        weight=weight, reduction=reduction, num_items=num_items, backend=backend, group=group, parts=return_parts,
     )  # fmt: skip
     plan = plan_of(call, weights, alpha, inplace=True, summed=reduction != "none")
     teacher_head = None
     if call.teacher is not None and teacher_weight is not None:
         teacher_head = Head(teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
     head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
-    sweep = sweep_for(plan, backend)
-    return project(student_hidden, head, teacher_hidden, teacher_head, call, plan, sweep, classes, chunk, return_parts)
+    sweep = sweep_for(plan, backend, group)
+    return project(
+        student_hidden, head, teacher_hidden, teacher_head, call, plan, sweep, classes, chunk, return_parts, group
+    )
 
 
 def project(
@@ -137,6 +143,7 @@ def project(
     classes: int,
     chunk: int | Literal["auto"],
     parts: bool,
+    group: ProcessGroup | None = None,
 ) -> Tensor | LossParts:
     """The positions that count as rows, through the kernel, and back to the positions' shape."""
     for model, cap in (("student", head.softcap), ("teacher", teacher_head and teacher_head.softcap)):
@@ -158,6 +165,7 @@ def project(
         plan=plan,
         sweep=sweep,
         chunk=rows_in_chunk(classes, hidden.device) if chunk == "auto" else chunk,
+        group=group,
     )
     with torch.autocast(hidden.device.type, enabled=False):
         total, soft, hard = linear_loss(student_rows, projection)

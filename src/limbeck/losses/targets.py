@@ -115,7 +115,8 @@ def check_targets(targets: Any, student_logits: Tensor) -> None:
     for t, normalizer in targets.log_normalizers.items():
         if normalizer.shape != positions:
             raise ValueError(
-                f"targets.log_normalizers[{t:g}]: expected one number per position, {tuple(positions)}, got {tuple(normalizer.shape)}."
+                f"targets.log_normalizers[{t:g}]: expected one number per position, {tuple(positions)}, "
+                f"got {tuple(normalizer.shape)}."
             )
     if ids.device.type == "cpu" and ids.numel():
         low, high = (int(x) for x in ids.aminmax())
