@@ -7,6 +7,7 @@ the logits that were kept. Evaluation computes no gradient.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from limbeck.kernels.plan import Plan, Shares, Sweep
 
+TRITON_IS_INSTALLED = find_spec("triton") is not None
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -67,7 +69,7 @@ class _Rows(torch.autograd.Function):
             unit = is_one(total)
             # What half precision would round twice is computed again.
             if unit or plan.inplace or gradient.dtype not in HALF or (unit is None and total.dim() == 0):
-                return gradient if unit else gradient.mul_(total.unsqueeze(-1)), None, None, None, None
+                return gradient if unit else scale_(gradient, total), None, None, None, None
         student, teacher = ctx.saved_tensors
         gradient = torch.empty_like(student)
         ctx.sweep(student.detach(), teacher, plan, shares_of(plan, total, soft, hard), gradient)
@@ -93,9 +95,18 @@ def shares_of(plan: Plan, total: Tensor | None, soft: Tensor | None, hard: Tenso
 
 def is_one(upstream: Tensor) -> bool | None:
     """Whether an upstream gradient changes nothing; None where asking would make the processor wait for the device."""
-    if upstream.device.type != "cpu":
+    if upstream.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     return upstream.item() == 1 if upstream.dim() == 0 else bool((upstream == 1).all())
+
+
+def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """gradient *= upstream, one number or one for each row; where that is 1 a GPU moves nothing, and is not asked."""
+    if gradient.is_cuda and TRITON_IS_INSTALLED:
+        from limbeck.kernels import triton_rows
+
+        return triton_rows.scale_(gradient, upstream)
+    return gradient.mul_(upstream.unsqueeze(-1) if upstream.dim() else upstream)
 
 
 def refuse_second_derivatives() -> None:

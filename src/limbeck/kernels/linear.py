@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup, all_reduce
 
-from limbeck.kernels.function import HALF, is_one, refuse_second_derivatives, shares_of, total_of
+from limbeck.kernels.function import HALF, is_one, refuse_second_derivatives, scale_, shares_of, total_of
 from limbeck.kernels.plan import Plan, Shares, Sweep, part_of
 
 BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}
@@ -114,7 +114,7 @@ class _Linear(torch.autograd.Function):
             hidden, weight, bias = ctx.saved_tensors
             gradients = _chunks(hidden, weight, bias, ctx.call, shares, ctx.wanted)[2]
         elif not is_one(total):
-            gradients = tuple(None if gradient is None else gradient.mul_(total) for gradient in gradients)
+            gradients = tuple(None if gradient is None else scale_(gradient, total) for gradient in gradients)
         return *gradients, None, None
 
 

@@ -16,10 +16,15 @@ Shares = tuple[Tensor | float, Tensor | float]
 """What soft and hard are multiplied by in the gradient: floats, or (N,)."""
 
 
+FORMS: dict[str, Callable[..., Any]] = {}
+"""Every divergence's form, by the name under which a custom operator, which takes no functions, finds it."""
+
+
 class Measure(Protocol):
     """What a kernel asks of a divergence; see ``limbeck.losses.divergences.Divergence``."""
 
     on_logits: ClassVar[bool]
+    form_name: ClassVar[str]
 
     @property
     def share(self) -> float: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from limbeck.kernels import rows, sharded, sparse
-from limbeck.kernels.function import rows_loss
+from limbeck.kernels import rows, sharded
+from limbeck.kernels.function import TRITON_IS_INSTALLED, rows_loss
 from limbeck.kernels.plan import Plan, Rows, Sweep
+from limbeck.kernels.sparse import SparseRows
 from limbeck.losses import reference
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
 
 Compensate = bool | Literal["curvature"]
 
-BACKENDS = ("auto", "reference", "rows")
+BACKENDS = ("auto", "reference", "rows", "triton")
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,10 @@ def compute(
     parts: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; a term not asked for is None."""
-    if group is not None or takes_rows(backend, call):
+    sweep = kernel_for(call, backend, group)
+    if sweep is not None:
         plan = plan_of(call, weights, alpha, inplace, summed)
-        total, soft, hard = rows_loss(call.student, call.teacher, plan, sweep_for(plan, backend, group))
+        total, soft, hard = rows_loss(call.student, call.teacher, plan, sweep)
     else:
         soft, hard = call.rows(call.student, call.teacher)
         # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
@@ -150,27 +153,47 @@ def compute(
     return total, soft, hard
 
 
-def takes_rows(backend: str, call: Call) -> bool:
-    """Whether the CPU kernel computes this call."""
-    obstacle = None
-    if call.student.device.type != "cpu":
-        obstacle = f"it is for the CPU, and the logits are on {call.student.device}"
-    elif any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        obstacle = "the temperature asks for gradient, which only the reference gives"
-    elif torch.compiler.is_compiling():
-        obstacle = "torch.compile has its own way to fuse"
-    if backend == "rows" and obstacle is not None:
-        raise ValueError(f"backend: 'rows' cannot compute this call: {obstacle}. Use 'auto'.")
-    return backend in ("rows", "auto") and obstacle is None
-
-
-def sweep_for(plan: Plan, backend: str = "auto", group: ProcessGroup | None = None) -> Sweep:
-    """The kernel that sweeps over a call's rows."""
+def kernel_for(call: Call, backend: str, group: ProcessGroup | None = None) -> Sweep | None:
+    """The kernel that computes this call; None is the reference, on whole tensors."""
     if group is not None:
         return partial(sharded.sweep, group=group)
-    if plan.sparse is not None:
-        return sparse.sweep
-    return rows.exact_sweep if backend == "reference" else rows.sweep
+    obstacles = {"rows": _obstacle_of_rows, "triton": _obstacle_of_triton}
+    if backend in obstacles and (obstacle := obstacles[backend](call)):
+        raise ValueError(f"backend: {backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
+    if backend == "auto":
+        backend = "rows" if call.student.device.type == "cpu" else "triton"
+        backend = "reference" if obstacles[backend](call) else backend
+    if backend == "triton":
+        from limbeck.kernels import triton_rows
+
+        return triton_rows.sweep
+    return rows.sweep if backend == "rows" else None
+
+
+def _obstacle_of_rows(call: Call) -> str | None:
+    if call.student.device.type != "cpu":
+        return f"it is for the CPU, and the logits are on {call.student.device}"
+    if torch.compiler.is_compiling():
+        return "torch.compile has its own way to fuse"
+    return _obstacle_of_temperature(call)
+
+
+def _obstacle_of_triton(call: Call) -> str | None:
+    if not TRITON_IS_INSTALLED:
+        return "Triton is not installed"
+    if call.student.device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "0") != "1":
+        return "it is for GPUs, and the logits are on the CPU"
+    if call.weight is not None:
+        return "class weights are for the reference"
+    if call.teacher is not None and not call.measure.simplest.has_form:
+        return f"the divergence {type(call.measure).__name__} has no form, only terms"
+    return _obstacle_of_temperature(call)
+
+
+def _obstacle_of_temperature(call: Call) -> str | None:
+    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
+        return "the temperature asks for gradient, which only the reference gives"
+    return None
 
 
 def weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
@@ -186,7 +209,7 @@ def plan_of(
     alpha: float,
     inplace: bool,
     summed: bool,
-    targets: sparse.SparseRows | None = None,
+    targets: SparseRows | None = None,
 ) -> Plan:
     count, measure = len(call.student), call.measure.simplest
     t_t, t_s, factor = (
@@ -205,8 +228,8 @@ def plan_of(
         label_smoothing=call.label_smoothing,
         weight=call.weight,
         measure=measure,
-        forward_kl=isinstance(measure, ForwardKL),
-        reverse_kl=isinstance(measure, ReverseKL),
+        forward_kl=isinstance(measure, ForwardKL) and measure.has_form,
+        reverse_kl=isinstance(measure, ReverseKL) and measure.has_form,
         exact=call.rows,
         closed=call.weight is None and (call.teacher is None or measure.has_form),
         inplace=inplace,

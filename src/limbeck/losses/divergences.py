@@ -27,6 +27,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, log, sign
 
+from limbeck.kernels.plan import FORMS
+
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
 
@@ -92,6 +94,9 @@ def log_mixture_ratio(x: Tensor, share: float, y: Tensor) -> Tensor:
     return torch.where(apart <= 0, below, above)
 
 
+_METHODS = ("form", "terms", "value")
+
+
 @dataclass(frozen=True)
 class Divergence:
     """A divergence D(p_t, p_s) that is a sum of one term per class."""
@@ -100,6 +105,13 @@ class Divergence:
     parameters: ClassVar[tuple[str, ...]] = ()
     on_logits: ClassVar[bool] = False
     """True when the divergence compares raw logits and so has no temperature."""
+
+    form_name: ClassVar[str]
+    """The key of the form in ``limbeck.kernels.plan.FORMS``."""
+
+    def __init_subclass__(cls) -> None:
+        cls.form_name = f"{cls.__module__}.{cls.__qualname__}"
+        FORMS[cls.form_name] = cls.form
 
     @property
     def curvature(self) -> float:
@@ -131,8 +143,9 @@ class Divergence:
 
     @property
     def has_form(self) -> bool:
-        """Whether the kernels have a form of it; else they differentiate the terms."""
-        return type(self).form is not Divergence.form
+        """Whether the kernels have a form of it, not older than its terms; else they differentiate the terms."""
+        depth = {name: next(i for i, c in enumerate(type(self).__mro__) if name in vars(c)) for name in _METHODS}
+        return type(self).form is not Divergence.form and depth["form"] <= min(depth.values())
 
     def value(self, a: Tensor, b: Tensor, present: Tensor) -> Tensor:
         """D for each row, (...,). ``present`` (bool, (..., V)) is False where both models lack the class.

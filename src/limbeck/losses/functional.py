@@ -100,7 +100,8 @@ def distillation_loss(
         inplace: permits a backend to consume ``student_logits``: they hold their gradient afterwards, and no memory is
             taken for it. Who saved them for another gradient, or asks for a second backward pass, gets an error. The
             reference backend leaves them as they are.
-        backend: "auto", "reference" (plain torch on whole tensors), or "rows" (the CPU kernel, rows in chunks).
+        backend: "auto", "reference" (plain torch on whole tensors), "rows" (the CPU kernel, rows in chunks) or "triton"
+            (the GPU kernel, a program for each row).
         group: a process group whose ranks hold consecutive columns of both models' logits, in rank order, of one or of
             different numbers; the rest of the arguments is the same on all, and labels count over the whole vocabulary. All
             ranks get the whole loss, each with the gradient of its columns, for two collectives over a few numbers per row

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from limbeck.kernels import rows
 from limbeck.kernels.linear import Head, Projection, linear_loss, rows_in_chunk
 from limbeck.kernels.plan import Plan, Sweep
-from limbeck.losses.dispatch import Call, Compensate, plan_of, sweep_for, weighted
+from limbeck.losses.dispatch import Call, Compensate, kernel_for, plan_of, weighted
 from limbeck.losses.divergences import Divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
 
@@ -75,7 +76,7 @@ def linear_distillation_loss(
         temperature: as in ``distillation_loss``, and so are the following; a temperature cannot ask for gradient here.
         reduction: with "none" the gradients are computed in the backward pass, which projects again; "mean" and "sum"
             have them from the forward pass.
-        backend: "auto", "reference" (the loss of a chunk in plain torch), or "rows".
+        backend: "auto", "reference" (the loss of a chunk in plain torch), "rows" or "triton".
         group: as in ``distillation_loss``: each rank holds consecutive rows of both weights, and the same hidden states. The
             gradient of ``student_hidden`` is summed over the group; ``vocab_size`` and ``weight`` are the rank's own.
 
@@ -126,7 +127,7 @@ def linear_distillation_loss(
     if call.teacher is not None and teacher_weight is not None:
         teacher_head = Head(teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
     head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
-    sweep = sweep_for(plan, backend, group)
+    sweep = kernel_for(call, backend, group) or rows.exact_sweep
     return project(
         student_hidden, head, teacher_hidden, teacher_head, call, plan, sweep, classes, chunk, return_parts, group
     )
@@ -170,10 +171,10 @@ def project(
     with torch.autocast(hidden.device.type, enabled=False):
         total, soft, hard = linear_loss(student_rows, projection)
     values: list[Tensor | None] = [total]
-    for rows, given in ((soft, call.teacher), (hard, call.labels)):
-        values.append(weighted(rows, plan.weights, plan.summed) if parts and given is not None else None)
+    for term, given in ((soft, call.teacher), (hard, call.labels)):
+        values.append(weighted(term, plan.weights, plan.summed) if parts and given is not None else None)
     if not plan.summed:
-        values = [None if rows is None else _spread(rows, kept, hidden.shape[:-1]) for rows in values]
+        values = [None if term is None else _spread(term, kept, hidden.shape[:-1]) for term in values]
     assert values[0] is not None
     return LossParts(values[0], *values[1:]) if parts else values[0]
 
@@ -232,8 +233,8 @@ def _rows(hidden: Tensor) -> Tensor:
     return hidden.reshape(-1, hidden.shape[-1])
 
 
-def _spread(rows: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
+def _spread(values: Tensor, kept: Tensor | None, shape: torch.Size) -> Tensor:
     """The values of the rows that were kept, with 0 at the others."""
     if kept is not None:
-        rows = rows.new_zeros(shape.numel()).index_copy(0, kept, rows)
-    return rows.reshape(shape)
+        values = values.new_zeros(shape.numel()).index_copy(0, kept, values)
+    return values.reshape(shape)

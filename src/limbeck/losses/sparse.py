@@ -8,11 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from limbeck.kernels import rows
 from limbeck.kernels import sparse as kernel
 from limbeck.kernels.function import rows_loss
 from limbeck.kernels.linear import Head
+from limbeck.kernels.plan import Plan, Sweep
 from limbeck.losses import checks
-from limbeck.losses.dispatch import Call, Compensate, plan_of, sweep_for, weighted
+from limbeck.losses.dispatch import Call, Compensate, plan_of, weighted
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL, resolve_divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
 from limbeck.losses.linear import as_logits, check_head, project
@@ -88,7 +90,7 @@ def sparse_distillation_loss(
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
         weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, parts=return_parts,
     )  # fmt: skip
-    total, soft, hard = rows_loss(call.student, None, plan, sweep_for(plan))
+    total, soft, hard = rows_loss(call.student, None, plan, _sweep(plan))
     summed = reduction != "none"
     shape = () if summed else student_logits.shape[:-1]
     if not return_parts:
@@ -154,7 +156,7 @@ def sparse_linear_distillation_loss(
         parts=return_parts,
     )  # fmt: skip
     head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
-    return project(student_hidden, head, None, None, call, plan, sweep_for(plan), classes, chunk, return_parts)
+    return project(student_hidden, head, None, None, call, plan, _sweep(plan), classes, chunk, return_parts)
 
 
 def _plan(
@@ -172,7 +174,7 @@ def _plan(
     inplace: bool,
     parts: bool,
     **options: Any,
-) -> tuple[Call, Any]:
+) -> tuple[Call, Plan]:
     """Check everything; the call, and the plan with the targets in it."""
     check_targets(targets, student_logits)
     mode = mode or ("tail" if targets.counts is None else "sample")
@@ -195,30 +197,35 @@ def _plan(
     return call, plan
 
 
+def _sweep(plan: Plan) -> Sweep:
+    """Without a soft term there is no sparse teacher either."""
+    return rows.sweep if plan.sparse is None else kernel.sweep
+
+
 def _rows(targets: SparseTargets, mode: str, measure: Divergence, t: float, call: Call) -> kernel.SparseRows:
     """The targets at T as rows, with the divergence of the mode."""
 
-    def rows(x: Tensor) -> Tensor:
+    def flat(x: Tensor) -> Tensor:
         return x.detach().to(call.student.device).reshape(len(call.student), x.shape[-1])
 
-    ids = rows(targets.ids).long()
+    ids = flat(targets.ids).long()
     if mode == "sample":
         assert targets.counts is not None
-        weights = rows(targets.counts).double().masked_fill(ids < 0, 0.0)
+        weights = flat(targets.counts).double().masked_fill(ids < 0, 0.0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
         b = torch.zeros_like(weights)
         if targets.log_probs is not None and (t == targets.drawn_at == 1 or targets.log_normalizers):
-            b = rows(targets.at(t).double())
+            b = flat(targets.at(t).double())
         if t != targets.drawn_at:
-            weights = weights * (b - rows(targets.at(targets.drawn_at).double())).exp()
+            weights = weights * (b - flat(targets.at(targets.drawn_at).double())).exp()
         known, distance = (weights, b), _drawn
     elif mode == "renormalise":
         log_probs = targets.log_probs
         assert log_probs is not None
-        b = rows(log_probs).double().masked_fill(ids < 0, -torch.inf)
+        b = flat(log_probs).double().masked_fill(ids < 0, -torch.inf)
         known, distance = (b / t,), partial(_renormalised, measure)
     else:
-        b = rows(targets.at(t).double()).masked_fill(ids < 0, -torch.inf)
+        b = flat(targets.at(t).double()).masked_fill(ids < 0, -torch.inf)
         rest = torch.log1p(-b.exp().sum(-1, keepdim=True).clamp(max=1.0))
         if mode == "zero":
             rest = torch.full_like(rest, -torch.inf)
