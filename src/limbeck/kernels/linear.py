@@ -136,8 +136,10 @@ def _chunks(
     teachers = buffer if teacher is None else torch.empty_like(buffer)
     squares = torch.empty_like(buffer) if head.softcap is not None and any(wanted) else None
     soft, hard = hidden.new_zeros(2, count, dtype=plan.dtype)
-    dx = torch.zeros_like(hidden) if wanted[0] else None
-    dw = torch.zeros_like(weight, dtype=plan.dtype) if wanted[1] else None
+    dx = torch.empty_like(hidden) if wanted[0] else None
+    dw = torch.empty_like(weight, dtype=plan.dtype) if wanted[1] else None
+    if dw is not None:
+        dw[classes if count else 0 :].zero_()  # padding, or nothing to sum
     db = torch.zeros_like(bias, dtype=plan.dtype) if wanted[2] and bias is not None else None
     for start in range(0, count, max(1, rows)):
         part = slice(start, min(count, start + rows))
