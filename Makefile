@@ -44,4 +44,5 @@ clean:
 
 .venv/ready-dev: .venv/ready
 	$(INSTALL) --group test --group lint
+	$(INSTALL) --no-deps --group peers
 	touch $@

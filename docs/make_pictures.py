@@ -1,5 +1,6 @@
-"""Draw the pictures of ``docs/why.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
+"""Draw the pictures of ``docs/why.md`` and ``docs/speed.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for draw in (soft_targets, gradient_norms, limit, divergences):
+    for draw in (soft_targets, gradient_norms, limit, divergences, speed):
         figure = draw()
         path = FOLDER / f"{draw.__name__}.svg"
         figure.savefig(path, bbox_inches="tight")
@@ -109,6 +110,28 @@ def divergences() -> Figure:
     axes.set_xlabel("temperature T")
     axes.set_ylabel("loss / logit MSE")
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def speed() -> Figure:
+    """How many times faster than eager torch, from the kept results of benchmarks/."""
+    figure, axes = axes_of(7.2, 3.8)
+    path = next((FOLDER.parents[1] / "benchmarks" / "results").glob("losses_*.json"))
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    rows = [r for r in kept["results"] if r["dtype"] == "float32" and r["divergence"] == "forward_kl"]
+    shapes = list(dict.fromkeys(tuple(row["shape"]) for row in rows))
+    shown = {"torch.compile": GREY, "limbeck": BLUE, "limbeck, in place": RED}
+    for i, (name, color) in enumerate(shown.items()):
+        for x, shape in enumerate(shapes):
+            seconds = {r["name"]: r["seconds"] for r in rows if tuple(r["shape"]) == shape}
+            ratio = seconds["eager"] / seconds[name]
+            bar = axes.bar(x + 0.27 * (i - 1), ratio, 0.25, color=color, label=name if x == 0 else None)
+            axes.bar_label(bar, [f"{ratio:.1f}"], fontsize=8, padding=2)
+    axes.axhline(1, color=GREY, linewidth=0.8)
+    axes.set_xticks(range(len(shapes)), [f"{n} x {v:,}" for n, v in shapes])
+    axes.set_ylabel("times as fast as eager torch")
+    axes.set_xlabel(f"logits in float32, forward and backward, on {kept['machine']['device']}")
+    axes.legend(frameon=False)
     return figure
 
 

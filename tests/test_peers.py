@@ -1,6 +1,6 @@
 """The same numbers as other libraries, where conventions coincide; docs/moving.md says where they do not.
 
-The peers come by ``make peers`` (they need torch alone, but ask pip for more); without them these tests are skipped.
+The peers are the dependency group of that name, which ``make test`` installs; without them these tests are skipped.
 """
 
 import sys

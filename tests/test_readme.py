@@ -11,6 +11,9 @@ import pytest
 from limbeck.models import ModelSpec, Shape, build_model, save_model
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import report  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -32,6 +35,14 @@ def test_python(page, tmp_path, monkeypatch):
     namespace: dict = {"__name__": "__main__"}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), namespace)
+
+
+def test_the_figures_are_those_that_were_measured():
+    """``python -m benchmarks.report`` writes them; nobody else does."""
+    for page in report.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert "<!-- measured:" in text
+        assert report.filled(text) == text
 
 
 @pytest.mark.slow

@@ -94,9 +94,6 @@ def log_mixture_ratio(x: Tensor, share: float, y: Tensor) -> Tensor:
     return torch.where(apart <= 0, below, above)
 
 
-_METHODS = ("form", "terms", "value")
-
-
 @dataclass(frozen=True)
 class Divergence:
     """A divergence D(p_t, p_s) that is a sum of one term per class."""
@@ -106,10 +103,16 @@ class Divergence:
     on_logits: ClassVar[bool] = False
     """True when the divergence compares raw logits and so has no temperature."""
 
+    has_form: ClassVar[bool]
+    """Whether the kernels have a form of it, not older than its terms; else they differentiate the terms."""
     form_name: ClassVar[str]
     """The key of the form in ``limbeck.kernels.plan.FORMS``."""
 
     def __init_subclass__(cls) -> None:
+        depth = {
+            name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("form", "terms", "value")
+        }
+        cls.has_form = cls.form is not Divergence.form and depth["form"] <= min(depth.values())
         cls.form_name = f"{cls.__module__}.{cls.__qualname__}"
         FORMS[cls.form_name] = cls.form
 
@@ -140,12 +143,6 @@ class Divergence:
     def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]:
         """The terms with their derivatives psi, for the kernels; see the top of this file."""
         raise NotImplementedError
-
-    @property
-    def has_form(self) -> bool:
-        """Whether the kernels have a form of it, not older than its terms; else they differentiate the terms."""
-        depth = {name: next(i for i, c in enumerate(type(self).__mro__) if name in vars(c)) for name in _METHODS}
-        return type(self).form is not Divergence.form and depth["form"] <= min(depth.values())
 
     def value(self, a: Tensor, b: Tensor, present: Tensor) -> Tensor:
         """D for each row, (...,). ``present`` (bool, (..., V)) is False where both models lack the class.

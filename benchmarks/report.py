@@ -1,0 +1,95 @@
+"""Write what was measured into README and docs, from benchmarks/results/: python -m benchmarks.report
+
+Between the marks ``<!-- measured: NAME -->`` and ``<!-- end -->`` stands what a function of that name here makes of the
+results. The suite checks that the pages have what the files say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks import linear, losses
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+
+
+def results(benchmark: str) -> dict:
+    """The kept results of one benchmark: of a GPU where there are some, else of a CPU."""
+    files = sorted(RESULTS.glob(f"{benchmark}_*.json"), key=lambda path: ("AVX" in path.read_text(), path.name))
+    return json.loads(files[0].read_text(encoding="utf-8"))
+
+
+def dense() -> list[str]:
+    """The default loss at a few sizes."""
+    kept = results("losses")
+    names = ("eager", "torch.compile", "limbeck", "limbeck, in place")
+    lines = [
+        "| logits, float32 | eager torch | torch.compile | Limbeck | Limbeck, `inplace=True` |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    chosen = [r for r in kept["results"] if r["dtype"] == "float32" and r["divergence"] == "forward_kl"]
+    shapes = list(dict.fromkeys(tuple(r["shape"]) for r in chosen))
+    for shape in shapes:
+        times = {r["name"]: r["seconds"] for r in chosen if tuple(r["shape"]) == shape}
+        cells = [f"{_ms(times[name])} ({times['eager'] / times[name]:.1f}x)" for name in names[1:]]
+        lines.append(f"| {shape[0]} x {shape[1]:,} | {_ms(times['eager'])} | {' | '.join(cells)} |")
+    extra = {r["name"]: r["extra_bytes_per_logit"] for r in chosen if r["shape"] == [1024, 32000]}
+    lines.append(f"| extra memory, bytes per logit | {' | '.join(f'{extra[name]:.0f}' for name in names)} |")
+    return lines
+
+
+def fused() -> list[str]:
+    """Projection and loss together."""
+    lines = ["| task | | time | to eager | extra memory |", "|---|---|--:|--:|--:|"]
+    kept = results("linear")["results"]
+    for row in kept:
+        first = next(r for r in kept if r["task"] == row["task"])
+        name = "**Limbeck**" if row["name"] == "limbeck" else row["name"].replace("eager", "eager torch")
+        ratio = f"{first['seconds'] / row['seconds']:.2f}x"
+        lines.append(
+            f"| {row['task']} | {name} | {_ms(row['seconds'])} | {ratio} | {row['extra_bytes'] / 1e6:.0f} MB |"
+        )
+    return lines
+
+
+def every_loss() -> list[str]:
+    kept = results("losses")
+    return losses.table(kept["results"], kept["limits"])
+
+
+def every_linear() -> list[str]:
+    return linear.table(results("linear")["results"])
+
+
+def machine() -> list[str]:
+    told, limits = results("losses")["machine"], results("losses")["limits"]
+    rates = (
+        f"{limits['copy_bytes_per_second'] / 1e9:.0f} GB/s copied, {limits['exp2_per_second'] / 1e9:.1f} G exponentials/s, "
+        f"{limits['float32_flops_per_second'] / 1e9:.0f} GFLOP/s in float32 products"
+    )
+    packages = ", ".join(f"{name} {value}" for name, value in told.items() if name != "device")
+    return [f"{told['device']}; {packages}. Its limits in the same run: {rates}."]
+
+
+def filled(text: str) -> str:
+    """A page with the marked places filled."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n" + "\n".join(globals()[match[2]]()) + "\n<!-- end -->"
+
+    return re.sub(r"(<!-- measured: (\w+) -->)\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def _ms(seconds: float) -> str:
+    ms = 1e3 * seconds
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.2f} ms"
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        print(page.relative_to(ROOT))
