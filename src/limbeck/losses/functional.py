@@ -137,10 +137,9 @@ def distillation_loss(
         call, weights, alpha=alpha, backend=backend, group=group, inplace=inplace, summed=reduction != "none",
         parts=return_parts,
     )  # fmt: skip
-    total, *parts = (
-        None if value is None else value.reshape(student_logits.shape[:-1] if reduction == "none" else ())
-        for value in values
-    )
+    if reduction == "none":
+        values = tuple(None if value is None else value.reshape(student_logits.shape[:-1]) for value in values)
+    total, *parts = values
     assert total is not None
     return LossParts(total, *parts) if return_parts else total
 
