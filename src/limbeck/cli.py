@@ -138,6 +138,66 @@ def predict(
         typer.echo(f"{prediction.input}\t{prediction.label}\t{shown}")
 
 
+cache_app = typer.Typer(help="Keep what a teacher says on the disk, and train from it.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+StoreFolder = Annotated[Path, typer.Argument(help="The folder of a store.", metavar="STORE")]
+
+
+@cache_app.command("build")
+def cache_build(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Annotated[str | None, typer.Option("--out", help="The store's folder, in place of teacher.cache.")] = None,
+) -> None:
+    """Run CONFIG's teacher over its training examples once, and write the store; again, and it goes on."""
+    from limbeck.caching import build_cache
+    from limbeck.config import load_config
+    from limbeck.run import leave_together
+
+    settings = load_config(config, overrides)
+    built, formats = build_cache(settings, out)
+    if _is_main_process():
+        _table("Formats, on the same examples", formats)
+        done = f"{built.written} shards written, {built.found} were there; {built.seconds:.1f} s"
+        _files({"store": out or settings.teacher.cache, "done": done})
+    leave_together()
+
+
+@cache_app.command("info")
+def cache_info(store: StoreFolder) -> None:
+    """What a store holds, and what other formats would take."""
+    from limbeck.caching import cost_rows, store_rows
+
+    for name, value in store_rows(store)[1:]:
+        typer.echo(f"{name:<16}  {value}")
+    _table("The same data in other formats (payload)", cost_rows(store))
+
+
+@cache_app.command("verify")
+def cache_verify(store: StoreFolder) -> None:
+    """Find every shard that is missing, cut short, foreign or changed; exit status 2 when there is one."""
+    from limbeck.errors import StoreError
+    from limbeck.teachers.store import verify
+
+    if not store.is_dir():
+        raise StoreError(f"{store}: there is no such folder.")
+    if faults := verify(store):
+        raise StoreError(*faults)
+    typer.echo(f"{store}: whole")
+
+
+@cache_app.command("export")
+def cache_export(
+    store: StoreFolder,
+    parquet: Annotated[Path, typer.Option("--parquet", help="The Parquet file to write.")],
+) -> None:
+    """Write a store as one Parquet file, for every other tool."""
+    from limbeck.caching import export_parquet
+
+    export_parquet(store, parquet)
+    typer.echo(str(parquet))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a fault in what the user gave ends in a line each and exit status 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from limbeck.errors import ConfigError
 from limbeck.files import written_whole
@@ -76,11 +76,20 @@ class ModelConfig(Section):
 
 
 class TeacherConfig(ModelConfig):
-    """The teacher; with ``training`` it is trained first, on every true label of the training set."""
+    """The teacher: a model, or a store of what one said; with ``training`` it is trained first, on every true label."""
 
+    model: str = ""
+    cache: str | None = None
+    """The folder of a store that ``limbeck cache build`` wrote: the student is trained from it, and no teacher is run."""
     training: dict[str, Any] | None = None
     augmentation: AugmentationConfig | None = None
     """While the teacher itself is trained; by default as for the student."""
+
+    @model_validator(mode="after")
+    def _something(self) -> TeacherConfig:
+        if not self.model and self.cache is None:
+            raise ValueError("needs a model, or a cache of what one said")
+        return self
 
 
 class DistillationConfig(Section):
@@ -104,6 +113,17 @@ class DistillationConfig(Section):
         return name
 
 
+class CacheConfig(Section):
+    """What ``limbeck cache build`` keeps of each example."""
+
+    format: Literal["dense", "topk", "sampled"] = "dense"
+    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float16"
+    k: PositiveInt = 64
+    temperatures: list[Temperature] | None = None
+    """At which a top-k list can be used; by default the distillation's own."""
+    draws: PositiveInt = 12
+
+
 class CompareConfig(Section):
     """What ``limbeck compare`` trains: every arm with every seed."""
 
@@ -125,6 +145,7 @@ class Config(Section):
     training: dict[str, Any] = {}
     """Arguments of ``transformers.TrainingArguments``."""
     compare: CompareConfig = CompareConfig()
+    cache: CacheConfig = CacheConfig()
 
 
 @dataclasses.dataclass(frozen=True)

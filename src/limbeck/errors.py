@@ -21,3 +21,7 @@ class DataError(LimbeckError):
 
 class ModelError(LimbeckError):
     """A model that cannot be built, loaded or called."""
+
+
+class StoreError(LimbeckError):
+    """A teacher store that cannot be built or read, or is of something else."""

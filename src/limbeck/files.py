@@ -24,6 +24,30 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def flushed(path: Path) -> Iterator[Path]:
+    """``written_whole`` for what must outlast a crash: flushed to the disk before it gets its name.
+
+    The name beside it is always the same, so that what a killed process left is written over; two must not write one file.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        yield aside
+        _flush(aside)
+        aside.replace(path)
+        _flush(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """The same for a folder, which replaces what is at ``path``."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")

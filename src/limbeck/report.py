@@ -57,7 +57,7 @@ def write_run_page(
     splits: Splits,
     results: dict[str, dict[str, float]],
     history: list[dict[str, float]],
-    teacher: nn.Module,
+    teacher: nn.Module | None,
 ) -> None:
     """The page of one distilled student."""
     distillation = config["distillation"]
@@ -71,8 +71,9 @@ def write_run_page(
             ],
         ),
         Section("How", table=[("setting", "value"), *((k, str(v)) for k, v in distillation.items())]),
-        soft_target_section(splits, teacher, [1.0, distillation["temperature"]]),
     ]
+    if teacher is not None:
+        sections.append(soft_target_section(splits, teacher, [1.0, distillation["temperature"]]))
     if any("soft_loss" in entry for entry in history):
         sections.insert(1, Section("Training", figure=history_figure(history)))
     write_page(path, "A distilled student", sections)

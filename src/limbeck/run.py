@@ -31,11 +31,12 @@ from limbeck.config import (
     write_config,
 )
 from limbeck.data import Augmentation, Examples, Inputs, SourceOptions, Splits, as_is, load_splits
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, StoreError
 from limbeck.evaluation import measure, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.models import BUILT_IN, ModelSpec, build_model, count_parameters, load_model, save_model
 from limbeck.teachers import Teacher
+from limbeck.teachers.store import StoredTeacher, TeacherStore
 
 CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
 STUDENT, TEACHER, CHECKPOINTS = "student", "teacher", "checkpoints"
@@ -53,7 +54,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     """
     folder = Path(config.out)
     splits = open_run(config, folder, resume=resume)
-    teacher = obtain_teacher(config, splits, folder)
+    stored = config.teacher.cache is not None
+    teacher = stored_teacher(config, splits) if stored else obtain_teacher(config, splits, folder)
     student = build_student(config.student, splits, config.seed)
     started = time.perf_counter()
     trainer = train(
@@ -69,10 +71,11 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     seconds = time.perf_counter() - started
     if trainer.is_world_process_zero():
         save_student(student, folder, config, splits)
-        results = evaluate_models({"teacher": teacher, "student": student}, splits)
+        asked = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
+        results = evaluate_models({**asked, "student": student}, splits)
         history = trainer.state.log_history
         write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": history})
-        report.write_run_page(folder / REPORT, config.model_dump(), splits, results, history, teacher)
+        report.write_run_page(folder / REPORT, config.model_dump(), splits, results, history, asked.get("teacher"))
     trainer.accelerator.wait_for_everyone()
     return folder
 
@@ -85,7 +88,7 @@ def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
     models = {"student": load_model(folder / STUDENT)}
     if (folder / TEACHER).is_dir():
         models = {"teacher": load_model(folder / TEACHER), **models}
-    elif config.teacher.training is None:
+    elif config.teacher.training is None and config.teacher.cache is None:
         models = {"teacher": obtain_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)
 
@@ -205,6 +208,10 @@ def load_data(data: DataConfig, seed: int) -> Splits:
 def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
     """Load the teacher, or train it on every true label of the training set and keep it in the run's folder."""
     spec = config.teacher
+    if not spec.model:
+        raise ConfigError(
+            "teacher.model: needed here, where the teacher itself is run; a cache of its words is not enough."
+        )
     if spec.training is None:
         if spec.model in BUILT_IN:
             raise ConfigError(
@@ -229,6 +236,39 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
         save_model(teacher, saved, spec_of(spec), splits.shape)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
+
+
+def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
+    """Open the store that a config names, and see that it fits: these examples, this temperature, one view.
+
+    Raises:
+        StoreError, ConfigError: it does not.
+    """
+    assert config.teacher.cache is not None
+    store = TeacherStore(config.teacher.cache)
+    if store.description.classes != splits.shape.classes:
+        raise StoreError(
+            f"{store.folder}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
+        )
+    store.check(examples=splits.train)
+    view = config.data.augmentation
+    if view.shift or view.flip or view.mixup:
+        raise ConfigError(
+            "data.augmentation: a stored teacher was asked about one view of each example. Leave it out, or teacher.cache."
+        )
+    targets = store.look_up(splits.train.rows[:1]).targets
+    if targets is not None and targets.log_probs is not None:
+        try:
+            targets.at(config.distillation.teacher_temperature or config.distillation.temperature)
+        except ValueError as error:
+            raise ConfigError(f"distillation.{error}") from None
+    elif targets is not None and targets.drawn_at != (
+        config.distillation.teacher_temperature or config.distillation.temperature
+    ):
+        raise ConfigError(
+            f"distillation.temperature: the store's draws were made at T = {targets.drawn_at:g} and serve no other."
+        )
+    return StoredTeacher(store)
 
 
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
@@ -296,7 +336,9 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
     splits = load_data(config.data, config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
-    if config.teacher.training is None:
+    if config.teacher.cache is not None:
+        stored_teacher(config, splits)
+    elif config.teacher.training is None:
         obtain_teacher(config, splits, folder)
     else:
         build_student(config.teacher, splits, config.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from limbeck.losses import checks
 from limbeck.losses.dispatch import Compensate
 from limbeck.losses.divergences import Divergence, resolve_divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, distillation_loss
+from limbeck.losses.sparse import sparse_distillation_loss
+from limbeck.losses.targets import SparseTargets
 
 
 class DistillationLoss(nn.Module):
@@ -66,31 +70,31 @@ class DistillationLoss(nn.Module):
     def forward(
         self,
         student_logits: Tensor,
-        teacher_logits: Tensor | None,
+        teacher: Tensor | SparseTargets | None,
         labels: Tensor | None = None,
         *,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
     ) -> Tensor:
-        """The loss of a batch; arguments as in ``limbeck.distillation_loss``."""
-        return self.parts(student_logits, teacher_logits, labels, mask=mask, num_items=num_items).total
+        """The loss of a batch; ``teacher`` is its logits, or sparse targets as in ``limbeck.sparse_distillation_loss``."""
+        return self.parts(student_logits, teacher, labels, mask=mask, num_items=num_items).total
 
     def parts(
         self,
         student_logits: Tensor,
-        teacher_logits: Tensor | None,
+        teacher: Tensor | SparseTargets | None,
         labels: Tensor | None = None,
         *,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
     ) -> LossParts:
         """The loss of a batch with its soft and hard terms."""
-        if not self._teacher_seen and teacher_logits is not None:
-            checks.check_logits(student_logits, teacher_logits, self.alpha)
+        if not self._teacher_seen and isinstance(teacher, Tensor):
+            checks.check_logits(student_logits, teacher, self.alpha)
             counted = labels != self.ignore_index if mask is None and labels is not None else mask
-            checks.inspect_teacher(teacher_logits, self.temperature, counted)
+            checks.inspect_teacher(teacher, self.temperature, counted)
             self._teacher_seen = True
-        return self._loss(student_logits, teacher_logits, labels, mask=mask, num_items=num_items)
+        return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items)
 
     def _check_settings(self) -> None:
         """Ask the function itself, so that a wrong setting is known before the first batch."""
@@ -103,15 +107,12 @@ class DistillationLoss(nn.Module):
     def _loss(
         self,
         student_logits: Tensor,
-        teacher_logits: Tensor | None,
+        teacher: Tensor | SparseTargets | None,
         labels: Tensor | None,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
     ) -> LossParts:
-        return distillation_loss(
-            student_logits,
-            teacher_logits,
-            labels,
+        settings: dict[str, Any] = dict(
             temperature=self.temperature,
             alpha=self.alpha,
             divergence=self.divergence,
@@ -123,9 +124,11 @@ class DistillationLoss(nn.Module):
             reduction=self.reduction,
             num_items=num_items,
             inplace=self.inplace,
-            backend=self.backend,
             return_parts=True,
         )
+        if isinstance(teacher, SparseTargets):
+            return cast(LossParts, sparse_distillation_loss(student_logits, teacher, labels, **settings))
+        return distillation_loss(student_logits, teacher, labels, backend=self.backend, **settings)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, alpha={self.alpha}, divergence={self.divergence}"

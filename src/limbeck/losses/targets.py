@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,12 @@ class SparseTargets:
         ids = ids.reshape(*log_probs.shape[:-1], draws)
         normalizers = _normalizers(log_probs, {*temperatures, temperature})
         return SparseTargets(ids, log_probs.gather(-1, ids), normalizers, torch.ones_like(ids), float(temperature))
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> SparseTargets:
+        """The targets with a function applied to each of their tensors, such as ``lambda x: x[:, :-1]``."""
+        log_probs, counts = (None if x is None else function(x) for x in (self.log_probs, self.counts))
+        normalizers = {t: function(normalizer) for t, normalizer in self.log_normalizers.items()}
+        return SparseTargets(function(self.ids), log_probs, normalizers, counts, self.drawn_at)
 
     def at(self, temperature: float) -> Tensor:
         """log p_T of the listed classes, (..., K).

@@ -9,15 +9,18 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from limbeck.losses import SparseTargets
 from limbeck.models import floating_dtype, forward_logits, freeze
 
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """What a teacher says of a batch."""
+    """What a teacher says of a batch: all of its logits, or a few classes of each position."""
 
-    logits: Tensor
+    logits: Tensor | None = None
     """(N, V), or (N, L, V) for sequences; raw: no temperature in them."""
+    targets: SparseTargets | None = None
+    """The same positions, in the place of the logits."""
 
 
 @runtime_checkable
@@ -69,6 +72,8 @@ class RememberedTeacher:
     Args:
         logits: (rows, V), for the rows that ``example_id`` counts.
     """
+
+    one_view = True
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits

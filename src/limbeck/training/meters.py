@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limbeck.losses import LossParts
+from limbeck.losses import LossParts, SparseTargets
 from limbeck.training.tasks import IGNORE
 
 
@@ -32,12 +32,12 @@ class DistillationMeter:
         self,
         parts: LossParts,
         logits: Tensor,
-        teacher_logits: Tensor,
+        teacher: Tensor | SparseTargets,
         mask: Tensor,
         num_items: Tensor | int | None,
     ) -> None:
         """Count one micro-batch."""
-        same = (logits.detach().argmax(-1) == teacher_logits.argmax(-1)) & mask
+        same = (logits.detach().argmax(-1) == _first_class(teacher)) & mask
         counted = mask.sum() if num_items is None else num_items
         agreement = same.sum() / torch.as_tensor(counted, device=same.device).clamp(min=1)
         terms = (torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard))
@@ -67,6 +67,15 @@ class DistillationMeter:
                 means["gradient_ratio"] = (soft_square / hard_square) ** 0.5
         self.reset()
         return means
+
+
+def _first_class(teacher: Tensor | SparseTargets) -> Tensor:
+    """The teacher's most likely class; of draws, the one that was drawn most often."""
+    if isinstance(teacher, Tensor):
+        return teacher.argmax(-1)
+    if teacher.log_probs is not None:
+        return teacher.ids.gather(-1, teacher.log_probs.argmax(-1, keepdim=True)).squeeze(-1)
+    return teacher.ids.mode(-1).values
 
 
 class EvaluationMeter:

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils.import_utils import is_peft_available
 
-from limbeck.losses import LossParts
+from limbeck.losses import LossParts, SparseTargets
 from limbeck.models import forward_logits, load_model, save_model
-from limbeck.teachers import LiveTeacher, Teacher
+from limbeck.teachers import LiveTeacher, Teacher, TeacherOutput
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint
 from limbeck.training.columns import drop_unused_columns
@@ -103,6 +103,11 @@ class DistillationTrainer(Trainer):
         self.objective = args.objective()
         _check_teacher(teacher, model, args.alpha)
         resolved = _resolve_teacher(teacher, args)
+        if augment is not None and getattr(resolved, "one_view", False):
+            raise ValueError(
+                "augment: this teacher was asked before about one view of each example, and the student would see another. "
+                "Train without augmentation, or with the teacher itself."
+            )
         if args.remove_unused_columns:
             models = [model, resolved.model if isinstance(resolved, LiveTeacher) else None]
             train_dataset = drop_unused_columns(train_dataset, models)
@@ -173,14 +178,14 @@ class DistillationTrainer(Trainer):
         targets = self._targets(inputs)
         raw_logits = forward_logits(model, inputs, signature_of=self._student)
         logits = self.task.align(raw_logits)
-        teacher_logits = None if self.teacher is None else self.task.align(self.teacher(inputs).logits)
+        teacher = None if self.teacher is None else self._aligned(self.teacher(inputs))
 
         def parts_for(logits: Tensor) -> LossParts:
-            return self._parts(logits, teacher_logits, targets, inputs, num_items_in_batch)
+            return self._parts(logits, teacher, targets, inputs, num_items_in_batch)
 
         parts = parts_for(logits)
-        if teacher_logits is not None:
-            self._train_meter.add(parts, logits, teacher_logits, targets.mask, num_items_in_batch)
+        if teacher is not None:
+            self._train_meter.add(parts, logits, teacher, targets.mask, num_items_in_batch)
             if self._is_logging_step():
                 self._train_meter.add_gradients(parts_for, logits, self.objective.alpha)
         loss = parts.total
@@ -237,6 +242,13 @@ class DistillationTrainer(Trainer):
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(folder))
 
+    def _aligned(self, output: TeacherOutput) -> Tensor | SparseTargets:
+        """What the teacher said at the positions that have a target."""
+        if output.targets is not None:
+            return output.targets.apply(self.task.align)
+        assert output.logits is not None
+        return self.task.align(output.logits)
+
     def _targets(self, batch: Mapping[str, Any]) -> Targets:
         targets = self.task.targets(batch)
         if self.objective.alpha == 0 and targets.labels is not None:
@@ -245,10 +257,15 @@ class DistillationTrainer(Trainer):
         return targets
 
     def _parts(
-        self, logits: Tensor, teacher_logits: Tensor | None, targets: Targets, inputs: dict[str, Any], num_items: Any
+        self,
+        logits: Tensor,
+        teacher: Tensor | SparseTargets | None,
+        targets: Targets,
+        inputs: dict[str, Any],
+        num_items: Any,
     ) -> LossParts:
         def parts(labels: Tensor | None) -> LossParts:
-            return self.objective.parts(logits, teacher_logits, labels, mask=targets.mask, num_items=num_items)
+            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items)
 
         first = parts(targets.labels)
         if "mixup_share" not in inputs or targets.labels is None:

@@ -1,0 +1,26 @@
+"""What a teacher said, on the disk: asked once, read back faster than it can be computed.
+
+``codecs`` has a small class for each format; ``shards`` writes and reads one file; ``building`` runs the teacher;
+``reading`` looks rows up and finds what is broken; ``fingerprints`` names what a store was made from.
+"""
+
+from limbeck.teachers.store.building import Built, build_store
+from limbeck.teachers.store.codecs import CODECS, Codec, Dense, Sampled, TopK, codec_from
+from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
+from limbeck.teachers.store.reading import StoredTeacher, TeacherStore, verify
+
+__all__ = [
+    "CODECS",
+    "Built",
+    "Codec",
+    "Dense",
+    "Sampled",
+    "StoredTeacher",
+    "TeacherStore",
+    "TopK",
+    "build_store",
+    "codec_from",
+    "fingerprint_of_examples",
+    "fingerprint_of_model",
+    "verify",
+]

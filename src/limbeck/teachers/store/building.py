@@ -1,0 +1,125 @@
+"""Run the teacher over the examples once, and keep what it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor, nn
+
+from limbeck.data import Examples
+from limbeck.errors import StoreError
+from limbeck.teachers.base import LiveTeacher
+from limbeck.teachers.store.codecs import Codec, spec_of
+from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
+from limbeck.teachers.store.shards import Description, shards_of
+
+SHARD_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one process did."""
+
+    description: Description
+    written: int
+    """Shards."""
+    found: int
+    """Shards that were whole already."""
+    seconds: float
+
+
+def build_store(
+    teacher: nn.Module,
+    examples: Examples,
+    folder: str | Path,
+    codec: Codec,
+    *,
+    batch_size: int = 256,
+    shard_rows: int | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    progress: str | None = None,
+) -> Built:
+    """Write the shards that are missing; run it again after an interruption and it goes on.
+
+    Shard k is written by process k mod ``world``, from its own rows alone, so several processes share nothing and need not wait
+    for each other, and what an interrupted build leaves is completed to the same bytes.
+
+    Args:
+        teacher: a module, run as ``LiveTeacher`` runs it.
+        examples: what to run it on, without augmentation: a store knows one view of each.
+        folder: where to.
+        codec: what to keep.
+        batch_size: examples at a time; a batch does not cross shards.
+        shard_rows: examples in a shard; by default as many as make 128 MB.
+        seed: for formats that draw.
+        rank: which process this is.
+        world: how many there are.
+        progress: the title of a progress bar.
+
+    Raises:
+        StoreError: the folder holds the store of something else; the teacher's outputs do not fit the format; the disk is full.
+    """
+    from tqdm import tqdm
+
+    folder, live, started = Path(folder), LiveTeacher(teacher), time.perf_counter()
+    device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
+    ids = examples.rows.sort().values
+    if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
+        raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
+    classes = _logits(live, examples, ids[:1], device).shape[-1]
+    position = max(1.0, codec.payload(classes))
+    description = Description(
+        codec=spec_of(codec),
+        classes=classes,
+        rows=len(ids),
+        shard_rows=shard_rows or max(1, int(SHARD_BYTES // position)),
+        teacher=fingerprint_of_model(teacher),
+        data=fingerprint_of_examples(examples),
+    )
+    _prepare(folder)
+    written = found = 0
+    mine = shards_of(folder, len(ids), description.shard_rows)[rank::world]
+    for shard in tqdm(mine, desc=progress, delay=1.0, leave=False, disable=progress is None):
+        if shard.is_whole(description):
+            found += 1
+            continue
+        rows = ids[shard.start : shard.stop]
+        parts = [_logits(live, examples, part, device) for part in rows.split(batch_size)]
+        # Drawn from the shard's own place, so that it does not matter what was drawn before.
+        generator = torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)
+        try:
+            shard.write(rows.numpy(), codec.encode(torch.cat(parts), generator), description)
+        except OSError as error:
+            raise StoreError(
+                f"{shard.path}: cannot be written ({error.strerror or error}); {found + written} of {len(mine)} shards are "
+                "whole. Make room and build again to go on."
+            ) from None
+        written += 1
+    return Built(description, written, found, time.perf_counter() - started)
+
+
+def _logits(teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device) -> Tensor:
+    batch: Mapping[str, Any] = examples.load(rows.tolist())
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    logits = teacher(moved).logits
+    assert logits is not None
+    if logits.dim() != 2:
+        raise StoreError(
+            f"teacher: gives logits of shape {tuple(logits.shape)}; a store has one row of them for each example."
+        )
+    return logits.cpu()
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be made ({error.strerror or error}).") from None

@@ -1,0 +1,451 @@
+"""The teacher store: exact to what a format promises, whole or not at all, and nobody else's."""
+
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck import distillation_loss, sparse_distillation_loss
+from limbeck.data import Examples
+from limbeck.data.examples import TensorRows
+from limbeck.errors import StoreError
+from limbeck.teachers import LiveTeacher
+from limbeck.teachers.store import (
+    Dense,
+    Sampled,
+    StoredTeacher,
+    TeacherStore,
+    TopK,
+    build_store,
+    codec_from,
+    fingerprint_of_examples,
+    fingerprint_of_model,
+    verify,
+)
+from limbeck.teachers.store.codecs import pack, spec_of, unpack
+
+ROWS, INPUTS, CLASSES = 50, 8, 37
+CODECS = [
+    Dense("float32"), Dense("float16"), Dense("bfloat16"), Dense("int8"), TopK(5), TopK(5, (2.0, 4.0), "float32"),
+    Sampled(12), Sampled(7, 2.0),
+]  # fmt: skip
+every_codec = pytest.mark.parametrize("codec", CODECS, ids=repr)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def teacher(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(INPUTS, 64), torch.nn.ReLU(), torch.nn.Linear(64, CLASSES))
+
+
+def examples(rows=ROWS, seed=0):
+    return Examples(TensorRows("pixel_values", draw(rows, INPUTS, seed=seed)), torch.zeros(rows))
+
+
+def build(folder, codec=None, **options):
+    options = dict(batch_size=7, shard_rows=16) | options
+    return build_store(teacher(), examples(), folder, codec or Dense("float32"), **options)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def live(ids):
+    return LiveTeacher(teacher())(examples().load(ids.tolist())).logits
+
+
+IDS = torch.tensor([49, 0, 16, 15, 15, 31])
+
+
+class TestFormats:
+    def test_dense(self, tmp_path):
+        for codec, allowed in ((Dense("float32"), 0.0), (Dense("float16"), 5e-4), (Dense("bfloat16"), 4e-3)):
+            build(tmp_path / codec.dtype, codec)
+            got = TeacherStore(tmp_path / codec.dtype).look_up(IDS).logits
+            torch.testing.assert_close(got.float(), live(IDS), rtol=allowed, atol=1e-6)
+
+    def test_int8_is_off_by_half_a_step_at_most(self, tmp_path):
+        build(tmp_path, Dense("int8"))
+        got, truth = TeacherStore(tmp_path).look_up(IDS).logits, live(IDS)
+        step = (truth.amax(-1) - truth.amin(-1)) / 254
+        assert ((got - truth).abs().amax(-1) <= 0.51 * step).all()
+
+    def test_what_a_bfloat16_teacher_said_is_kept_to_the_bit(self, tmp_path):
+        model = teacher().bfloat16()
+        build_store(model, examples(), tmp_path, Dense("bfloat16"), shard_rows=16)
+        got = TeacherStore(tmp_path).look_up(IDS).logits
+        said = LiveTeacher(teacher().bfloat16())
+        truth = torch.cat([said(examples().load(list(range(s, min(s + 16, ROWS))))).logits for s in range(0, ROWS, 16)])
+        assert got.dtype == torch.bfloat16
+        assert torch.equal(got, truth[IDS])
+
+    @pytest.mark.parametrize("t", [1.0, 2.0, 4.0])
+    def test_top_k_at_every_temperature_that_was_asked_for(self, tmp_path, t):
+        build(tmp_path, TopK(5, (2.0, 4.0), "float32"))
+        got = TeacherStore(tmp_path).look_up(IDS).targets
+        values, ids = (live(IDS) / t).log_softmax(-1).topk(5)
+        assert torch.equal(got.ids, ids)
+        torch.testing.assert_close(got.at(t), values, rtol=1e-5, atol=1e-5)
+        with pytest.raises(ValueError, match="log-normaliser at T = 3"):
+            got.at(3.0)
+
+    def test_draws(self, tmp_path):
+        build(tmp_path, Sampled(5000))
+        targets = TeacherStore(tmp_path).look_up(torch.tensor([3])).targets
+        shares = torch.bincount(targets.ids[0], minlength=CLASSES) / 5000
+        torch.testing.assert_close(shares, live(torch.tensor([3])).softmax(-1)[0], rtol=0, atol=0.03)
+
+    @every_codec
+    def test_the_loss_of_what_is_read(self, tmp_path, codec):
+        """The stored teacher's loss is the live one's, to what the format promises."""
+        build(tmp_path, codec)
+        output, student = StoredTeacher(tmp_path)({"example_id": IDS}), draw(len(IDS), CLASSES, seed=9)
+        if output.logits is not None:
+            loss = distillation_loss(student, output.logits, alpha=1, temperature=2.0)
+            torch.testing.assert_close(
+                loss, distillation_loss(student, live(IDS), alpha=1, temperature=2.0), rtol=0.02, atol=0
+            )
+        else:
+            t = 2.0 if 2.0 in (*output.targets.log_normalizers, output.targets.drawn_at) else 1.0
+            assert sparse_distillation_loss(student, output.targets, alpha=1, temperature=t).isfinite()
+
+    @every_codec
+    def test_a_spec_is_the_codec(self, codec):
+        assert codec_from(json.loads(json.dumps(spec_of(codec)))) == codec
+
+    @given(k=st.integers(1, 9), classes=st.integers(1, 200_000), seed=st.integers(0, 2**31))
+    def test_packed_ids_come_back(self, k, classes, seed):
+        ids = torch.randint(classes, (3, k), generator=torch.Generator().manual_seed(seed))
+        packed = pack(ids, classes)
+        assert packed.shape[1] == math.ceil(k * max(1, math.ceil(math.log2(classes))) / 8)
+        assert torch.equal(unpack(packed, k, classes), ids)
+
+    @every_codec
+    def test_little_is_added_to_the_payload(self, tmp_path, codec):
+        """The file has the id and at most a byte of rounding at a position, beside the payload."""
+        columns = codec.columns(CLASSES)
+        stored = sum(np.dtype(column.dtype).itemsize * column.width for column in columns)
+        assert codec.payload(CLASSES) <= stored < codec.payload(CLASSES) + 1
+        build(tmp_path, codec, shard_rows=ROWS)
+        arrow = next(tmp_path.glob("*.arrow")).stat().st_size
+        assert arrow <= ROWS * (8 + stored) + 2500  # Arrow's own: the schema, and padding to 64 bytes
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: Dense("int4"), "dtype: expected one of float32"),
+            (lambda: TopK(0), "k: expected at least 1"),
+            (lambda: TopK(3, (1.0,)), "temperatures: expected positive numbers other than 1"),
+            (lambda: Sampled(3, 0.0), "at a positive temperature"),
+            (lambda: codec_from({"format": "zip"}), "format: expected one of dense, topk, sampled"),
+            (lambda: codec_from({"format": "dense", "level": 3}), "format: dense cannot be made"),
+        ],
+    )
+    def test_settings_that_cannot_be(self, make, message):
+        with pytest.raises(StoreError, match=message):
+            make()
+
+    def test_values_that_a_format_cannot_hold(self):
+        generator = torch.Generator()
+        with pytest.raises(StoreError, match=r"beyond float16 \(65,504\)"):
+            Dense("float16").encode(torch.tensor([[1e5, 0.0]]), generator)
+        with pytest.raises(StoreError, match="int8 cannot hold"):
+            Dense("int8").encode(torch.tensor([[-math.inf, 0.0]]), generator)
+        absent = torch.tensor([[-math.inf, 1.0]])
+        assert torch.equal(torch.from_numpy(Dense("float16").encode(absent, generator)["logits"]).float(), absent)
+
+
+class TestReading:
+    def test_other_tools_open_a_shard(self, tmp_path):
+        build(tmp_path, TopK(5))
+        path = sorted(tmp_path.glob("*.arrow"))[0]
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            assert stream.read_all().num_rows == 16
+        assert Dataset.from_file(str(path))[3]["id"] == 3
+
+    def test_ids_are_those_of_the_examples_and_not_their_places(self, tmp_path):
+        some = examples().subset(torch.tensor([40, 3, 17, 9]))
+        build_store(teacher(), some, tmp_path, Dense("float32"), shard_rows=2)
+        store = TeacherStore(tmp_path)
+        assert store.ids.tolist() == [3, 9, 17, 40]
+        torch.testing.assert_close(store.look_up(torch.tensor([40, 9])).logits, live(torch.tensor([40, 9])))
+        with pytest.raises(StoreError, match=r"example 10 is not in the store, which has 4 examples"):
+            store.look_up(torch.tensor([3, 10]))
+
+    def test_a_batch_needs_ids(self, tmp_path):
+        build(tmp_path)
+        with pytest.raises(StoreError, match="example_id: missing"):
+            StoredTeacher(tmp_path)({"pixel_values": draw(2, INPUTS)})
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(StoreError, match="no such folder"):
+            TeacherStore(tmp_path / "none")
+        with pytest.raises(StoreError, match="holds no shard"):
+            TeacherStore(tmp_path)
+
+
+class TestBuilding:
+    def test_again_does_nothing(self, tmp_path):
+        assert (build(tmp_path).written, contents(tmp_path)) == (4, contents(tmp_path))
+        before = contents(tmp_path)
+        again = build(tmp_path)
+        assert (again.written, again.found) == (0, 4)
+        assert contents(tmp_path) == before
+
+    @every_codec
+    def test_processes_share_the_work_and_the_bytes_are_the_same(self, tmp_path, codec):
+        build(tmp_path / "one", codec)
+        for rank in (2, 0, 1):
+            build(tmp_path / "three", codec, rank=rank, world=3)
+        assert contents(tmp_path / "three") == contents(tmp_path / "one")
+
+    def test_a_hole_is_filled(self, tmp_path):
+        build(tmp_path)
+        before = contents(tmp_path)
+        for path in sorted(tmp_path.iterdir())[2:4]:
+            path.unlink()
+        with pytest.raises(StoreError, match=r"1 of 4 shards are missing, 000000000016-000000000032\.arrow first"):
+            TeacherStore(tmp_path)
+        assert build(tmp_path).written == 1
+        assert contents(tmp_path) == before
+
+    @pytest.mark.parametrize("change", ["teacher", "data", "codec"])
+    def test_the_store_of_something_else_is_left_alone(self, tmp_path, change):
+        build(tmp_path)
+        before = contents(tmp_path)
+        model = teacher(1 if change == "teacher" else 0)
+        data = examples(seed=1 if change == "data" else 0)
+        with pytest.raises(StoreError, match=rf"holds the store of something else \({change}: .* there, .* here\)"):
+            build_store(model, data, tmp_path, Dense("float16" if change == "codec" else "float32"), shard_rows=16)
+        assert contents(tmp_path) == before
+
+    def test_a_full_disk(self, tmp_path, monkeypatch):
+        from limbeck.teachers.store import shards
+
+        build(tmp_path, rank=0, world=4)  # one shard
+        real = pa.ipc.new_stream
+
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(shards.pa.ipc, "new_stream", full)
+        with pytest.raises(StoreError, match=r"No space left on device\); 1 of 4 shards are whole\. Make room"):
+            build(tmp_path)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        monkeypatch.setattr(shards.pa.ipc, "new_stream", real)
+        build(tmp_path)
+        assert verify(tmp_path) == []
+
+
+class TestFingerprints:
+    def test_models(self):
+        assert fingerprint_of_model(teacher()) == fingerprint_of_model(teacher())
+        assert fingerprint_of_model(teacher()) != fingerprint_of_model(teacher(1))
+        changed = teacher()
+        with torch.no_grad():
+            changed[2].bias[-1] += 1e-7
+        assert fingerprint_of_model(changed) != fingerprint_of_model(teacher())
+
+    def test_examples(self):
+        assert fingerprint_of_examples(examples()) == fingerprint_of_examples(examples())
+        assert fingerprint_of_examples(examples()) != fingerprint_of_examples(examples(seed=1))
+        order = torch.randperm(ROWS)
+        assert fingerprint_of_examples(examples().subset(order)) == fingerprint_of_examples(examples())
+        assert fingerprint_of_examples(examples().subset(order[1:])) != fingerprint_of_examples(examples())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    build(folder, TopK(5))
+    assert verify(folder) == []
+    return folder
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    for name, data in contents(folder).items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+class TestDamage:
+    @given(data=st.data())
+    def test_every_flipped_bit_is_found_and_named(self, folder, data):
+        path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+        whole = path.read_bytes()
+        bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(broken))
+        try:
+            faults = verify(folder)
+            same = path.suffix == ".json" and _same_json(bytes(broken), whole)
+            assert same or any(path.stem in fault for fault in faults)
+        finally:
+            path.write_bytes(whole)
+
+    @given(data=st.data())
+    def test_every_cut_is_found_when_the_store_is_opened(self, folder, data):
+        path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+        whole = path.read_bytes()
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 2))])
+        try:
+            with pytest.raises(StoreError):
+                TeacherStore(folder)
+            assert any(path.stem in fault for fault in verify(folder))
+        finally:
+            path.write_bytes(whole)
+
+    def test_missing_foreign_and_strange_files(self, copy, tmp_path_factory):
+        names = sorted(path.name for path in copy.glob("*.arrow"))
+        (copy / names[1]).unlink()
+        (copy / "notes.txt").write_text("hello")
+        other = tmp_path_factory.mktemp("other")
+        build_store(teacher(1), examples(), other, TopK(5), shard_rows=16)
+        for suffix in (".arrow", ".json"):
+            name = names[2].replace(".arrow", suffix)
+            (copy / name).write_bytes((other / name).read_bytes())
+        faults = "\n".join(verify(copy))
+        assert f"{names[1]}: missing" in faults
+        assert "notes.txt: is no part of a store" in faults
+        assert f"{names[2].removesuffix('.arrow')}.json: of another store (teacher: " in faults
+        with pytest.raises(StoreError):
+            TeacherStore(copy)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            dict(rows=17), dict(bytes=3), dict(first_id=-5), dict(rows=2**60), dict(rows="many"), dict(path="/etc/passwd"),
+            dict(checksum="md5:1"),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_a_forged_manifest(self, copy, change):
+        path = sorted(copy.glob("*.json"))[0]
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        assert verify(copy) != []
+        if "checksum" not in change:
+            with pytest.raises(StoreError):
+                TeacherStore(copy)
+
+    @pytest.mark.parametrize(
+        "change", [dict(classes=2**40), dict(classes=3), dict(shard_rows=0), dict(version=9), dict(codec={"format": "pickle"})],
+        ids=str,
+    )  # fmt: skip
+    def test_a_forged_description(self, copy, change):
+        for path in copy.glob("*.json"):
+            told = json.loads(path.read_text())
+            told["description"] |= change
+            path.write_text(json.dumps(told))
+        with pytest.raises(StoreError):
+            TeacherStore(copy)
+
+    def test_forged_ids_are_refused_when_they_are_read(self, copy):
+        path = sorted(copy.glob("*.arrow"))[0]
+        with pa.ipc.open_stream(path.read_bytes()) as stream:
+            batch = stream.read_next_batch()
+        packed = np.full((16, batch.column("ids").type.list_size), 255, np.uint8)
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        columns["ids"] = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])
+        forged = pa.record_batch(list(columns.values()), names=list(columns)).replace_schema_metadata(
+            batch.schema.metadata
+        )
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, forged.schema) as stream:
+            stream.write_batch(forged)
+        manifest = path.with_suffix(".json")
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | dict(bytes=path.stat().st_size)))
+        with pytest.raises(StoreError, match=r"ids: 63 is out of range for 37 classes"):
+            TeacherStore(copy).look_up(torch.tensor([0]))
+
+    @given(noise=st.binary(max_size=4000), keep=st.integers(0, 4000))
+    def test_the_reader_refuses_noise_with_a_message(self, folder, noise, keep):
+        path = sorted(folder.glob("*.arrow"))[0]
+        whole = path.read_bytes()
+        broken = (whole[:keep] + noise + whole)[: len(whole)]  # of the right size, so that Arrow gets to see it
+        path.write_bytes(broken)
+        try:
+            TeacherStore(folder).look_up(torch.tensor([0, 5]))
+        except StoreError:
+            pass
+        finally:
+            path.write_bytes(whole)
+
+
+def _same_json(one, other):
+    try:
+        return json.loads(one) == json.loads(other)
+    except ValueError:
+        return False
+
+
+BUILD = """
+import sys, torch
+sys.path[:0] = [{tests!r}, {here!r}]
+import test_store
+rank, world = int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+test_store.build(sys.argv[1], test_store.TopK(5, (2.0,)), shard_rows=2, rank=rank, world=world)
+"""
+
+
+def start(folder, rank=0, world=1):
+    here = Path(__file__)
+    script = BUILD.format(tests=str(here.parents[1]), here=str(here.parent))
+    return subprocess.Popen([sys.executable, "-c", script, str(folder), str(rank), str(world)], stderr=subprocess.PIPE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments_the_store_ends_byte_for_byte_the_same(tmp_path, capsys):
+    """Two processes, one of them killed again and again (SIGKILL), until the store is whole."""
+    torch.set_num_threads(1)
+    build(tmp_path / "whole", TopK(5, (2.0,)), shard_rows=2)
+    random.seed(0)
+    kills = whole = 0
+    for attempt in itertools.count():
+        folder = tmp_path / f"killed-{attempt}"
+        while True:
+            processes = [start(folder, rank, 2) for rank in (0, 1)]
+            deadline = time.time() + 60
+            while not folder.is_dir() and time.time() < deadline:  # until it has begun to write
+                time.sleep(0.005)
+            time.sleep(random.uniform(0, 0.12))
+            victim = processes[random.randrange(2)]
+            if victim.poll() is None:
+                os.kill(victim.pid, signal.SIGKILL)
+                kills += 1
+            for process in processes:
+                process.communicate()
+            left = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+            if len(left) == len(contents(tmp_path / "whole")):
+                break
+        for rank in (0, 1):  # an undisturbed run at the end clears what was left aside
+            process = start(folder, rank, 2)
+            process.communicate()
+            assert process.returncode == 0
+        assert {n: b for n, b in contents(folder).items() if not n.startswith(".")} == contents(tmp_path / "whole")
+        assert all("is no part of a store" in fault for fault in verify(folder))
+        whole += 1
+        if kills >= 24:
+            break
+    with capsys.disabled():
+        print(f"\n{kills} kills, {whole} stores, all whole in the end and byte for byte the same")  # noqa: T201
