@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ def build_store(
 
     Args:
         teacher: a module, run as ``LiveTeacher`` runs it.
-        examples: what to run it on, without augmentation: a store knows one view of each.
+        examples: what to run it on, without augmentation: a store knows one view of each. Of sequences every token that the
+            ``attention_mask`` does not call padding is kept.
         folder: where to.
         codec: what to keep.
         batch_size: examples at a time; a batch does not cross shards.
@@ -74,13 +76,15 @@ def build_store(
     ids = examples.rows.sort().values
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
-    classes = _logits(live, examples, ids[:1], device).shape[-1]
-    position = max(1.0, codec.payload(classes))
+    first, lengths = _positions(live, examples, ids[:1], device)
+    classes = first.shape[-1]
+    example = max(1.0, codec.payload(classes) * len(first))
     description = Description(
         codec=spec_of(codec),
         classes=classes,
         rows=len(ids),
-        shard_rows=shard_rows or max(1, int(SHARD_BYTES // position)),
+        shard_rows=shard_rows or max(1, int(SHARD_BYTES // example)),
+        tokens=lengths is not None,
         teacher=fingerprint_of_model(teacher),
         data=fingerprint_of_examples(examples),
     )
@@ -92,11 +96,17 @@ def build_store(
             found += 1
             continue
         rows = ids[shard.start : shard.stop]
-        parts = [_logits(live, examples, part, device) for part in rows.split(batch_size)]
         # Drawn from the shard's own place, so that it does not matter what was drawn before.
         generator = torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)
+        parts, lengths = [], []
+        for some in rows.split(batch_size):
+            logits, positions = _positions(live, examples, some, device)
+            parts.append(codec.encode(logits, generator))
+            lengths.append(positions)
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         try:
-            shard.write(rows.numpy(), codec.encode(torch.cat(parts), generator), description)
+            counted = np.concatenate(lengths) if description.tokens else None
+            shard.write(rows.numpy(), columns, description, counted)
         except OSError as error:
             raise StoreError(
                 f"{shard.path}: cannot be written ({error.strerror or error}); {found + written} of {len(mine)} shards are "
@@ -106,16 +116,20 @@ def build_store(
     return Built(description, written, found, time.perf_counter() - started)
 
 
-def _logits(teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device) -> Tensor:
+def _positions(
+    teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device
+) -> tuple[Tensor, np.ndarray | None]:
+    """The logits at every position that is not padding, (P, V); how many positions each example has, where it has tokens."""
     batch: Mapping[str, Any] = examples.load(rows.tolist())
     moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     logits = teacher(moved).logits
     assert logits is not None
-    if logits.dim() != 2:
-        raise StoreError(
-            f"teacher: gives logits of shape {tuple(logits.shape)}; a store has one row of them for each example."
-        )
-    return logits.cpu()
+    if logits.dim() == 2:
+        return logits.cpu(), None
+    if "attention_mask" not in moved:
+        raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
+    mask = moved["attention_mask"].bool()
+    return logits[mask].cpu(), mask.sum(-1).cpu().numpy()
 
 
 def _prepare(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,22 @@ class TeacherStore:
         return np.concatenate([columns["id"] for columns in self._open])
 
     def look_up(self, ids: Tensor) -> TeacherOutput:
-        """What the teacher said of some examples, in their order: (N,) ids -> N rows.
+        """What the teacher said of some examples, in their order: N ids -> N positions, or those of all their tokens.
 
         Raises:
             StoreError: an id that the store does not have.
         """
+        return self.codec.decode(self._gathered(self._places(ids)), self.description.classes)
+
+    def lengths(self, ids: Tensor) -> np.ndarray:
+        """How many tokens some examples have."""
+        counts = np.empty(len(ids), np.int64)
+        for here, columns, rows in self._by_shard(self._places(ids)):
+            counts[here] = columns["offsets"][rows + 1] - columns["offsets"][rows]
+        return counts
+
+    def _places(self, ids: Tensor) -> np.ndarray:
+        """Where examples stand in the store."""
         wanted = ids.detach().cpu().numpy()
         places = np.searchsorted(self.ids, wanted)
         known = places < len(self.ids)
@@ -94,22 +106,32 @@ class TeacherStore:
                 f"{self.folder}: example {int(wanted[~known][0])} is not in the store, which has {len(self)} examples. "
                 "Build it from the data that the student is trained on."
             )
-        return self.codec.decode(self._gathered(places), self.description.classes)
+        return places
+
+    def _by_shard(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
+        """For each shard that some places are in: which of them, its columns, and their rows in it."""
+        shards, within = np.divmod(places, self.description.shard_rows)
+        for shard in np.unique(shards):
+            here = np.flatnonzero(shards == shard)
+            yield here, self._open[shard], within[here]
 
     def _gathered(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows by their place in the store, copied out of the mapped files."""
-        names = [name for name in self._open[0] if name != "id"]
-        if len(self._open) == 1:
+        """Positions of the examples at some places, one example after the other, copied out of the mapped files."""
+        names = [name for name in self._open[0] if name not in ("id", "offsets")]
+        if len(self._open) == 1 and not self.description.tokens:
             return {name: self._open[0][name][places] for name in names}
-        shards, within = np.divmod(places, self.description.shard_rows)
-        gathered = {
-            name: np.empty((len(places), self._open[0][name].shape[1]), self._open[0][name].dtype) for name in names
-        }
-        for shard in np.unique(shards):
-            here = shards == shard
-            for name in names:
-                gathered[name][here] = self._open[shard][name][within[here]]
-        return gathered
+        parts, order = [], []
+        for here, columns, rows in self._by_shard(places):
+            if self.description.tokens:
+                starts, stops = columns["offsets"][rows], columns["offsets"][rows + 1]
+                rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+                here = np.repeat(here, stops - starts)
+            parts.append({name: columns[name][rows] for name in names})
+            order.append(here)
+        if len(parts) == 1:
+            return parts[0]
+        into = np.argsort(np.concatenate(order), kind="stable")
+        return {name: np.concatenate([part[name] for part in parts])[into] for name in names}
 
     def _described(self) -> Description:
         """By the first manifest; the others must agree."""
@@ -143,11 +165,43 @@ class StoredTeacher:
         """Look a batch up."""
         if "example_id" not in batch:
             raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
-        output = self.store.look_up(batch["example_id"])
+        ids = batch["example_id"]
+        output = self.store.look_up(ids)
+        if self.store.description.tokens:
+            output = _padded(output, self._mask(batch, ids))
         if output.logits is not None:
             return TeacherOutput(output.logits.to(self._device))
         assert output.targets is not None
         return TeacherOutput(targets=output.targets.apply(lambda tensor: tensor.to(self._device)))
+
+    def _mask(self, batch: Mapping[str, Any], ids: Tensor) -> Tensor:
+        """Which positions of a batch of sequences are tokens."""
+        if "attention_mask" not in batch:
+            raise StoreError("attention_mask: missing in the batch; it tells where the stored tokens belong.")
+        mask = batch["attention_mask"].bool().cpu()
+        here, stored = mask.sum(-1).numpy(), self.store.lengths(ids)
+        if not np.array_equal(here, stored):
+            first = int(np.flatnonzero(here != stored)[0])
+            raise StoreError(
+                f"{self.store.folder}: example {int(ids[first])} has {stored[first]} tokens in the store and {here[first]} in "
+                "the batch. Truncate and tokenise as the store was built, or build it again."
+            )
+        return mask
+
+
+def _padded(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
+    """Positions (P, ...) back at the tokens of a batch, (N, L, ...); padding has logits 0, or no class listed."""
+
+    def spread(values: Tensor, fill: float = 0) -> Tensor:
+        whole = values.new_full((*mask.shape, *values.shape[1:]), fill)
+        whole[mask] = values
+        return whole
+
+    if output.targets is None:
+        assert output.logits is not None
+        return TeacherOutput(spread(output.logits))
+    targets = output.targets.apply(spread)
+    return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))
 
 
 def verify(folder: str | Path) -> list[str]:

@@ -48,6 +48,8 @@ class Description(BaseModel):
     rows: Count
     """Of the whole store."""
     shard_rows: Annotated[int, Field(gt=0, lt=2**48)]
+    tokens: bool = False
+    """An example has a position for each of its tokens, and not one."""
     teacher: str
     """Fingerprint of its weights and config."""
     data: str
@@ -104,14 +106,25 @@ class Shard:
         except (OSError, ValidationError, ValueError) as error:
             raise StoreError(f"{self.manifest_path}: cannot be read ({_first_line(error)}).") from None
 
-    def write(self, ids: np.ndarray, columns: Mapping[str, np.ndarray], description: Description) -> None:
-        """Write the shard, then its manifest, each whole."""
+    def write(
+        self,
+        ids: np.ndarray,
+        columns: Mapping[str, np.ndarray],
+        description: Description,
+        lengths: np.ndarray | None = None,
+    ) -> None:
+        """Write the shard, then its manifest, each whole; ``lengths`` are the examples' positions, where they have several."""
         fields = [("id", pa.array(ids.astype(np.int64)))]
+        positions = len(ids) if lengths is None else int(lengths.sum())
         for column in _columns(description):
             values = np.ascontiguousarray(columns[column.name], dtype=column.dtype)
-            if values.shape != (len(ids), column.width):
-                raise StoreError(f"{column.name}: expected shape {(len(ids), column.width)}, got {values.shape}.")
-            fields.append((column.name, pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), column.width)))
+            if values.shape != (positions, column.width):
+                raise StoreError(f"{column.name}: expected shape {(positions, column.width)}, got {values.shape}.")
+            array = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), column.width)
+            if lengths is not None:
+                offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                array = pa.LargeListArray.from_arrays(pa.array(offsets), array)
+            fields.append((column.name, array))
         told = json.dumps(description.model_dump(), sort_keys=True)
         batch = pa.record_batch([array for _, array in fields], names=[name for name, _ in fields])
         batch = batch.replace_schema_metadata({"limbeck": told})
@@ -133,7 +146,7 @@ class Shard:
             aside.write_text(json.dumps(manifest.model_dump(), sort_keys=True, indent=1) + "\n", encoding="utf-8")
 
     def open(self) -> dict[str, np.ndarray]:
-        """Its columns, mapped from the file: ``id`` (rows,) and the codec's (rows, width).
+        """Its columns, mapped from the file: ``id`` (rows,), the codec's (positions, width), and for tokens their ``offsets``.
 
         Raises:
             StoreError: the file is missing, cut short, or not what the manifest says.
@@ -151,7 +164,8 @@ class Shard:
             raise StoreError(f"{self.path}: missing, though its manifest is there.") from None
         except (OSError, pa.ArrowException, StopIteration) as error:
             raise StoreError(f"{self.path}: cannot be read ({_first_line(error)}).") from None
-        expected = {"id": (pa.int64(), 0), **{c.name: (TYPES[c.dtype], c.width) for c in columns}}
+        tokens = manifest.description.tokens
+        expected = {"id": (pa.int64(), 0, False), **{c.name: (TYPES[c.dtype], c.width, tokens) for c in columns}}
         found = {field.name: _kind(field.type) for field in schema}
         if found != expected:
             raise StoreError(f"{self.path}: has columns {found}, where its manifest means {expected}.")
@@ -165,8 +179,14 @@ class Shard:
                 raise StoreError(f"{self.path}: has nulls, where every number should be there.")
             arrays = {"id": batch.column("id").to_numpy(zero_copy_only=True)}
             for column in columns:
-                values = batch.column(column.name).flatten().to_numpy(zero_copy_only=True)
-                arrays[column.name] = values.reshape(batch.num_rows, column.width)
+                array = batch.column(column.name)
+                if tokens:
+                    offsets, array = array.offsets.to_numpy(zero_copy_only=True), array.values
+                    if "offsets" in arrays and not np.array_equal(offsets, arrays["offsets"]):
+                        raise StoreError(f"{self.path}: its columns do not have the same tokens.")
+                    arrays["offsets"] = offsets
+                values = array.flatten().to_numpy(zero_copy_only=True)
+                arrays[column.name] = values.reshape(len(array), column.width)
         except (pa.ArrowException, ValueError) as error:
             raise StoreError(f"{self.path}: cannot be read ({_first_line(error)}).") from None
         ids = arrays["id"]
@@ -206,11 +226,14 @@ class Shard:
         return self.path.stat().st_size == self.manifest.bytes
 
 
-def _kind(arrow_type: pa.DataType) -> tuple[pa.DataType, int]:
-    """The type of the numbers, and how many there are in a list."""
+def _kind(arrow_type: pa.DataType) -> tuple[pa.DataType, int, bool]:
+    """The type of the numbers, how many there are at a position, and whether an example has several positions."""
+    tokens = pa.types.is_large_list(arrow_type)
+    if tokens:
+        arrow_type = arrow_type.value_type
     if pa.types.is_fixed_size_list(arrow_type):
-        return arrow_type.value_type, arrow_type.list_size
-    return arrow_type, 0
+        return arrow_type.value_type, arrow_type.list_size, tokens
+    return arrow_type, 0, tokens
 
 
 def codec_of(description: Description) -> Codec:
