@@ -1,5 +1,5 @@
 """Where the targets come from."""
 
-from limbeck.teachers.base import LiveTeacher, RememberedTeacher, Teacher, TeacherOutput
+from limbeck.teachers.base import Ensemble, LiveTeacher, RememberedTeacher, Teacher, TeacherOutput
 
-__all__ = ["LiveTeacher", "RememberedTeacher", "Teacher", "TeacherOutput"]
+__all__ = ["Ensemble", "LiveTeacher", "RememberedTeacher", "Teacher", "TeacherOutput"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,61 @@ class LiveTeacher:
             for name, value in batch.items()
         }
         return TeacherOutput(forward_logits(self.model, inputs))
+
+
+class Ensemble:
+    """Several teachers, live or stored, averaged: their logits, or their probabilities at a temperature.
+
+        logits:          z = sum w_i z_i
+        probabilities:   z = T log sum w_i softmax(z_i / T),  whose softmax at that T is the average
+
+    Args:
+        teachers: at least one, modules or teachers; all give logits of one shape.
+        weights: one for each, positive; by default the same. They are divided by their sum.
+        average: "logits" or "probabilities".
+        temperature: of the probabilities: the distillation's own.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher | nn.Module],
+        weights: Sequence[float] | None = None,
+        *,
+        average: Literal["logits", "probabilities"] = "probabilities",
+        temperature: float = 1.0,
+    ) -> None:
+        if not teachers or any(not isinstance(teacher, Teacher) for teacher in teachers):
+            raise TypeError("teachers: expected at least one Teacher or module.")
+        given = [1.0] * len(teachers) if weights is None else [float(w) for w in weights]
+        if len(given) != len(teachers) or min(given) <= 0:
+            raise ValueError(f"weights: expected {len(teachers)} positive numbers, got {weights!r}.")
+        if average not in ("logits", "probabilities"):
+            raise ValueError(f"average: expected 'logits' or 'probabilities', got {average!r}.")
+        if not temperature > 0:
+            raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
+        self.teachers: list[Teacher] = [LiveTeacher(x) if isinstance(x, nn.Module) else x for x in teachers]
+        self.weights = [w / sum(given) for w in given]
+        self.average, self.temperature = average, temperature
+        self.one_view = any(getattr(teacher, "one_view", False) for teacher in teachers)
+
+    def to(self, device: torch.device) -> Ensemble:
+        """Move all of them."""
+        self.teachers = [teacher.to(device) for teacher in self.teachers]
+        return self
+
+    def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
+        """Ask every teacher, and average in float32."""
+        outputs = [teacher(batch) for teacher in self.teachers]
+        if any(output.logits is None for output in outputs):
+            raise TypeError(
+                "teachers: an ensemble averages logits, and one of these keeps only some classes of each position."
+            )
+        logits = [output.logits.float() for output in outputs if output.logits is not None]
+        if self.average == "logits":
+            return TeacherOutput(torch.stack([w * z for w, z in zip(self.weights, logits, strict=True)]).sum(0))
+        t = self.temperature
+        terms = [(z / t).log_softmax(-1) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
+        return TeacherOutput(t * torch.logsumexp(torch.stack(terms), 0))
 
 
 class RememberedTeacher:

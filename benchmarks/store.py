@@ -1,0 +1,129 @@
+"""A teacher store on Fashion-MNIST: building, reading, training from it, and what its formats cost.
+
+    python -m benchmarks.store [--out FILE]
+
+Building is compared with the bare forward passes of the same teacher over the same batches; an epoch of a small student from
+the store with the same epoch beside the live teacher and with one without any teacher; all in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine
+from limbeck.caching import quality_of
+from limbeck.config import Config
+from limbeck.data import Examples, SourceOptions, load_splits
+from limbeck.models import ModelSpec, build_model
+from limbeck.run import train
+from limbeck.teachers import LiveTeacher
+from limbeck.teachers.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
+
+BATCH = 256
+CODECS: tuple[Codec, ...] = (
+    Dense("float32"), Dense("float16"), Dense("bfloat16"), Dense("int8"), TopK(4, (4.0,)), Sampled(12, 4.0),
+)  # fmt: skip
+
+
+def best_of(repeats: int, call) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def bare_forward(teacher: torch.nn.Module, examples: Examples) -> None:
+    live, ids = LiveTeacher(teacher), examples.rows.sort().values
+    for some in ids.split(BATCH):
+        live(examples.load(some.tolist()))
+
+
+def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
+    """One epoch of the Trainer, whose start is not counted: two epochs less one."""
+    config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
+    common = {
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": 1e-2,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+    }
+
+    def run(epochs: int) -> float:
+        start = time.perf_counter()
+        train(student, teacher, examples, config, folder=folder, training={**common, "num_train_epochs": epochs})
+        return time.perf_counter() - start
+
+    one = min(run(1) for _ in range(2))
+    return (min(run(4) for _ in range(2)) - one) / 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="keep the results as JSON")
+    arguments = parser.parse_args()
+    told, limits = machine.describe(), machine.limits()
+    print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+    splits = load_splits(SourceOptions(name="fashion-mnist"))
+    examples = splits.train
+    torch.manual_seed(0)
+    teacher = build_model(ModelSpec("cnn", {}), splits.shape).eval()
+    student = build_model(ModelSpec("mlp", {"hidden": [128]}), splits.shape)
+    results: list[dict] = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        counter = iter(range(1000))
+        forward = best_of(3, lambda: bare_forward(teacher, examples))
+        built = best_of(
+            3, lambda: build_store(teacher, examples, folder / f"{next(counter)}", Dense("float16"), batch_size=BATCH)
+        )
+        results.append({"name": "build", "seconds": built, "bare_forward_seconds": forward, "ratio": built / forward})
+        print(f"building {built:.2f} s, bare forward {forward:.2f} s: {built / forward:.3f}", flush=True)
+
+        some = splits.validation
+        with torch.no_grad():
+            logits = teacher(some.all()["pixel_values"])
+        for codec in CODECS:
+            where = folder / repr(codec)
+            build_store(teacher, examples, where, codec, batch_size=BATCH)
+            store = TeacherStore(where)
+            order = torch.randperm(len(examples))
+            batches = [examples.rows[part] for part in order.split(BATCH)]
+            seconds = best_of(3, lambda store=store, batches=batches: [store.look_up(ids) for ids in batches])
+            quality = quality_of(codec, logits)
+            each, payload = store.bytes / len(store), codec.payload(10)
+            row = {"name": f"read {codec}", "rows_per_second": len(examples) / seconds, "bytes_per_example": each}
+            row |= {
+                "payload": payload,
+                "megabytes_per_second": store.bytes / seconds / 1e6,
+                "mean_error": quality.mean_error,
+            }
+            results.append(row)
+            print(
+                f"{codec}: {each:.1f} bytes an example (payload {payload:.1f}), {row['rows_per_second'] / 1e3:.0f} k rows/s, "
+                f"mean |error of log p| {quality.mean_error}",
+                flush=True,
+            )
+        where = folder / repr(Dense("float16"))
+        timed = {
+            "without a teacher": None,
+            "from the store": StoredTeacher(where),
+            "with the live teacher": teacher,
+        }
+        epochs = {name: epoch_seconds(student, who, examples, folder / "run") for name, who in timed.items()}
+    for name, seconds in epochs.items():
+        results.append({"name": f"epoch {name}", "seconds": seconds})
+        print(f"an epoch {name}: {seconds:.2f} s")
+    live, stored, alone = epochs["with the live teacher"], epochs["from the store"], epochs["without a teacher"]
+    print(f"from the store {live / stored:.1f}x as fast as live, {stored / alone:.2f} of the time without a teacher")
+    machine.keep(arguments.out, told, limits, results)
+
+
+if __name__ == "__main__":
+    main()
