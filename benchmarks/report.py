@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 from benchmarks import linear, losses
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "store.md")
 
 
 def results(benchmark: str) -> dict:
@@ -63,6 +64,42 @@ def every_loss() -> list[str]:
 
 def every_linear() -> list[str]:
     return linear.table(results("linear")["results"])
+
+
+def formats() -> list[str]:
+    """Accuracy of a student against the bytes of the format that taught it."""
+    kept = results("formats")["results"]
+    lines = ["| teacher | bytes / example | student, % |", "|---|--:|--:|"]
+    for row in kept:
+        scores, payload = row["accuracies"], row["payload"]
+        error = statistics.stdev(scores) / len(scores) ** 0.5
+        name = f"live ({100 * row['teacher']:.1f} %)" if payload is None else f"`{row['name']}`"
+        lines.append(
+            f"| {name} | {'' if payload is None else f'{payload:.0f}'} | {statistics.mean(scores):.1f} ± {error:.1f} |"
+        )
+    return lines
+
+
+def store() -> list[str]:
+    kept = {row["name"]: row for row in results("store")["results"]}
+    live, stored, alone = (
+        kept[f"epoch {name}"]["seconds"] for name in ("with the live teacher", "from the store", "without a teacher")
+    )
+    lines = [
+        "| | |",
+        "|---|---|",
+        f"| an epoch of the student with the live teacher | {live:.2f} s |",
+        f"| the same from the store | {stored:.2f} s, {live / stored:.0f}x as fast |",
+        f"| the same without any teacher | {alone:.2f} s; the store adds {100 * (stored / alone - 1):.0f} % |",
+        f"| building | {kept['build']['ratio']:.2f} of the bare forward passes |",
+    ]
+    for name, row in kept.items():
+        if name.startswith("read "):
+            told = f"{row['rows_per_second'] / 1e6:.1f} million examples/s in random batches of 256"
+            lines.append(
+                f"| reading `{name.removeprefix('read ')}` | {told}, {row['bytes_per_example']:.0f} bytes each |"
+            )
+    return lines
 
 
 def machine() -> list[str]:

@@ -13,7 +13,7 @@ from limbeck.config import CacheConfig, Config
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.run import load_data, obtain_teacher
-from limbeck.teachers.store import Built, Codec, Dense, Sampled, TeacherStore, TopK, build_store
+from limbeck.teachers.store import Built, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 
 SAMPLE = 256
 """Examples on which the formats are compared."""
@@ -58,6 +58,8 @@ def codec_of(cache: CacheConfig, config: Config) -> Codec:
     """The codec that a config asks for."""
     if cache.format == "dense":
         return Dense(cache.dtype)
+    if cache.format == "hidden":
+        return Hidden(cache.dtype)
     t = config.distillation.teacher_temperature or config.distillation.temperature
     if cache.format == "sampled":
         return Sampled(cache.draws, t)
@@ -105,7 +107,9 @@ def format_rows(logits: Tensor, chosen: Codec, config: Config) -> list[tuple[str
     others = [Dense(dtype) for dtype in Dense.WIDTHS]
     others += [codec_of(cache.model_copy(update={"format": name}), config) for name in ("topk", "sampled")]
     rows: list[tuple[str, ...]] = [("format", "bytes / example", "payload", "mean |Δ log p|", "largest")]
-    for codec in dict.fromkeys([chosen, *others]):
+    for codec in dict.fromkeys(
+        others if isinstance(chosen, Hidden) else [chosen, *others]
+    ):  # hidden states are not logits
         quality = quality_of(codec, logits)
         errors = (
             ("unbiased", "")

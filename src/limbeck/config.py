@@ -116,7 +116,7 @@ class DistillationConfig(Section):
 class CacheConfig(Section):
     """What ``limbeck cache build`` keeps of each example."""
 
-    format: Literal["dense", "topk", "sampled"] = "dense"
+    format: Literal["dense", "topk", "sampled", "hidden"] = "dense"
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float16"
     k: PositiveInt = 64
     temperatures: list[Temperature] | None = None

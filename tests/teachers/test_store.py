@@ -26,6 +26,7 @@ from limbeck.errors import StoreError
 from limbeck.teachers import LiveTeacher
 from limbeck.teachers.store import (
     Dense,
+    Hidden,
     Sampled,
     StoredTeacher,
     TeacherStore,
@@ -113,6 +114,30 @@ class TestFormats:
         shares = torch.bincount(targets.ids[0], minlength=CLASSES) / 5000
         torch.testing.assert_close(shares, live(torch.tensor([3])).softmax(-1)[0], rtol=0, atol=0.03)
 
+    @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 1e-6), ("float16", 2e-3), ("bfloat16", 2e-2)])
+    def test_hidden_states_and_the_last_layer(self, tmp_path, dtype, allowed):
+        build(tmp_path, Hidden(dtype))
+        store = TeacherStore(tmp_path)
+        assert store.codec == Hidden(dtype, 64)
+        torch.testing.assert_close(store.look_up(IDS).logits, live(IDS), rtol=allowed, atol=allowed)
+        assert verify(tmp_path) == []
+        path = tmp_path / "head.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+        assert [fault.partition(": ")[0] for fault in verify(tmp_path)] == [str(path)]
+        path.unlink()
+        with pytest.raises(StoreError, match=r"head\.safetensors: cannot be read"):
+            TeacherStore(tmp_path)
+
+    def test_hidden_states_need_a_last_layer_with_nothing_after_it(self, tmp_path):
+        capped = torch.nn.Sequential(teacher(), torch.nn.Tanh())
+        with pytest.raises(StoreError, match="this teacher changes them after it"):
+            build_store(capped, examples(), tmp_path, Hidden())
+        with pytest.raises(StoreError, match="ends in a linear layer"):
+            build_store(torch.nn.Sequential(torch.nn.Tanh()), examples(), tmp_path, Hidden())
+        assert not list(tmp_path.iterdir())
+
     @every_codec
     def test_the_loss_of_what_is_read(self, tmp_path, codec):
         """The stored teacher's loss is the live one's, to what the format promises."""
@@ -155,7 +180,7 @@ class TestFormats:
             (lambda: TopK(0), "k: expected at least 1"),
             (lambda: TopK(3, (1.0,)), "temperatures: expected positive numbers other than 1"),
             (lambda: Sampled(3, 0.0), "at a positive temperature"),
-            (lambda: codec_from({"format": "zip"}), "format: expected one of dense, topk, sampled"),
+            (lambda: codec_from({"format": "zip"}), "format: expected one of dense, topk, sampled, hidden"),
             (lambda: codec_from({"format": "dense", "level": 3}), "format: dense cannot be made"),
         ],
     )

@@ -11,7 +11,7 @@ from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.data import Examples, as_is
 from limbeck.errors import StoreError
 from limbeck.teachers import LiveTeacher
-from limbeck.teachers.store import Dense, Sampled, StoredTeacher, TopK, build_store, verify
+from limbeck.teachers.store import Dense, Hidden, Sampled, StoredTeacher, TopK, build_store, verify
 
 ROWS, V = 20, 64
 
@@ -99,6 +99,14 @@ def test_the_bytes_do_not_depend_on_who_built_it(tmp_path):
         )
         assert one == two
         assert len(one) == 6
+
+
+def test_hidden_states_of_every_token(tmp_path):
+    build(tmp_path, Hidden("float32"))
+    batch = batch_of(ORDER)
+    mask = batch["attention_mask"].bool()
+    truth = LiveTeacher(language_model(0, 16))(batch).logits
+    torch.testing.assert_close(StoredTeacher(tmp_path)(batch).logits[mask], truth[mask], rtol=1e-4, atol=1e-5)
 
 
 def test_another_tokenisation_is_refused(tmp_path):

@@ -1,11 +1,12 @@
 """What a teacher said, on the disk: asked once, read back faster than it can be computed.
 
 ``codecs`` has a small class for each format; ``shards`` writes and reads one file; ``building`` runs the teacher;
-``reading`` looks rows up and finds what is broken; ``fingerprints`` names what a store was made from.
+``reading`` looks rows up and finds what is broken; ``heads`` keeps a last layer; ``fingerprints`` names what a store was made
+from.
 """
 
 from limbeck.teachers.store.building import Built, build_store
-from limbeck.teachers.store.codecs import CODECS, Codec, Dense, Sampled, TopK, codec_from
+from limbeck.teachers.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK, codec_from
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.teachers.store.reading import StoredTeacher, TeacherStore, verify
 
@@ -14,6 +15,7 @@ __all__ = [
     "Built",
     "Codec",
     "Dense",
+    "Hidden",
     "Sampled",
     "StoredTeacher",
     "TeacherStore",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from limbeck.data import Examples
 from limbeck.errors import StoreError
 from limbeck.teachers.base import LiveTeacher
-from limbeck.teachers.store.codecs import Codec, spec_of
+from limbeck.teachers.store.codecs import Codec, Hidden, spec_of
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
+from limbeck.teachers.store.heads import FILE, check_head, checksum_of_head, find_head, inputs_of, write_head
 from limbeck.teachers.store.shards import Description, shards_of
 
 SHARD_BYTES = 128 << 20
@@ -76,8 +77,14 @@ def build_store(
     ids = examples.rows.sort().values
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
+    head = find_head(teacher) if isinstance(codec, Hidden) else None
     first, lengths = _positions(live, examples, ids[:1], device)
     classes = first.shape[-1]
+    if head is not None and isinstance(codec, Hidden):
+        codec = replace(codec, size=head.in_features)
+        with inputs_of(head) as seen:
+            logits, _ = _positions(live, examples, ids[:1], device)
+            check_head(head, seen[-1].reshape(-1, head.in_features)[: len(logits)], logits.to(device))
     example = max(1.0, codec.payload(classes) * len(first))
     description = Description(
         codec=spec_of(codec),
@@ -85,10 +92,13 @@ def build_store(
         rows=len(ids),
         shard_rows=shard_rows or max(1, int(SHARD_BYTES // example)),
         tokens=lengths is not None,
+        head="" if head is None else checksum_of_head(head),
         teacher=fingerprint_of_model(teacher),
         data=fingerprint_of_examples(examples),
     )
     _prepare(folder)
+    if head is not None and rank == 0 and not (folder / FILE).is_file():
+        write_head(folder, head)
     written = found = 0
     mine = shards_of(folder, len(ids), description.shard_rows)[rank::world]
     for shard in tqdm(mine, desc=progress, delay=1.0, leave=False, disable=progress is None):
@@ -100,8 +110,8 @@ def build_store(
         generator = torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)
         parts, lengths = [], []
         for some in rows.split(batch_size):
-            logits, positions = _positions(live, examples, some, device)
-            parts.append(codec.encode(logits, generator))
+            kept, positions = _positions(live, examples, some, device, head)
+            parts.append(codec.encode(kept, generator))
             lengths.append(positions)
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         try:
@@ -117,19 +127,27 @@ def build_store(
 
 
 def _positions(
-    teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device
+    teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device, head: nn.Linear | None = None
 ) -> tuple[Tensor, np.ndarray | None]:
-    """The logits at every position that is not padding, (P, V); how many positions each example has, where it has tokens."""
+    """The logits, or what goes into the head, at every position that is not padding, (P, ...).
+
+    And how many positions each example has, where it has tokens.
+    """
     batch: Mapping[str, Any] = examples.load(rows.tolist())
     moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-    logits = teacher(moved).logits
-    assert logits is not None
-    if logits.dim() == 2:
-        return logits.cpu(), None
+    if head is None:
+        values = teacher(moved).logits
+    else:
+        with inputs_of(head) as seen:
+            teacher(moved)
+        values = seen[-1]
+    assert values is not None
+    if values.dim() == 2:
+        return values.cpu(), None
     if "attention_mask" not in moved:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
     mask = moved["attention_mask"].bool()
-    return logits[mask].cpu(), mask.sum(-1).cpu().numpy()
+    return values[mask].cpu(), mask.sum(-1).cpu().numpy()
 
 
 def _prepare(folder: Path) -> None:

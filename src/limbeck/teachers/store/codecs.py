@@ -188,7 +188,37 @@ class Sampled:
         return self.draws * _bits(classes) / 8
 
 
-CODECS: dict[str, type[Dense] | type[TopK] | type[Sampled]] = {codec.name: codec for codec in (Dense, TopK, Sampled)}
+@dataclass(frozen=True)
+class Hidden:
+    """What goes into the teacher's last linear layer, which stands beside the shards and is applied when they are read.
+
+    As exact as its dtype, at size / V of the bytes of all logits. ``size`` is found when the store is built.
+    """
+
+    name: ClassVar[str] = "hidden"
+    dtype: str = "float16"
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16", "bfloat16"):
+            raise StoreError(f"dtype: expected 'float32', 'float16' or 'bfloat16', got {self.dtype!r}.")
+
+    def columns(self, classes: int) -> list[Column]:
+        return [Column("hidden", Dense.WIDTHS[self.dtype], self.size)]
+
+    def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
+        return {"hidden": Dense(self.dtype).encode(logits, generator)["logits"]}
+
+    def decode(self, columns: Columns, classes: int) -> TeacherOutput:
+        return Dense(self.dtype).decode({"logits": columns["hidden"]}, classes)
+
+    def payload(self, classes: int) -> float:
+        return Dense(self.dtype).payload(self.size)
+
+
+CODECS: dict[str, type[Dense] | type[TopK] | type[Sampled] | type[Hidden]] = {
+    codec.name: codec for codec in (Dense, TopK, Sampled, Hidden)
+}
 
 
 def spec_of(codec: Codec) -> dict[str, Any]:

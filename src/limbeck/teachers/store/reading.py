@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from limbeck.data import Examples
 from limbeck.errors import StoreError
 from limbeck.teachers.base import TeacherOutput
-from limbeck.teachers.store.codecs import Codec
+from limbeck.teachers.store.codecs import Hidden
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
-from limbeck.teachers.store.shards import Description, Shard, codec_of, shards_of
+from limbeck.teachers.store.heads import FILE, StoredHead
+from limbeck.teachers.store.shards import Description, Shard, checksum, codec_of, shards_of
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.(arrow|json)")
 
@@ -36,7 +37,7 @@ class TeacherStore:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.description = self._described()
-        self.codec: Codec = codec_of(self.description)
+        self.codec = codec_of(self.description)
         self.shards = shards_of(self.folder, self.description.rows, self.description.shard_rows)
         missing = [shard for shard in self.shards if not shard.is_whole(self.description)]
         if missing:
@@ -45,6 +46,9 @@ class TeacherStore:
                 "Build the store again to go on."
             )
         self._open = [shard.open() for shard in self.shards]
+        self._head = None
+        if isinstance(self.codec, Hidden):
+            self._head = StoredHead(self.folder, self.description.classes, self.codec.size)
 
     def __len__(self) -> int:
         return self.description.rows
@@ -86,7 +90,10 @@ class TeacherStore:
         Raises:
             StoreError: an id that the store does not have.
         """
-        return self.codec.decode(self._gathered(self._places(ids)), self.description.classes)
+        output = self.codec.decode(self._gathered(self._places(ids)), self.description.classes)
+        if self._head is None or output.logits is None:
+            return output
+        return TeacherOutput(self._head(output.logits))
 
     def lengths(self, ids: Tensor) -> np.ndarray:
         """How many tokens some examples have."""
@@ -210,15 +217,19 @@ def verify(folder: str | Path) -> list[str]:
     shards: dict[Path, Shard] = {}
     for path in sorted(folder.iterdir()):
         shard = _shard_of(path)
-        if shard is None:
+        if shard is None and path.name != FILE:
             faults.append(f"{path}: is no part of a store.")
-        else:
+        elif shard is not None:
             shards[shard.path] = shard
     description = next((d for shard in shards.values() if (d := _description_of(shard)) is not None), None)
     if description is None:
         return [*faults, f"{folder}: holds no shard with a readable manifest."]
     expected = {shard.path: shard for shard in shards_of(folder, description.rows, description.shard_rows)}
     faults += [f"{path}: is not a part that this store has." for path in shards if path not in expected]
+    if description.head:
+        found = checksum(folder / FILE) if (folder / FILE).is_file() else "missing"
+        if found != description.head:
+            faults.append(f"{folder / FILE}: its checksum is {found}, the manifests say {description.head}.")
     last = None
     for shard in expected.values():
         found = shard.faults(description)

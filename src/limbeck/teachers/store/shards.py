@@ -50,6 +50,8 @@ class Description(BaseModel):
     shard_rows: Annotated[int, Field(gt=0, lt=2**48)]
     tokens: bool = False
     """An example has a position for each of its tokens, and not one."""
+    head: str = ""
+    """Checksum of the last layer that is kept beside hidden states."""
     teacher: str
     """Fingerprint of its weights and config."""
     data: str
