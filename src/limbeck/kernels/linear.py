@@ -130,7 +130,9 @@ def _chunks(
     """Soft and hard values, and the gradients that are wanted, in the dtype of what they belong to."""
     plan, count, classes = call.plan, len(hidden), call.classes
     head = Head(weight, bias, call.head.scale, call.head.softcap).prepared(classes, hidden, plan.dtype)
-    teacher = call.teacher_head and call.teacher_head.prepared(classes, hidden, plan.dtype)
+    teacher = None
+    if call.teacher_head is not None and call.teacher_hidden is not None:
+        teacher = call.teacher_head.prepared(classes, call.teacher_hidden, plan.dtype)
     rows = min(call.chunk, count)
     buffer = torch.empty(rows, classes, dtype=plan.dtype, device=hidden.device)
     teachers = buffer if teacher is None else torch.empty_like(buffer)
