@@ -8,7 +8,6 @@ labels learns from each store and from the live teacher, with the same seeds. Ac
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -32,9 +31,7 @@ CODECS: tuple[Codec, ...] = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="keep the results as JSON")
-    arguments = parser.parse_args()
+    arguments = machine.begin(__doc__)
     told = machine.describe()
     splits = load_splits(SourceOptions(name="fashion-mnist"), labelled=2000, transfer=True, seed=0)
     config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})

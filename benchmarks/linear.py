@@ -9,9 +9,7 @@ time that the four matrix products alone take on this machine, as a share of the
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -130,12 +128,8 @@ def table(results: list[dict]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="keep the results as JSON")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    arguments = parser.parse_args()
-    told, limits = machine.describe(), machine.limits()
-    print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+    arguments = machine.begin(__doc__, compiles=True)
+    told, limits = machine.introduce()
     gpu = machine.DEVICE.type == "cuda"
     shape, dtype = (GPU_SHAPE, torch.bfloat16) if gpu else (SHAPE, torch.float32)
     print(f"{shape} {dtype}\n")

@@ -9,9 +9,7 @@ logits read, the gradient written) as a share of the time taken; "exp" is the sa
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -120,13 +118,8 @@ def table(results: list[dict], limits: dict[str, float]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="keep the results as JSON")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    arguments = parser.parse_args()
-    told, limits = machine.describe(), machine.limits()
-    print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
-    print(f"copy {limits['copy_bytes_per_second'] / 1e9:.1f} GB/s, exp2 {limits['exp2_per_second'] / 1e9:.2f} G/s\n")
+    arguments = machine.begin(__doc__, compiles=True)
+    told, limits = machine.introduce()
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         for shape in GPU_SHAPES if machine.DEVICE.type == "cuda" else SHAPES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -15,6 +16,23 @@ from pathlib import Path
 import torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def begin(doc: str | None, *, compiles: bool = False) -> argparse.Namespace:
+    """The arguments of a benchmark: where to keep the results, and whether torch.compile takes part."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--out", type=Path, help="keep the results as JSON")
+    if compiles:
+        parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    return parser.parse_args()
+
+
+def introduce() -> tuple[dict[str, str], dict[str, float]]:
+    """Tell what this is measured on; the same, and the machine's limits."""
+    told, rates = describe(), limits()
+    print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+    print(f"copy {rates['copy_bytes_per_second'] / 1e9:.1f} GB/s, exp2 {rates['exp2_per_second'] / 1e9:.2f} G/s\n")
+    return told, rates
 
 
 def describe() -> dict[str, str]:

@@ -8,7 +8,6 @@ the store with the same epoch beside the live teacher and with one without any t
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -65,11 +64,8 @@ def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="keep the results as JSON")
-    arguments = parser.parse_args()
-    told, limits = machine.describe(), machine.limits()
-    print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+    arguments = machine.begin(__doc__)
+    told, limits = machine.introduce()
     splits = load_splits(SourceOptions(name="fashion-mnist"))
     examples = splits.train
     torch.manual_seed(0)

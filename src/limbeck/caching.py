@@ -60,7 +60,7 @@ def codec_of(cache: CacheConfig, config: Config) -> Codec:
         return Dense(cache.dtype)
     if cache.format == "hidden":
         return Hidden(cache.dtype)
-    t = config.distillation.teacher_temperature or config.distillation.temperature
+    t = config.distillation.target_temperature
     if cache.format == "sampled":
         return Sampled(cache.draws, t)
     temperatures = [t] if cache.temperatures is None else cache.temperatures
@@ -107,15 +107,12 @@ def format_rows(logits: Tensor, chosen: Codec, config: Config) -> list[tuple[str
     others = [Dense(dtype) for dtype in Dense.WIDTHS]
     others += [codec_of(cache.model_copy(update={"format": name}), config) for name in ("topk", "sampled")]
     rows: list[tuple[str, ...]] = [("format", "bytes / example", "payload", "mean |Δ log p|", "largest")]
-    for codec in dict.fromkeys(
-        others if isinstance(chosen, Hidden) else [chosen, *others]
-    ):  # hidden states are not logits
+    first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
+    for codec in dict.fromkeys([*first, *others]):
         quality = quality_of(codec, logits)
-        errors = (
-            ("unbiased", "")
-            if quality.mean_error is None
-            else (f"{quality.mean_error:.1e}", f"{quality.largest_error:.1e}")
-        )
+        errors = "unbiased", ""
+        if quality.mean_error is not None:
+            errors = f"{quality.mean_error:.1e}", f"{quality.largest_error:.1e}"
         rows.append((str(codec), f"{quality.bytes:.0f}", f"{quality.payload:.1f}", *errors))
     return rows
 

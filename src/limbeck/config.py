@@ -103,6 +103,11 @@ class DistillationConfig(Section):
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
     compensate: bool | Literal["curvature"] = True
 
+    @property
+    def target_temperature(self) -> float:
+        """The teacher's T."""
+        return self.teacher_temperature or self.temperature
+
     @field_validator("divergence")
     @classmethod
     def _known(cls, name: str) -> str:

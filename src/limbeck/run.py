@@ -259,12 +259,10 @@ def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
     targets = store.look_up(splits.train.rows[:1]).targets
     if targets is not None and targets.log_probs is not None:
         try:
-            targets.at(config.distillation.teacher_temperature or config.distillation.temperature)
+            targets.at(config.distillation.target_temperature)
         except ValueError as error:
             raise ConfigError(f"distillation.{error}") from None
-    elif targets is not None and targets.drawn_at != (
-        config.distillation.teacher_temperature or config.distillation.temperature
-    ):
+    elif targets is not None and targets.drawn_at != config.distillation.target_temperature:
         raise ConfigError(
             f"distillation.temperature: the store's draws were made at T = {targets.drawn_at:g} and serve no other."
         )

@@ -16,6 +16,8 @@ Shares = tuple[Tensor | float, Tensor | float]
 """What soft and hard are multiplied by in the gradient: floats, or (N,)."""
 
 
+LOG_ZERO = -1e4
+"""A log-probability whose exponential is 0 in float32 and float64, yet finite, so that no 0 * inf arises."""
 FORMS: dict[str, Callable[..., Any]] = {}
 """Every divergence's form, by the name under which a custom operator, which takes no functions, finds it."""
 
@@ -98,3 +100,13 @@ The gradient, in the given shares, is written into ``gradient``, which may be th
 def part_of(shares: Shares, rows: slice) -> Shares:
     """The shares of some rows."""
     return tuple(share[rows] if isinstance(share, Tensor) and share.dim() else share for share in shares)  # pyright: ignore[reportReturnType]
+
+
+def columns_of(shares: Shares) -> Shares:
+    """The shares as one number, or (n, 1), to multiply rows by."""
+    return tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)  # pyright: ignore[reportReturnType]
+
+
+def for_rows(column: Tensor | float) -> Tensor | float:
+    """One number, or (n, 1) as (n,), to multiply the values of rows by."""
+    return column.squeeze(-1) if isinstance(column, Tensor) else column

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.kernels.plan import Plan, Shares, part_of
+from limbeck.kernels.plan import Plan, Shares, columns_of, for_rows, part_of
 
 CHUNK_ELEMENTS = 1 << 19
 """Logits in a chunk: three buffers of 2 MB in float32."""
@@ -52,8 +52,7 @@ def sweep(
     if plan.closed and count * classes > SMALL:
         upcast = (student.dtype != plan.dtype) + (teacher is not None and teacher.dtype != plan.dtype)
         buffers = workspace((3 if few_passes else 5) + upcast, min(size, count), classes, plan.dtype, student.device)
-    columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
-    whole = _Chunk(student, teacher, None, columns, soft, hard, gradient)  # pyright: ignore[reportArgumentType]
+    whole = _Chunk(student, teacher, None, columns_of(shares), soft, hard, gradient)
     for start in range(0, count, size):
         chunk = whole if count <= size else whole.part(slice(start, min(count, start + size)))
         if len(chunk.student) < size and count > size:
@@ -68,8 +67,7 @@ def exact_sweep(
 ) -> tuple[Tensor, Tensor]:
     """``sweep`` by the reference alone, in one chunk."""
     soft, hard = student.new_zeros(2, len(student), dtype=plan.dtype)
-    columns = tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
-    _exactly(_Chunk(student, teacher, None, columns, soft, hard, gradient), plan)  # pyright: ignore[reportArgumentType]
+    _exactly(_Chunk(student, teacher, None, columns_of(shares), soft, hard, gradient), plan)
     return soft, hard
 
 
@@ -214,8 +212,7 @@ def _store(chunk: _Chunk, plan: Plan, divergence: Tensor | None, cross_entropy: 
     if not math.isfinite(total.sum().item()):
         return False
     if divergence is not None:
-        factor = chunk.of(plan.compensation)
-        torch.mul(divergence, factor.squeeze(-1) if isinstance(factor, Tensor) else factor, out=chunk.soft)
+        torch.mul(divergence, for_rows(chunk.of(plan.compensation)), out=chunk.soft)
     if cross_entropy is not None:
         chunk.hard.copy_(cross_entropy)
         if plan.labelled is not None:

@@ -22,12 +22,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 from limbeck.kernels.hard import add_hard_gradient, hard_sums, hard_value
-from limbeck.kernels.plan import Plan, Shares, part_of
+from limbeck.kernels.plan import LOG_ZERO, Plan, Shares, columns_of, for_rows, part_of
 
 CHUNK_ELEMENTS = 1 << 22
 """Logits in a chunk."""
-LOG_ZERO = -1e4
-"""A log-probability whose exponential is 0, yet finite."""
 
 
 def sweep(
@@ -66,8 +64,7 @@ class _Sharded:
         self.pulled = soft
         if self.teacher is not None:
             soft, self.pulled = self._divergence()
-            factor = plan.compensation
-            soft = soft * (factor.squeeze(-1) if isinstance(factor, Tensor) else factor)
+            soft = soft * for_rows(plan.compensation)
         if plan.labels is not None:
             hard = hard_value(self.sums[4:], self.top_s.squeeze(-1) + self.sums[3].log(), plan)
         if gradient is not None:
@@ -118,7 +115,7 @@ class _Sharded:
 
     def _gradient(self, rows: slice, shares: Shares) -> Tensor:
         plan = self.plan.part(rows)
-        pull, push = (share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
+        pull, push = columns_of(shares)
         s = self.student[rows].to(plan.dtype)
         out = torch.zeros_like(s)
         if self.teacher is not None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from limbeck.kernels.hard import add_hard_gradient, hard_sums, hard_value
-from limbeck.kernels.plan import Plan, Rows, Shares, part_of
+from limbeck.kernels.plan import Plan, Rows, Shares, columns_of, for_rows, part_of
 from limbeck.kernels.rows import CHUNK_ELEMENTS, LOG2_E, workspace
 
 CHUNK = {"cpu": CHUNK_ELEMENTS, "cuda": 1 << 26}
@@ -61,7 +61,7 @@ def sweep(
 def _chunk(student: Tensor, plan: Plan, shares: Shares, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
     sparse, t = plan.sparse, plan.student_temperature
     assert sparse is not None
-    pull, push = (share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)
+    pull, push = columns_of(shares)
     s = student.to(plan.dtype)
     e, e_1 = workspace(2, len(s), s.shape[-1], s.dtype, s.device)
     listed = sparse.ids >= 0
@@ -105,7 +105,7 @@ def _chunk(student: Tensor, plan: Plan, shares: Shares, gradient: Tensor | None)
         if isinstance(plan.weights, Tensor):  # a position that does not count may hold anything
             e.masked_fill_((plan.weights == 0).unsqueeze(-1), 0.0)
         gradient.copy_(e)
-    return soft.detach() * (compensation.squeeze(-1) if isinstance(compensation, Tensor) else compensation), hard
+    return soft.detach() * for_rows(compensation), hard
 
 
 def _put(out: Tensor, ids: Tensor, listed: Tensor, values: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.distributed import ProcessGroup
 
 from limbeck.kernels import rows, sharded
 from limbeck.kernels.function import TRITON_IS_INSTALLED, rows_loss
-from limbeck.kernels.plan import Plan, Rows, Sweep
+from limbeck.kernels.plan import Plan, Rows, Sweep, for_rows
 from limbeck.kernels.sparse import SparseRows
 from limbeck.losses import reference
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
@@ -65,7 +65,7 @@ class Call:
                 for x in (self.teacher_temperature, self.student_temperature, self.compensation)
             )
             soft = reference.soft_rows(student, teacher, self.measure, t_t, t_s)
-            soft = soft * (factor.squeeze(-1) if isinstance(factor, Tensor) else factor)
+            soft = soft * for_rows(factor)
         if self.labels is not None:
             hard = reference.hard_rows(student, self.labels[part], self.weight, self.label_smoothing)
             hard = hard if self.labelled is None else torch.where(self.labelled[part], hard, 0.0)

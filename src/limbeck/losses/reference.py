@@ -33,10 +33,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from limbeck.kernels.plan import LOG_ZERO
 from limbeck.losses.divergences import Divergence
-
-LOG_ZERO = -1e4
-"""A log-probability whose exponential is 0 in float32 and float64, yet finite, so that no 0 * inf arises."""
 
 
 def soft_rows(

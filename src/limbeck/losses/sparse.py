@@ -12,13 +12,12 @@ from limbeck.kernels import rows
 from limbeck.kernels import sparse as kernel
 from limbeck.kernels.function import rows_loss
 from limbeck.kernels.linear import Head
-from limbeck.kernels.plan import Plan, Sweep
+from limbeck.kernels.plan import LOG_ZERO, Plan, Sweep
 from limbeck.losses import checks
 from limbeck.losses.dispatch import Call, Compensate, plan_of, weighted
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL, resolve_divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
 from limbeck.losses.linear import as_logits, check_head, project
-from limbeck.losses.reference import LOG_ZERO
 from limbeck.losses.targets import SparseTargets, check_targets
 
 Mode = Literal["tail", "zero", "renormalise", "sample"]

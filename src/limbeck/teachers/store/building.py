@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,12 @@ def build_store(
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
     head = find_head(teacher) if isinstance(codec, Hidden) else None
-    first, lengths = _positions(live, examples, ids[:1], device)
+    with nullcontext([]) if head is None else inputs_of(head) as seen:
+        first, lengths = _positions(live, examples, ids[:1], device)
     classes = first.shape[-1]
     if head is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=head.in_features)
-        with inputs_of(head) as seen:
-            logits, _ = _positions(live, examples, ids[:1], device)
-            check_head(head, seen[-1].reshape(-1, head.in_features)[: len(logits)], logits.to(device))
+        check_head(head, seen[-1].reshape(-1, head.in_features)[: len(first)], first.to(device))
     example = max(1.0, codec.payload(classes) * len(first))
     description = Description(
         codec=spec_of(codec),
