@@ -1,6 +1,9 @@
 """``limbeck cache`` end to end: a student from the store is the live teacher's student, and no teacher is run."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow.parquet as parquet
 import pytest
@@ -8,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck import cli, models
+from limbeck.teachers.store import TeacherStore, verify
 
 CONFIG = """\
 data: {name: digits, labelled: 100}
@@ -94,6 +98,55 @@ def test_every_format_teaches(live, tmp_path, capsys, keep):
     assert accuracy[tmp_path / "run"] > accuracy[live / "live"] - 0.05
 
 
+def test_views_of_augmented_examples(live, tmp_path, capsys):
+    """The store's views are the student's; another augmentation is refused by name."""
+    store, shifted = tmp_path / "store", "data.augmentation={shift: 1}"
+    build = ("cache", "build", live / "config.yaml", "--out", store, "--set", "cache.views=3")
+    status, _, err = limbeck(capsys, *build)
+    assert (status, err) == (2, "cache.views: without shift or flip they would all be the same.\n")
+    assert limbeck(capsys, *build, "--set", "data.augmentation={shift: 1, mixup: 0.2}")[0] == 2
+    assert limbeck(capsys, *build, "--set", shifted)[0] == 0
+    assert "3 of each, shift 1, flip False" in limbeck(capsys, "cache", "info", store)[1]
+    status, _, err = distil(capsys, live, tmp_path / "run", f"teacher={{cache: {store}}}", shifted)
+    assert status == 0, err
+    for i, other in enumerate(("seed=0", "data.augmentation={shift: 2}", "data.augmentation={shift: 1, mixup: 1}")):
+        status, _, err = distil(capsys, live, tmp_path / f"run-{i}", f"teacher={{cache: {store}}}", other)
+        assert status == 2
+        assert err.startswith("data.augmentation: the stored teacher was asked about views with shift 1, flip False")
+
+
+def test_a_store_behind_a_url(live, store, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    url = f"file://{tmp_path / 'remote'}"
+    arguments = ("cache", "build", live / "config.yaml", "--out", url, "--set", "cache.dtype=float32")
+    assert limbeck(capsys, *arguments)[0] == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "remote").iterdir()} == {
+        p.name: p.read_bytes() for p in store.iterdir()
+    }
+    assert limbeck(capsys, "cache", "verify", url)[:2] == (0, f"{url}: whole\n")
+    assert distil(capsys, live, tmp_path / "run", f"teacher={{cache: {url!r}}}")[0] == 0
+    for name, tensor in weights(tmp_path / "run").items():
+        torch.testing.assert_close(tensor, weights(live / "live")[name], rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_build_the_store_together(live, store, tmp_path):
+    """Real processes, started as a user starts them, that talk over gloo."""
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    command = [
+        *(sys.executable, *launch.split(), "--dynamo_backend", "no", "--main_process_port", "0", "-m", "limbeck"),
+        *("cache", "build", str(live / "config.yaml"), "--out", str(tmp_path / "two"), "--set", "cache.dtype=float32"),
+        *("--set", "cache.shard_rows=100"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert verify(tmp_path / "two") == []
+    assert len(list((tmp_path / "two").glob("*.arrow"))) == 11
+    two, one = TeacherStore(tmp_path / "two"), TeacherStore(store)
+    ids = torch.from_numpy(one.ids)
+    torch.testing.assert_close(two.look_up(ids).logits, one.look_up(ids).logits, rtol=1e-5, atol=1e-5)
+
+
 def test_info_verify_export(live, store, tmp_path, capsys):
     status, out, _ = limbeck(capsys, "cache", "info", store)
     assert status == 0
@@ -129,7 +182,7 @@ class TestErrors:
             (["teacher={cache: STORE}", "data.mean=0.3"], "made from another data ("),
             (
                 ["teacher={cache: STORE}", "data.augmentation={shift: 1}"],
-                "data.augmentation: a stored teacher was asked",
+                "data.augmentation: the stored teacher was asked about one view",
             ),
             (["teacher={cache: STORE}", "data.transfer=labelled"], "made from another data ("),
         ],

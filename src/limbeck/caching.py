@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
 from limbeck.config import CacheConfig, Config
+from limbeck.data import FixedViews
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
+from limbeck.processes import processes
 from limbeck.run import load_data, obtain_teacher
 from limbeck.teachers.store import Built, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 
@@ -27,8 +28,8 @@ def build_cache(
     Each process that ``accelerate launch`` starts writes its own shards.
 
     Args:
-        config: the run; its augmentation is left out, and ``cache`` says what to keep.
-        folder: where to; by default ``teacher.cache``.
+        config: the run; ``cache`` says what to keep. Its augmentation is left out, unless ``cache.views`` are asked for.
+        folder: where to, or a URL; by default ``teacher.cache``.
         batch_size: examples at a time.
 
     Returns:
@@ -40,18 +41,39 @@ def build_cache(
     where = folder or config.teacher.cache
     if where is None:
         raise ConfigError("teacher.cache: name the folder of the store there, or by --out.")
+    views = views_of(config)
     splits = load_data(config.data, config.seed)
     teacher = obtain_teacher(config, splits, Path(config.out))
-    state = PartialState()
+    state = processes()
     teacher.to(state.device)
     codec = codec_of(config.cache, config)
     built = build_store(
-        teacher, splits.train, where, codec, batch_size=batch_size, seed=config.seed, rank=state.process_index,
+        teacher, splits.train, where, codec, views=views, batch_size=batch_size,
+        shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,
         world=state.num_processes, progress="Asking the teacher",
     )  # fmt: skip
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
     return built, format_rows(predict_logits(teacher, some), codec, config)
+
+
+def views_of(config: Config) -> FixedViews | None:
+    """The views of each example that a config asks to store.
+
+    Raises:
+        ConfigError: several views, and no augmentation that makes them.
+    """
+    if config.cache.views == 1:
+        return None
+    view = config.data.augmentation
+    if view.mixup:
+        raise ConfigError(
+            "data.augmentation.mixup: mixes examples anew in every batch, so a teacher cannot be asked before."
+        )
+    try:
+        return FixedViews(config.cache.views, view.shift, view.flip, config.seed)
+    except ValueError as error:
+        raise ConfigError(f"cache.{error}") from None
 
 
 def codec_of(cache: CacheConfig, config: Config) -> Codec:
@@ -120,12 +142,15 @@ def format_rows(logits: Tensor, chosen: Codec, config: Config) -> list[tuple[str
 def store_rows(folder: str | Path) -> list[tuple[str, ...]]:
     """What there is to know of a store, as a table."""
     store = TeacherStore(folder)
-    told, payload = store.description, store.codec.payload(store.description.classes)
+    told = store.description
+    views = told.views.count if told.views else 1
+    payload = store.codec.payload(told.classes) * views
     each = store.bytes / len(store)
     return [
         ("of", "value"),
         ("format", str(store.codec)),
         ("examples", f"{len(store):,}"),
+        *([("views", f"{views} of each, shift {told.views.shift}, flip {told.views.flip}")] if told.views else []),
         ("classes", f"{told.classes:,}"),
         ("shards", f"{len(store.shards)} of {told.shard_rows:,} examples"),
         ("bytes", f"{store.bytes:,}"),
@@ -157,8 +182,8 @@ def export_parquet(folder: str | Path, out: Path) -> None:
     store, writer = TeacherStore(folder), None
     with written_whole(out) as aside:
         for shard in store.shards:
-            with pa.memory_map(str(shard.path)) as file, pa.ipc.open_stream(file) as stream:
-                table = stream.read_all()
+            with pa.memory_map(str(store.place.fetch(shard.name))) as file, pa.ipc.open_stream(file) as stream:
+                table = stream.read_all().add_column(0, "id", [shard.ids])
             writer = writer or parquet.ParquetWriter(aside, table.schema, compression="zstd")
             writer.write_table(table)
         if writer is not None:

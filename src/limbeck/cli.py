@@ -77,12 +77,13 @@ def distill(
     """Train the student that CONFIG describes, and leave a run folder."""
     from limbeck import run
     from limbeck.config import load_config
+    from limbeck.processes import leave_together
 
     folder = run.distill(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
         _files({"student": folder / run.STUDENT, "report": folder / run.REPORT, "metrics": folder / run.METRICS})
-    run.leave_together()
+    leave_together()
 
 
 @app.command()
@@ -140,19 +141,21 @@ def predict(
 
 cache_app = typer.Typer(help="Keep what a teacher says on the disk, and train from it.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-StoreFolder = Annotated[Path, typer.Argument(help="The folder of a store.", metavar="STORE")]
+StoreFolder = Annotated[str, typer.Argument(help="The folder of a store, or its URL.", metavar="STORE")]
 
 
 @cache_app.command("build")
 def cache_build(
     config: ConfigPath,
     overrides: Overrides = [],  # noqa: B006
-    out: Annotated[str | None, typer.Option("--out", help="The store's folder, in place of teacher.cache.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="The store's folder or URL, in place of teacher.cache.")
+    ] = None,
 ) -> None:
     """Run CONFIG's teacher over its training examples once, and write the store; again, and it goes on."""
     from limbeck.caching import build_cache
     from limbeck.config import load_config
-    from limbeck.run import leave_together
+    from limbeck.processes import leave_together
 
     settings = load_config(config, overrides)
     built, formats = build_cache(settings, out)
@@ -179,8 +182,6 @@ def cache_verify(store: StoreFolder) -> None:
     from limbeck.errors import StoreError
     from limbeck.teachers.store import verify
 
-    if not store.is_dir():
-        raise StoreError(f"{store}: there is no such folder.")
     if faults := verify(store):
         raise StoreError(*faults)
     typer.echo(f"{store}: whole")
@@ -229,9 +230,9 @@ def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> l
 
 
 def _is_main_process() -> bool:
-    from accelerate import PartialState
+    from limbeck.processes import processes
 
-    return PartialState().is_main_process
+    return processes().is_main_process
 
 
 def _read_results(folder: Path) -> dict[str, dict[str, float]]:

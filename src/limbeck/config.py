@@ -80,7 +80,7 @@ class TeacherConfig(ModelConfig):
 
     model: str = ""
     cache: str | None = None
-    """The folder of a store that ``limbeck cache build`` wrote: the student is trained from it, and no teacher is run."""
+    """The folder or URL of a store that ``limbeck cache build`` wrote: the student is trained from it, no teacher is run."""
     training: dict[str, Any] | None = None
     augmentation: AugmentationConfig | None = None
     """While the teacher itself is trained; by default as for the student."""
@@ -127,6 +127,10 @@ class CacheConfig(Section):
     temperatures: list[Temperature] | None = None
     """At which a top-k list can be used; by default the distillation's own."""
     draws: PositiveInt = 12
+    views: PositiveInt = 1
+    """Of each image, made by ``data.augmentation``; 1 for the image as it is."""
+    shard_rows: PositiveInt | None = None
+    """Examples in a file; by default as many as make 128 MB."""
 
 
 class CompareConfig(Section):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+import torch
 from torch import Tensor, nn
 
 from limbeck import report
@@ -35,6 +35,7 @@ from limbeck.errors import ConfigError, DataError, StoreError
 from limbeck.evaluation import measure, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.models import BUILT_IN, ModelSpec, build_model, count_parameters, load_model, save_model
+from limbeck.processes import processes
 from limbeck.teachers import Teacher
 from limbeck.teachers.store import StoredTeacher, TeacherStore
 
@@ -153,6 +154,9 @@ def train(
         objective = objective.model_copy(update={"alpha": 0.0})
     args = arguments(config, folder, distillation=objective, training=training, seed=seed)
     view = Augmentation(**(augmentation or config.data.augmentation).model_dump())
+    augment = view if view.shift or view.flip or view.mixup else None
+    if isinstance(teacher, StoredTeacher):
+        augment = teacher.views
     trainer = DistillationTrainer(
         student,
         teacher,
@@ -160,7 +164,7 @@ def train(
         as_is,
         examples,
         validation,
-        augment=view if view.shift or view.flip or view.mixup else None,
+        augment=augment,
         callbacks=[] if title is None else [ProgressBar(title)],
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
@@ -248,15 +252,17 @@ def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
     store = TeacherStore(config.teacher.cache)
     if store.description.classes != splits.shape.classes:
         raise StoreError(
-            f"{store.folder}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
+            f"{store.place}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
         )
     store.check(examples=splits.train)
-    view = config.data.augmentation
-    if view.shift or view.flip or view.mixup:
+    stored, asked = store.description.views, config.data.augmentation
+    if asked.mixup or (asked.shift, asked.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
+        there = f"views with shift {stored.shift}, flip {stored.flip}" if stored else "one view of each example"
         raise ConfigError(
-            "data.augmentation: a stored teacher was asked about one view of each example. Leave it out, or teacher.cache."
+            f"data.augmentation: the stored teacher was asked about {there}. Set the same, or build the store with cache.views."
         )
-    targets = store.look_up(splits.train.rows[:1]).targets
+    first = splits.train.rows[:1]
+    targets = store.look_up(first, None if stored is None else torch.zeros_like(first)).targets
     if targets is not None and targets.log_probs is not None:
         try:
             targets.at(config.distillation.target_temperature)
@@ -277,8 +283,6 @@ def save_student(student: nn.Module, folder: Path, config: Config, splits: Split
 
 def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
     """Build a model with weights that ``seed`` draws."""
-    import torch
-
     torch.manual_seed(seed)
     return build_model(spec_of(config), splits.shape, labels=splits.label_names, from_scratch=config.from_scratch)
 
@@ -295,18 +299,6 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
-
-
-def leave_together() -> None:
-    """End the group of processes that ``accelerate launch`` started, once all are done.
-
-    A process that exits with its group open, while another still works, may be aborted by the group's threads.
-    """
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
-        distributed.destroy_process_group()
 
 
 def read_run(folder: Path) -> Config:
@@ -341,14 +333,14 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
     else:
         build_student(config.teacher, splits, config.seed)
         arguments(config, folder, training=config.teacher.training)
-    if not begun and PartialState().is_main_process:
+    if not begun and processes().is_main_process:
         write_config(config, folder / CONFIG)
     return splits
 
 
 def _is_begun(config: Config, folder: Path, resume: bool) -> bool:
     written = folder / CONFIG
-    if written.is_file() and PartialState().is_main_process:
+    if written.is_file() and processes().is_main_process:
         if not resume:
             raise ConfigError(f"out: {folder} holds a run already. Name another folder, or go on with it: --resume")
         before, now = load_config(written, training=False).model_dump(), config.model_dump()
@@ -385,8 +377,6 @@ def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
 
 
 def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
-    import torch
-
     def load(rows: list[int]) -> dict[str, Any]:
         return {name: value[rows] for name, value in batch.items()}
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck import DistillationArguments, DistillationTrainer
-from limbeck.run import leave_together
+from limbeck.processes import leave_together
 
 VOCABULARY, CLASSES = 50, 4
 

@@ -3,7 +3,7 @@ labels, ``images`` and ``texts`` make batches of what was read, ``examples`` is 
 is fed."""
 
 from limbeck.data.examples import UNLABELLED, Examples, Splits, as_is
-from limbeck.data.images import Augmentation
+from limbeck.data.images import Augmentation, FixedViews
 from limbeck.data.inputs import Inputs
 from limbeck.data.sources import SourceOptions
 from limbeck.data.splits import hide_labels, load_splits
@@ -12,6 +12,7 @@ __all__ = [
     "UNLABELLED",
     "Augmentation",
     "Examples",
+    "FixedViews",
     "Inputs",
     "SourceOptions",
     "Splits",

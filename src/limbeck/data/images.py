@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from limbeck.errors import DataError
@@ -97,10 +98,10 @@ class Augmentation:
         """A new batch; the given one is left as it is."""
         images: Tensor = batch["pixel_values"]
         if self.shift:
-            images = _shift(images, self.shift)
+            down, right = torch.randint(0, 2 * self.shift + 1, (2, len(images)), device=images.device)
+            images = _shift(images, self.shift, down, right)
         if self.flip:
-            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-            images = torch.where(mirrored, images.flip(-1), images)
+            images = _mirror(images, torch.rand(len(images), device=images.device) < 0.5)
         batch = {**batch, "pixel_values": images}
         if self.mixup:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
@@ -111,10 +112,61 @@ class Augmentation:
         return batch
 
 
-def _shift(images: Tensor, pixels: int) -> Tensor:
+@dataclass(frozen=True)
+class FixedViews:
+    """A few views of each example, always the same, so that a teacher can be asked about all of them beforehand.
+
+    Which view a batch has of each example is drawn anew every time; what the view is depends on the seed, the example's id
+    and the view's number alone.
+
+    Args:
+        count: views of each example, 2 to 4096.
+        shift: as in ``Augmentation``.
+        flip: as in ``Augmentation``.
+        seed: another one gives other views.
+
+    Example:
+        >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "example_id": torch.arange(4)}
+        >>> sorted(FixedViews(3, shift=1)(batch))
+        ['example_id', 'pixel_values', 'view']
+    """
+
+    count: int
+    shift: int = 0
+    flip: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.count <= 4096 or not 0 <= self.shift <= 4096:
+            raise ValueError(f"views: expected 2 to 4096, shifted by 0 to 4096 pixels, got {self.count}, {self.shift}.")
+        if not self.shift and not self.flip:
+            raise ValueError("views: without shift or flip they would all be the same.")
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A new batch with one view of each example, and which: ``view`` (N,)."""
+        return self.show(batch, torch.randint(self.count, batch["example_id"].shape))
+
+    def show(self, batch: dict[str, Any], view: Tensor) -> dict[str, Any]:
+        """The views that are asked for."""
+        images: Tensor = batch["pixel_values"]
+        pairs = zip(batch["example_id"].tolist(), view.tolist(), strict=True)
+        drawn = torch.tensor([xxhash.xxh3_64_intdigest(f"{self.seed} {i} {v}".encode()) >> 1 for i, v in pairs])
+        drawn = drawn.to(images.device)
+        if self.shift:
+            places = 2 * self.shift + 1
+            images = _shift(images, self.shift, drawn % places, drawn // places % places)
+        if self.flip:
+            images = _mirror(images, (drawn >> 62).bool())
+        return {**batch, "pixel_values": images, "view": view}
+
+
+def _mirror(images: Tensor, chosen: Tensor) -> Tensor:
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def _shift(images: Tensor, pixels: int, down: Tensor, right: Tensor) -> Tensor:
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")
-    down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
     rows = (down[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
     columns = (right[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
     example = torch.arange(count, device=images.device)[:, None, None, None]

@@ -16,7 +16,7 @@ from transformers.utils.import_utils import is_peft_available
 from limbeck.losses import LossParts, SparseTargets
 from limbeck.models import forward_logits, load_model, save_model
 from limbeck.teachers import LiveTeacher, Teacher, TeacherOutput
-from limbeck.teachers.store import StoredTeacher
+from limbeck.teachers.store import StoredTeacher, is_store
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint
 from limbeck.training.columns import drop_unused_columns
@@ -46,7 +46,8 @@ class DistillationTrainer(Trainer):
         model: the student: an ``nn.Module`` whose forward returns logits, a tuple that begins with them or an output
             with ``.logits``; or a Hugging Face model.
         teacher: a module (likewise; it is frozen and moved to the training device), a
-            ``limbeck.teachers.Teacher``, the name or folder of a model, or the folder of a store. None only with ``alpha=0``.
+            ``limbeck.teachers.Teacher``, the name or folder of a model, or the folder or URL of a store. None only with
+            ``alpha=0``.
         args: the settings.
         augment: changes a batch before both models see it; see ``limbeck.data.Augmentation``.
         task: how logits meet labels; by default what ``args.task`` says.
@@ -107,8 +108,14 @@ class DistillationTrainer(Trainer):
         if augment is not None and getattr(resolved, "one_view", False):
             raise ValueError(
                 "augment: this teacher was asked before about one view of each example, and the student would see another. "
-                "Train without augmentation, or with the teacher itself."
+                "Train without augmentation, with a store of several views, or with the teacher itself."
             )
+        if isinstance(resolved, StoredTeacher) and resolved.views is not None:
+            if augment not in (None, resolved.views):
+                raise ValueError(
+                    f"augment: the stored teacher was asked about {resolved.views}. Leave it out, or give that."
+                )
+            augment = resolved.views
         if args.remove_unused_columns:
             models = [model, resolved.model if isinstance(resolved, LiveTeacher) else None]
             train_dataset = drop_unused_columns(train_dataset, models)
@@ -298,8 +305,7 @@ def _pretrained_classes() -> tuple[type, ...]:
 
 def _resolve_teacher(teacher: nn.Module | Teacher | str | Path | None, args: DistillationArguments) -> Teacher | None:
     if isinstance(teacher, str | Path):
-        stored = Path(teacher).is_dir() and any(Path(teacher).glob("*.arrow"))
-        teacher = StoredTeacher(teacher) if stored else load_model(teacher)
+        teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if isinstance(teacher, nn.Module):
         dtypes = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
         if args.teacher_dtype not in dtypes:

@@ -8,7 +8,7 @@ from.
 from limbeck.teachers.store.building import Built, build_store
 from limbeck.teachers.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK, codec_from
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
-from limbeck.teachers.store.reading import StoredTeacher, TeacherStore, verify
+from limbeck.teachers.store.reading import StoredTeacher, TeacherStore, is_store, verify
 
 __all__ = [
     "CODECS",
@@ -24,5 +24,6 @@ __all__ = [
     "codec_from",
     "fingerprint_of_examples",
     "fingerprint_of_model",
+    "is_store",
     "verify",
 ]

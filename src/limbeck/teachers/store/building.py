@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,13 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from limbeck.data import Examples
+from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
 from limbeck.teachers.base import LiveTeacher
 from limbeck.teachers.store.codecs import Codec, Hidden, spec_of
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.teachers.store.heads import FILE, check_head, checksum_of_head, find_head, inputs_of, write_head
+from limbeck.teachers.store.places import place_of
 from limbeck.teachers.store.shards import Description, shards_of
 
 SHARD_BYTES = 128 << 20
@@ -43,6 +43,7 @@ def build_store(
     folder: str | Path,
     codec: Codec,
     *,
+    views: FixedViews | None = None,
     batch_size: int = 256,
     shard_rows: int | None = None,
     seed: int = 0,
@@ -57,10 +58,10 @@ def build_store(
 
     Args:
         teacher: a module, run as ``LiveTeacher`` runs it.
-        examples: what to run it on, without augmentation: a store knows one view of each. Of sequences every token that the
-            ``attention_mask`` does not call padding is kept.
-        folder: where to.
+        examples: what to run it on. Of sequences every token that the ``attention_mask`` does not call padding is kept.
+        folder: where to; or a URL that fsspec knows, to which each shard is sent when it is whole.
         codec: what to keep.
+        views: of each image, where the student's inputs will be augmented; by default the image as it is.
         batch_size: examples at a time; a batch does not cross shards.
         shard_rows: examples in a shard; by default as many as make 128 MB.
         seed: for formats that draw.
@@ -73,34 +74,37 @@ def build_store(
     """
     from tqdm import tqdm
 
-    folder, live, started = Path(folder), LiveTeacher(teacher), time.perf_counter()
+    place, live, started = place_of(folder), LiveTeacher(teacher), time.perf_counter()
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
     ids = examples.rows.sort().values
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
     head = find_head(teacher) if isinstance(codec, Hidden) else None
     with nullcontext([]) if head is None else inputs_of(head) as seen:
-        first, lengths = _positions(live, examples, ids[:1], device)
+        first, lengths = _positions(live, _batch(examples, ids[:1], device))
     classes = first.shape[-1]
     if head is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=head.in_features)
         check_head(head, seen[-1].reshape(-1, head.in_features)[: len(first)], first.to(device))
-    example = max(1.0, codec.payload(classes) * len(first))
+    if views is not None and lengths is not None:
+        raise StoreError("views: these examples are sequences, and views are of images.")
+    example = max(1.0, codec.payload(classes) * len(first) * (views.count if views else 1))
     description = Description(
         codec=spec_of(codec),
         classes=classes,
         rows=len(ids),
         shard_rows=shard_rows or max(1, int(SHARD_BYTES // example)),
         tokens=lengths is not None,
+        views=views,
         head="" if head is None else checksum_of_head(head),
         teacher=fingerprint_of_model(teacher),
         data=fingerprint_of_examples(examples),
     )
-    _prepare(folder)
-    if head is not None and rank == 0 and not (folder / FILE).is_file():
-        write_head(folder, head)
+    place.prepare()
+    if head is not None and rank == 0 and place.size(FILE) is None:
+        write_head(place, head)
     written = found = 0
-    mine = shards_of(folder, len(ids), description.shard_rows)[rank::world]
+    mine = shards_of(place, len(ids), description.shard_rows)[rank::world]
     for shard in tqdm(mine, desc=progress, delay=1.0, leave=False, disable=progress is None):
         if shard.is_whole(description):
             found += 1
@@ -110,7 +114,7 @@ def build_store(
         generator = torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)
         parts, lengths = [], []
         for some in rows.split(batch_size):
-            kept, positions = _positions(live, examples, some, device, head)
+            kept, positions = _positions(live, _batch(examples, some, device, views), head)
             parts.append(codec.encode(kept, generator))
             lengths.append(positions)
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -119,39 +123,40 @@ def build_store(
             shard.write(rows.numpy(), columns, description, counted)
         except OSError as error:
             raise StoreError(
-                f"{shard.path}: cannot be written ({error.strerror or error}); {found + written} of {len(mine)} shards are "
-                "whole. Make room and build again to go on."
+                f"{place / shard.name}: cannot be written ({error.strerror or error}); {found + written} of {len(mine)} shards "
+                "are whole. Make room and build again to go on."
             ) from None
         written += 1
     return Built(description, written, found, time.perf_counter() - started)
 
 
+def _batch(examples: Examples, rows: Tensor, device: torch.device, views: FixedViews | None = None) -> dict[str, Any]:
+    """The inputs of some rows; all views of the first one, then those of the second, ..."""
+    batch = examples.load(rows.tolist())
+    if views is not None:
+        images = batch["pixel_values"].repeat_interleave(views.count, 0)
+        repeated = {"pixel_values": images, "example_id": rows.repeat_interleave(views.count)}
+        batch = {"pixel_values": views.show(repeated, torch.arange(views.count).repeat(len(rows)))["pixel_values"]}
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
 def _positions(
-    teacher: LiveTeacher, examples: Examples, rows: Tensor, device: torch.device, head: nn.Linear | None = None
+    teacher: LiveTeacher, batch: dict[str, Any], head: nn.Linear | None = None
 ) -> tuple[Tensor, np.ndarray | None]:
     """The logits, or what goes into the head, at every position that is not padding, (P, ...).
 
     And how many positions each example has, where it has tokens.
     """
-    batch: Mapping[str, Any] = examples.load(rows.tolist())
-    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     if head is None:
-        values = teacher(moved).logits
+        values = teacher(batch).logits
     else:
         with inputs_of(head) as seen:
-            teacher(moved)
+            teacher(batch)
         values = seen[-1]
     assert values is not None
     if values.dim() == 2:
         return values.cpu(), None
-    if "attention_mask" not in moved:
+    if "attention_mask" not in batch:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
-    mask = moved["attention_mask"].bool()
+    mask = batch["attention_mask"].bool()
     return values[mask].cpu(), mask.sum(-1).cpu().numpy()
-
-
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be made ({error.strerror or error}).") from None

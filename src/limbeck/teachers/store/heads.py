@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 import xxhash
@@ -15,6 +14,7 @@ from torch.nn.functional import linear
 
 from limbeck.errors import StoreError
 from limbeck.files import flushed
+from limbeck.teachers.store.places import Place
 
 FILE = "head.safetensors"
 
@@ -61,14 +61,15 @@ def check_head(head: nn.Linear, hidden: Tensor, logits: Tensor) -> None:
         )
 
 
-def write_head(folder: Path, head: nn.Linear) -> None:
+def write_head(place: Place, head: nn.Linear) -> None:
     """Keep the layer beside the shards."""
-    with flushed(folder / FILE) as aside:
+    with flushed(place.folder / FILE) as aside:
         aside.write_bytes(_bytes_of(head))
+    place.publish(FILE)
 
 
 def checksum_of_head(head: nn.Linear) -> str:
-    """What ``shards.checksum`` says of the file that ``write_head`` writes."""
+    """What ``places.checksum`` says of the file that ``write_head`` writes."""
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(_bytes_of(head))}"
 
 
@@ -83,10 +84,10 @@ class StoredHead:
         StoreError: it is missing, broken, or of other sizes.
     """
 
-    def __init__(self, folder: Path, classes: int, size: int) -> None:
-        path = folder / FILE
+    def __init__(self, place: Place, classes: int, size: int, expected: str) -> None:
+        path = place / FILE
         try:
-            tensors = load_file(path)
+            tensors = load_file(place.fetch(FILE, expected))
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{path}: cannot be read ({str(error).partition(chr(10))[0]}).") from None
         self.weight, self.bias = tensors.get("weight"), tensors.get("bias")

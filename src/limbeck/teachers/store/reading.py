@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,36 +19,47 @@ from limbeck.teachers.base import TeacherOutput
 from limbeck.teachers.store.codecs import Hidden
 from limbeck.teachers.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.teachers.store.heads import FILE, StoredHead
-from limbeck.teachers.store.shards import Description, Shard, checksum, codec_of, shards_of
+from limbeck.teachers.store.places import Place, checksum, place_of
+from limbeck.teachers.store.shards import Description, Shard, codec_of, shards_of
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.(arrow|json)")
+LEFT_ASIDE = re.compile(r"\.(\d{12}-\d{12}\.(arrow|json)|head\.safetensors)\.partial")
+"""What a killed build was writing; the next one writes over it."""
 
 
 class TeacherStore:
     """A folder of shards, open for reading.
 
     Args:
-        folder: where ``build_store`` wrote.
+        folder: where ``build_store`` wrote; or a URL that fsspec knows, whose shards are brought here, each when it is first
+            needed.
 
     Raises:
         StoreError: there is no store, or a shard is missing, cut short or of another store. Checksums are for ``verify``.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path | Place) -> None:
+        self.place = place_of(folder)
         self.description = self._described()
         self.codec = codec_of(self.description)
-        self.shards = shards_of(self.folder, self.description.rows, self.description.shard_rows)
+        self.shards = shards_of(self.place, self.description.rows, self.description.shard_rows)
         missing = [shard for shard in self.shards if not shard.is_whole(self.description)]
         if missing:
             raise StoreError(
-                f"{self.folder}: {len(missing)} of {len(self.shards)} shards are missing, {missing[0].path.name} first. "
+                f"{self.place}: {len(missing)} of {len(self.shards)} shards are missing, {missing[0].name} first. "
                 "Build the store again to go on."
             )
-        self._open = [shard.open() for shard in self.shards]
+        self.ids = np.concatenate([shard.ids for shard in self.shards])
+        """Of every example, ascending."""
+        if (np.diff(self.ids) <= 0).any():
+            raise StoreError(f"{self.place}: the ids of its shards do not ascend.")
+        self._open: dict[int, dict[str, np.ndarray]] = {}
+        for number in range(len(self.shards) if self.place.is_local else 0):
+            self._columns(number)
         self._head = None
         if isinstance(self.codec, Hidden):
-            self._head = StoredHead(self.folder, self.description.classes, self.codec.size)
+            told = self.description
+            self._head = StoredHead(self.place, told.classes, self.codec.size, told.head)
 
     def __len__(self) -> int:
         return self.description.rows
@@ -56,7 +67,7 @@ class TeacherStore:
     @property
     def bytes(self) -> int:
         """Of all its files."""
-        return sum(path.stat().st_size for shard in self.shards for path in (shard.path, shard.manifest_path))
+        return sum(self.place.size(name) or 0 for shard in self.shards for name in (shard.name, shard.manifest_name))
 
     def check(self, *, teacher: nn.Module | None = None, examples: Examples | None = None) -> None:
         """Whether the store was made by this teacher, and from these examples as the models get them.
@@ -76,21 +87,20 @@ class TeacherStore:
                     "data": "Other examples, or prepared in another way (size, mean, tokenizer); build the store from these.",
                 }[name]
                 raise StoreError(
-                    f"{self.folder}: made from another {name} ({there} there, {fingerprint} here). {remedy}"
+                    f"{self.place}: made from another {name} ({there} there, {fingerprint} here). {remedy}"
                 )
 
-    @cached_property
-    def ids(self) -> np.ndarray:
-        """Of every example, ascending."""
-        return np.concatenate([columns["id"] for columns in self._open])
-
-    def look_up(self, ids: Tensor) -> TeacherOutput:
+    def look_up(self, ids: Tensor, view: Tensor | None = None) -> TeacherOutput:
         """What the teacher said of some examples, in their order: N ids -> N positions, or those of all their tokens.
 
+        Args:
+            ids: (N,).
+            view: (N,), which of its views was shown of each, where the store has several.
+
         Raises:
-            StoreError: an id that the store does not have.
+            StoreError: an id or a view that the store does not have.
         """
-        output = self.codec.decode(self._gathered(self._places(ids)), self.description.classes)
+        output = self.codec.decode(self._gathered(self._places(ids), self._views(ids, view)), self.description.classes)
         if self._head is None or output.logits is None:
             return output
         return TeacherOutput(self._head(output.logits))
@@ -102,6 +112,25 @@ class TeacherStore:
             counts[here] = columns["offsets"][rows + 1] - columns["offsets"][rows]
         return counts
 
+    def _columns(self, shard: int) -> dict[str, np.ndarray]:
+        if shard not in self._open:
+            self._open[shard] = self.shards[shard].open()
+        return self._open[shard]
+
+    def _views(self, ids: Tensor, view: Tensor | None) -> np.ndarray | None:
+        views = self.description.views
+        if (views is None) != (view is None):
+            has = "one view" if views is None else f"{views.count} views"
+            raise StoreError(
+                f"{self.place}: has {has} of each example, and the batch {'a' if views is None else 'no'} number of the view. "
+                "Augment with the store's own views (StoredTeacher.views)."
+            )
+        if views is None or view is None:
+            return None
+        if view.shape != ids.shape or (len(view) and not 0 <= int(view.min()) <= int(view.max()) < views.count):
+            raise StoreError(f"view: expected a number from 0 to {views.count - 1} for each example, got {view}.")
+        return view.cpu().numpy()
+
     def _places(self, ids: Tensor) -> np.ndarray:
         """Where examples stand in the store."""
         wanted = ids.detach().cpu().numpy()
@@ -110,7 +139,7 @@ class TeacherStore:
         known[known] = self.ids[places[known]] == wanted[known]
         if not known.all():
             raise StoreError(
-                f"{self.folder}: example {int(wanted[~known][0])} is not in the store, which has {len(self)} examples. "
+                f"{self.place}: example {int(wanted[~known][0])} is not in the store, which has {len(self)} examples. "
                 "Build it from the data that the student is trained on."
             )
         return places
@@ -120,15 +149,15 @@ class TeacherStore:
         shards, within = np.divmod(places, self.description.shard_rows)
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
-            yield here, self._open[shard], within[here]
+            yield here, self._columns(int(shard)), within[here]
 
-    def _gathered(self, places: np.ndarray) -> dict[str, np.ndarray]:
+    def _gathered(self, places: np.ndarray, view: np.ndarray | None) -> dict[str, np.ndarray]:
         """Positions of the examples at some places, one example after the other, copied out of the mapped files."""
-        names = [name for name in self._open[0] if name not in ("id", "offsets")]
-        if len(self._open) == 1 and not self.description.tokens:
-            return {name: self._open[0][name][places] for name in names}
+        names = [column.name for column in self.codec.columns(self.description.classes)]
         parts, order = [], []
         for here, columns, rows in self._by_shard(places):
+            if view is not None and self.description.views is not None:
+                rows = rows * self.description.views.count + view[here]
             if self.description.tokens:
                 starts, stops = columns["offsets"][rows], columns["offsets"][rows + 1]
                 rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
@@ -142,25 +171,26 @@ class TeacherStore:
 
     def _described(self) -> Description:
         """By the first manifest; the others must agree."""
-        if not self.folder.is_dir():
-            raise StoreError(f"{self.folder}: there is no such folder. Build a store first.")
-        first = next((found for path in sorted(self.folder.iterdir()) if (found := _shard_of(path)) is not None), None)
+        if not self.place.exists():
+            raise StoreError(f"{self.place}: there is no such folder. Build a store first.")
+        first = next((found for name in self.place.sizes() if (found := _shard_of(self.place, name)) is not None), None)
         if first is None:
-            raise StoreError(f"{self.folder}: holds no shard of a store. Build it first.")
+            raise StoreError(f"{self.place}: holds no shard of a store. Build it first.")
         return first.manifest.description
 
 
 class StoredTeacher:
-    """A teacher that was asked before: looks a batch up by its ``example_id``. It knows one view of each example.
+    """A teacher that was asked before: looks a batch up by its ``example_id``, and its ``view`` where the store has several.
 
     Args:
-        store: an open store, or its folder.
+        store: an open store, its folder or its URL.
     """
-
-    one_view = True
 
     def __init__(self, store: TeacherStore | str | Path) -> None:
         self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
+        self.views = self.store.description.views
+        """What shows the student the views that the teacher was asked about: a trainer's ``augment``. None for one view."""
+        self.one_view = self.views is None
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> StoredTeacher:
@@ -173,7 +203,7 @@ class StoredTeacher:
         if "example_id" not in batch:
             raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
         ids = batch["example_id"]
-        output = self.store.look_up(ids)
+        output = self.store.look_up(ids, batch.get("view"))
         if self.store.description.tokens:
             output = _padded(output, self._mask(batch, ids))
         if output.logits is not None:
@@ -190,7 +220,7 @@ class StoredTeacher:
         if not np.array_equal(here, stored):
             first = int(np.flatnonzero(here != stored)[0])
             raise StoreError(
-                f"{self.store.folder}: example {int(ids[first])} has {stored[first]} tokens in the store and {here[first]} in "
+                f"{self.store.place}: example {int(ids[first])} has {stored[first]} tokens in the store and {here[first]} in "
                 "the batch. Truncate and tokenise as the store was built, or build it again."
             )
         return mask
@@ -211,41 +241,57 @@ def _padded(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
     return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))
 
 
-def verify(folder: str | Path) -> list[str]:
-    """Everything that is wrong with a store: shards missing, cut short or foreign, files that do not belong, flipped bits."""
-    folder, faults = Path(folder), []
-    shards: dict[Path, Shard] = {}
-    for path in sorted(folder.iterdir()):
-        shard = _shard_of(path)
-        if shard is None and path.name != FILE:
-            faults.append(f"{path}: is no part of a store.")
-        elif shard is not None:
-            shards[shard.path] = shard
+def is_store(place: str | Path) -> bool:
+    """Whether a path or URL names a store, and not a model."""
+    if "://" not in str(place) and not Path(place).is_dir():
+        return False
+    found = place_of(place)
+    return any(_shard_of(found, name) is not None for name in found.sizes())
+
+
+def verify(store: str | Path) -> list[str]:
+    """Everything that is wrong with a store: shards missing, cut short or foreign, files that do not belong, flipped bits.
+
+    Of a URL every file is brought anew: what was brought before says nothing of what is there.
+    """
+    with TemporaryDirectory() as empty:
+        return _faults(place_of(store, Path(empty)))
+
+
+def _faults(place: Place) -> list[str]:
+    if not place.exists():
+        return [f"{place}: there is no such folder."]
+    faults: list[str] = []
+    shards: dict[str, Shard] = {}
+    for name in place.sizes():
+        shard = _shard_of(place, name)
+        if shard is not None:
+            shards[shard.name] = shard
+        elif name != FILE and not LEFT_ASIDE.fullmatch(name):
+            faults.append(f"{place / name}: is no part of a store.")
     description = next((d for shard in shards.values() if (d := _description_of(shard)) is not None), None)
     if description is None:
-        return [*faults, f"{folder}: holds no shard with a readable manifest."]
-    expected = {shard.path: shard for shard in shards_of(folder, description.rows, description.shard_rows)}
-    faults += [f"{path}: is not a part that this store has." for path in shards if path not in expected]
+        return [*faults, f"{place}: holds no shard with a readable manifest."]
+    expected = {shard.name: shard for shard in shards_of(place, description.rows, description.shard_rows)}
+    faults += [f"{place / name}: is not a part that this store has." for name in shards if name not in expected]
     if description.head:
-        found = checksum(folder / FILE) if (folder / FILE).is_file() else "missing"
+        found = checksum(place.fetch(FILE, description.head)) if place.size(FILE) is not None else "missing"
         if found != description.head:
-            faults.append(f"{folder / FILE}: its checksum is {found}, the manifests say {description.head}.")
-    last = None
+            faults.append(f"{place / FILE}: its checksum is {found}, the manifests say {description.head}.")
+    last = -1
     for shard in expected.values():
         found = shard.faults(description)
         faults += found
         if not found:
-            if last is not None and shard.manifest.first_id <= last:
-                faults.append(
-                    f"{shard.path}: begins with example {shard.manifest.first_id}, which is not after {last}."
-                )
-            last = shard.manifest.last_id
+            if shard.ids[0] <= last:
+                faults.append(f"{place / shard.name}: begins with example {shard.ids[0]}, which is not after {last}.")
+            last = int(shard.ids[-1])
     return faults
 
 
-def _shard_of(path: Path) -> Shard | None:
-    match = NAME.fullmatch(path.name)
-    return None if match is None else Shard(path.parent, int(match[1]), int(match[2]))
+def _shard_of(place: Place, name: str) -> Shard | None:
+    match = NAME.fullmatch(name)
+    return None if match is None else Shard(place, int(match[1]), int(match[2]))
 
 
 def _description_of(shard: Shard) -> Description | None:

@@ -1,7 +1,7 @@
 """One shard: an Arrow stream file with one record batch, and a manifest beside it that says it is whole.
 
-    000000000000-000000065536.arrow   id, and the codec's columns; pyarrow or ``datasets.Dataset.from_file`` opens it
-    000000000000-000000065536.json    rows, first and last id, bytes, checksum, and what the store is of
+    000000000000-000000065536.arrow   the codec's columns; pyarrow or ``datasets.Dataset.from_file`` opens it
+    000000000000-000000065536.json    rows, the examples' ids, bytes, checksum, and what the store is of
 
 The names tell which rows of the store a shard has, so nothing has to be believed about where a file is. A shard is written
 aside, flushed and renamed, then its manifest; one without a manifest is not there. Nothing is unpickled.
@@ -9,22 +9,22 @@ aside, flushed and renamed, then its manifest; one without a manifest is not the
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from limbeck.data import FixedViews
 from limbeck.errors import StoreError
 from limbeck.files import flushed
 from limbeck.teachers.store.codecs import Codec, Column, codec_from
+from limbeck.teachers.store.ids import read_ids, write_ids
+from limbeck.teachers.store.places import Place, checksum, first_line
 
 VERSION = 1
 TYPES = {
@@ -50,6 +50,8 @@ class Description(BaseModel):
     shard_rows: Annotated[int, Field(gt=0, lt=2**48)]
     tokens: bool = False
     """An example has a position for each of its tokens, and not one."""
+    views: FixedViews | None = None
+    """Of each example, where it was augmented; None for one view as it is."""
     head: str = ""
     """Checksum of the last layer that is kept beside hidden states."""
     teacher: str
@@ -69,8 +71,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     rows: Count
-    first_id: int
-    last_id: int
+    ids: str
+    """Of its examples, as ``ids.write_ids`` has them."""
     bytes: Count
     checksum: str
     description: Description
@@ -78,19 +80,21 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows ``start`` to ``stop`` of a store in ``folder``."""
+    """Rows ``start`` to ``stop`` of the store in a place."""
 
-    folder: Path
+    place: Place
     start: int
     stop: int
 
     @property
-    def path(self) -> Path:
-        return self.folder / f"{self.start:012d}-{self.stop:012d}.arrow"
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.start:012d}-{self.stop:012d}.arrow"
 
     @property
-    def manifest_path(self) -> Path:
-        return self.path.with_suffix(".json")
+    def manifest_name(self) -> str:
+        """Of the file beside it."""
+        return self.name.replace(".arrow", ".json")
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -99,14 +103,27 @@ class Shard:
         Raises:
             StoreError: it is missing or broken.
         """
+        told = self.place / self.manifest_name
         try:
-            return Manifest.model_validate_json(self.manifest_path.read_bytes())
+            return Manifest.model_validate_json(self.place.fetch(self.manifest_name).read_bytes())
         except FileNotFoundError:
             raise StoreError(
-                f"{self.manifest_path}: missing, so this shard was never finished. Build the store again to go on."
+                f"{told}: missing, so this shard was never finished. Build the store again to go on."
             ) from None
         except (OSError, ValidationError, ValueError) as error:
-            raise StoreError(f"{self.manifest_path}: cannot be read ({_first_line(error)}).") from None
+            raise StoreError(f"{told}: cannot be read ({first_line(error)}).") from None
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Of its examples, ascending.
+
+        Raises:
+            StoreError: the manifest is missing or broken.
+        """
+        try:
+            return read_ids(self.manifest.ids, self.stop - self.start)
+        except ValueError as error:
+            raise StoreError(f"{self.place / self.manifest_name}: {error}.") from None
 
     def write(
         self,
@@ -116,8 +133,9 @@ class Shard:
         lengths: np.ndarray | None = None,
     ) -> None:
         """Write the shard, then its manifest, each whole; ``lengths`` are the examples' positions, where they have several."""
-        fields = [("id", pa.array(ids.astype(np.int64)))]
-        positions = len(ids) if lengths is None else int(lengths.sum())
+        views = description.views.count if description.views else 1
+        positions = len(ids) * views if lengths is None else int(lengths.sum())
+        arrays: dict[str, pa.Array] = {}
         for column in _columns(description):
             values = np.ascontiguousarray(columns[column.name], dtype=column.dtype)
             if values.shape != (positions, column.width):
@@ -126,90 +144,90 @@ class Shard:
             if lengths is not None:
                 offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
                 array = pa.LargeListArray.from_arrays(pa.array(offsets), array)
-            fields.append((column.name, array))
+            elif views > 1:
+                array = pa.FixedSizeListArray.from_arrays(array, views)
+            arrays[column.name] = array
         told = json.dumps(description.model_dump(), sort_keys=True)
-        batch = pa.record_batch([array for _, array in fields], names=[name for name, _ in fields])
-        batch = batch.replace_schema_metadata({"limbeck": told})
+        batch = pa.record_batch(list(arrays.values()), names=list(arrays)).replace_schema_metadata({"limbeck": told})
+        path = self.place.folder / self.name
         with (
-            flushed(self.path) as aside,
+            flushed(path) as aside,
             pa.OSFile(str(aside), "wb") as file,
             pa.ipc.new_stream(file, batch.schema) as stream,
         ):
             stream.write_batch(batch)
         manifest = Manifest(
             rows=len(ids),
-            first_id=int(ids[0]),
-            last_id=int(ids[-1]),
-            bytes=self.path.stat().st_size,
-            checksum=checksum(self.path),
+            ids=write_ids(ids),
+            bytes=path.stat().st_size,
+            checksum=checksum(path),
             description=description,
         )
-        with flushed(self.manifest_path) as aside:
+        with flushed(self.place.folder / self.manifest_name) as aside:
             aside.write_text(json.dumps(manifest.model_dump(), sort_keys=True, indent=1) + "\n", encoding="utf-8")
+        self.place.publish(self.name)
+        self.place.publish(self.manifest_name)
 
     def open(self) -> dict[str, np.ndarray]:
-        """Its columns, mapped from the file: ``id`` (rows,), the codec's (positions, width), and for tokens their ``offsets``.
+        """Its columns, mapped from the file: the codec's (positions, width), and for tokens their ``offsets``.
 
         Raises:
             StoreError: the file is missing, cut short, or not what the manifest says.
         """
-        manifest = self.manifest
-        columns = _columns(manifest.description)
+        manifest, told = self.manifest, self.place / self.name
+        columns, description = _columns(manifest.description), manifest.description
         try:
-            if self.path.stat().st_size != manifest.bytes:
-                raise StoreError(
-                    f"{self.path}: has {self.path.stat().st_size} bytes, its manifest says {manifest.bytes}."
-                )
-            with pa.memory_map(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
+            path = self.place.fetch(self.name, manifest.checksum)
+            if path.stat().st_size != manifest.bytes:
+                raise StoreError(f"{told}: has {path.stat().st_size} bytes, its manifest says {manifest.bytes}.")
+            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
                 schema, batch = stream.schema, stream.read_next_batch()
         except FileNotFoundError:
-            raise StoreError(f"{self.path}: missing, though its manifest is there.") from None
+            raise StoreError(f"{told}: missing, though its manifest is there.") from None
         except (OSError, pa.ArrowException, StopIteration) as error:
-            raise StoreError(f"{self.path}: cannot be read ({_first_line(error)}).") from None
-        tokens = manifest.description.tokens
-        expected = {"id": (pa.int64(), 0, False), **{c.name: (TYPES[c.dtype], c.width, tokens) for c in columns}}
-        found = {field.name: _kind(field.type) for field in schema}
+            raise StoreError(f"{told}: cannot be read ({first_line(error)}).") from None
+        expected = {c.name: _type_of(c, description) for c in columns}
+        found = {field.name: field.type for field in schema}
         if found != expected:
-            raise StoreError(f"{self.path}: has columns {found}, where its manifest means {expected}.")
+            raise StoreError(f"{told}: has columns {found}, where its manifest means {expected}.")
         if batch.num_rows != manifest.rows or batch.num_rows != self.stop - self.start:
-            raise StoreError(
-                f"{self.path}: has {batch.num_rows} rows, its name and manifest say {self.stop - self.start}."
-            )
+            raise StoreError(f"{told}: has {batch.num_rows} rows, its name and manifest say {self.stop - self.start}.")
+        arrays: dict[str, np.ndarray] = {}
         try:
             batch.validate(full=True)
             if any(column.null_count for column in batch.columns):
-                raise StoreError(f"{self.path}: has nulls, where every number should be there.")
-            arrays = {"id": batch.column("id").to_numpy(zero_copy_only=True)}
+                raise StoreError(f"{told}: has nulls, where every number should be there.")
             for column in columns:
                 array = batch.column(column.name)
-                if tokens:
+                if description.tokens:
                     offsets, array = array.offsets.to_numpy(zero_copy_only=True), array.values
                     if "offsets" in arrays and not np.array_equal(offsets, arrays["offsets"]):
-                        raise StoreError(f"{self.path}: its columns do not have the same tokens.")
+                        raise StoreError(f"{told}: its columns do not have the same tokens.")
                     arrays["offsets"] = offsets
+                elif description.views:
+                    array = array.flatten()
                 values = array.flatten().to_numpy(zero_copy_only=True)
                 arrays[column.name] = values.reshape(len(array), column.width)
         except (pa.ArrowException, ValueError) as error:
-            raise StoreError(f"{self.path}: cannot be read ({_first_line(error)}).") from None
-        ids = arrays["id"]
-        if len(ids) and (ids[0] != manifest.first_id or ids[-1] != manifest.last_id or bool((np.diff(ids) <= 0).any())):
-            raise StoreError(f"{self.path}: its ids do not ascend from {manifest.first_id} to {manifest.last_id}.")
+            raise StoreError(f"{told}: cannot be read ({first_line(error)}).") from None
         return arrays
 
     def faults(self, description: Description | None = None) -> list[str]:
         """Everything that is wrong with the shard, its checksum included."""
+        told = self.place / self.name
         try:
             manifest = self.manifest
             if description is not None and (apart := description.differences(manifest.description)):
-                return [f"{self.manifest_path}: of another store ({'; '.join(apart)})."]
+                return [f"{self.place / self.manifest_name}: of another store ({'; '.join(apart)})."]
             self.open()
+            _ = self.ids
         except StoreError as error:
             return list(error.faults)
-        found = checksum(self.path, manifest.checksum.partition(":")[0])
+        found = checksum(self.place.fetch(self.name, manifest.checksum), manifest.checksum.partition(":")[0])
         return (
             []
             if found == manifest.checksum
-            else [f"{self.path}: its checksum is {found}, its manifest says {manifest.checksum}."]
+            else [f"{told}: its checksum is {found}, its manifest says {manifest.checksum}."]
         )
 
     def is_whole(self, description: Description) -> bool:
@@ -218,50 +236,32 @@ class Shard:
         Raises:
             StoreError: it is of another store.
         """
-        if not self.manifest_path.is_file() or not self.path.is_file():
+        size = self.place.size(self.name)
+        if size is None or self.place.size(self.manifest_name) is None:
             return False
         if apart := description.differences(self.manifest.description):
             raise StoreError(
-                f"{self.folder}: holds the store of something else ({'; '.join(apart)}). Choose another folder, or remove "
+                f"{self.place}: holds the store of something else ({'; '.join(apart)}). Choose another folder, or remove "
                 "this one."
             )
-        return self.path.stat().st_size == self.manifest.bytes
+        return size == self.manifest.bytes
 
 
-def _kind(arrow_type: pa.DataType) -> tuple[pa.DataType, int, bool]:
-    """The type of the numbers, how many there are at a position, and whether an example has several positions."""
-    tokens = pa.types.is_large_list(arrow_type)
-    if tokens:
-        arrow_type = arrow_type.value_type
-    if pa.types.is_fixed_size_list(arrow_type):
-        return arrow_type.value_type, arrow_type.list_size, tokens
-    return arrow_type, 0, tokens
+def _type_of(column: Column, description: Description) -> pa.DataType:
+    kind = pa.list_(TYPES[column.dtype], column.width)
+    if description.tokens:
+        return pa.large_list(kind)
+    return pa.list_(kind, description.views.count) if description.views else kind
 
 
 def codec_of(description: Description) -> Codec:
     return codec_from(description.codec)
 
 
-def shards_of(folder: Path, rows: int, shard_rows: int) -> Sequence[Shard]:
+def shards_of(place: Place, rows: int, shard_rows: int) -> Sequence[Shard]:
     """All shards that a store of so many rows has."""
-    return [Shard(folder, start, min(rows, start + shard_rows)) for start in range(0, rows, shard_rows)]
-
-
-def checksum(path: Path, algorithm: str = "xxh3_128") -> str:
-    """Of a file's bytes, with the name of the algorithm before it: "xxh3_128", or "sha256" where somebody may forge."""
-    known = {"xxh3_128": xxhash.xxh3_128, "sha256": hashlib.sha256}
-    if algorithm not in known:
-        return f"{algorithm}: unknown"
-    digest = known[algorithm]()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return f"{algorithm}:{digest.hexdigest()}"
+    return [Shard(place, start, min(rows, start + shard_rows)) for start in range(0, rows, shard_rows)]
 
 
 def _columns(description: Description) -> list[Column]:
     return codec_of(description).columns(description.classes)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
