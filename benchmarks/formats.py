@@ -17,7 +17,8 @@ import torch
 from benchmarks import machine
 from limbeck.config import Config, DistillationConfig
 from limbeck.data import SourceOptions, load_splits
-from limbeck.evaluation import measure, predict_logits
+from limbeck.evaluation import predict_logits
+from limbeck.metrics import measure
 from limbeck.models import ModelSpec, build_model
 from limbeck.run import train
 from limbeck.teachers import RememberedTeacher

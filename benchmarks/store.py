@@ -113,12 +113,16 @@ def main() -> None:
                 flush=True,
             )
         where = folder / repr(Dense("float16"))
-        timed = {
+        everybody = {
             "without a teacher": None,
             "from the store": StoredTeacher(where),
             "with the live teacher": teacher,
         }
-        epochs = {name: epoch_seconds(student, who, examples, folder / "run") for name, who in timed.items()}
+        rounds = [
+            {name: epoch_seconds(student, who, examples, folder / "run") for name, who in timed.items()}
+            for timed in (everybody, *[dict(list(everybody.items())[:2])] * 4)  # in turns; the live teacher once
+        ]
+        epochs = {name: min(found[name] for found in rounds if name in found) for name in everybody}
     for name, seconds in epochs.items():
         results.append({"name": f"epoch {name}", "seconds": seconds})
         print(f"an epoch {name}: {seconds:.2f} s")

@@ -9,16 +9,8 @@ from torch import nn
 
 from limbeck.data import UNLABELLED, Examples
 from limbeck.data.examples import TensorRows
-from limbeck.evaluation import (
-    ArmResult,
-    Estimate,
-    best_bias,
-    calibration_error,
-    compare,
-    difference,
-    measure,
-    predict_logits,
-)
+from limbeck.evaluation import ArmResult, Estimate, best_bias, compare, difference, predict_logits
+from limbeck.metrics import calibration_error, measure
 
 
 def test_measure_against_scikit_learn():

@@ -21,9 +21,10 @@ from limbeck import report
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, hide_labels
 from limbeck.errors import ConfigError
-from limbeck.evaluation import ArmResult, Estimate, compare, difference, measure, milliseconds_per_batch, predict_logits
+from limbeck.evaluation import ArmResult, Estimate, compare, difference, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.losses import CollapsedTeacherWarning
+from limbeck.metrics import measure
 from limbeck.models import count_parameters, load_model, save_model
 from limbeck.run import (
     CHECKPOINTS,

@@ -14,8 +14,9 @@ from limbeck import report
 from limbeck.comparison import Comparison, remember, run_comparison
 from limbeck.config import Config, DistillationConfig, config_from
 from limbeck.data import Splits, hide_labels
-from limbeck.evaluation import ArmResult, best_bias, compare, measure, predict_logits
+from limbeck.evaluation import ArmResult, best_bias, compare, predict_logits
 from limbeck.losses import CollapsedTeacherWarning
+from limbeck.metrics import measure
 from limbeck.run import REPORT, build_student, train
 
 OMITTED = 3

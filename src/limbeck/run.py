@@ -32,8 +32,9 @@ from limbeck.config import (
 )
 from limbeck.data import Augmentation, Examples, Inputs, SourceOptions, Splits, as_is, load_splits
 from limbeck.errors import ConfigError, DataError, StoreError
-from limbeck.evaluation import measure, milliseconds_per_batch, predict_logits
+from limbeck.evaluation import milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
+from limbeck.metrics import measure
 from limbeck.models import BUILT_IN, ModelSpec, build_model, count_parameters, load_model, save_model
 from limbeck.processes import processes
 from limbeck.teachers import Teacher

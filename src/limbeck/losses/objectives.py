@@ -87,14 +87,48 @@ class DistillationLoss(nn.Module):
         *,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
+        temperature: Temperature | None = None,
+        scale: Tensor | float | None = None,
     ) -> LossParts:
-        """The loss of a batch with its soft and hard terms."""
+        """The loss of a batch with its soft and hard terms.
+
+        Args:
+            student_logits: as in ``limbeck.distillation_loss``, and so are the others that are not named here.
+            teacher: its logits, or sparse targets.
+            labels: hard labels.
+            mask: which positions count.
+            num_items: the mean's denominator.
+            temperature: for this batch, in the place of the module's own.
+            scale: a number, or (...,) one for each position, in the place of C(T).
+        """
         if not self._teacher_seen and isinstance(teacher, Tensor):
             checks.check_logits(student_logits, teacher, self.alpha)
-            counted = labels != self.ignore_index if mask is None and labels is not None else mask
-            checks.inspect_teacher(teacher, self.temperature, counted)
+            checks.inspect_teacher(teacher, self.temperature, self._counted(labels, mask))
             self._teacher_seen = True
-        return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items)
+        changed: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
+        if scale is None:
+            return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, **changed)
+        changed |= {"compensate": False, "reduction": "none"}
+        rows = self._loss(student_logits, teacher, labels, mask=mask, **changed)
+        return self._reduced(rows, scale, self._counted(labels, mask), num_items)
+
+    def _counted(self, labels: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        return labels != self.ignore_index if mask is None and labels is not None else mask
+
+    def _reduced(
+        self, rows: LossParts, scale: Tensor | float, counted: Tensor | None, num_items: Tensor | float | None
+    ) -> LossParts:
+        """The soft term of every position scaled, and both reduced as the module was told."""
+        soft, hard = None if rows.soft is None else rows.soft * scale, rows.hard
+        total = sum((w * x for w, x in ((self.alpha, soft), (1 - self.alpha, hard)) if w and x is not None))
+        parts = LossParts(cast(Tensor, total), soft, hard)
+        if self.reduction == "none":
+            return parts
+        share: Tensor | float = 1.0
+        if self.reduction == "mean":
+            number = parts.total.numel() if counted is None else counted.sum().clamp(min=1)
+            share = 1 / (number if num_items is None else num_items)
+        return LossParts(*(None if x is None else x.sum() * share for x in (parts.total, soft, hard)))  # pyright: ignore[reportArgumentType]
 
     def _check_settings(self) -> None:
         """Ask the function itself, so that a wrong setting is known before the first batch."""
@@ -111,6 +145,7 @@ class DistillationLoss(nn.Module):
         labels: Tensor | None,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
+        **changed: Any,
     ) -> LossParts:
         settings: dict[str, Any] = dict(
             temperature=self.temperature,
@@ -126,6 +161,7 @@ class DistillationLoss(nn.Module):
             inplace=self.inplace,
             return_parts=True,
         )
+        settings |= changed
         if isinstance(teacher, SparseTargets):
             return cast(LossParts, sparse_distillation_loss(student_logits, teacher, labels, **settings))
         return distillation_loss(student_logits, teacher, labels, backend=self.backend, **settings)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from limbeck.losses import DistillationLoss
+from limbeck.temperature import Policy, policy_from
 
 
 @dataclass
@@ -17,7 +20,13 @@ class DistillationArguments(TrainingArguments):
     ``label_smoothing_factor`` is the label smoothing of the hard term.
     """
 
-    temperature: float = field(default=4.0, metadata={"help": "T > 0 that softens both models in the soft term."})
+    temperature: Any = field(
+        default=4.0,
+        metadata={
+            "help": "T > 0 that softens both models in the soft term; or a policy: "
+            "{'policy': one of limbeck.temperature.POLICIES, and its settings}."
+        },
+    )
     teacher_temperature: float | None = field(
         default=None, metadata={"help": "The teacher's T, where it is to differ from the student's."}
     )
@@ -45,11 +54,18 @@ class DistillationArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # there is nothing to pin for, and torch warns
         self.objective()  # a wrong setting is known here, not at the first step
 
+    def policy(self) -> Policy | None:
+        """The temperature's policy, where it is not one number."""
+        return policy_from(self.temperature) if isinstance(self.temperature, Mapping | Policy) else None
+
     def objective(self) -> DistillationLoss:
         """The loss that these settings describe."""
-        shared = self.teacher_temperature is None
+        policy, shared = self.policy(), self.teacher_temperature is None
+        if policy is not None and not shared:
+            raise ValueError("teacher_temperature: a policy sets both temperatures. Leave it out.")
+        temperature = self.temperature if policy is None else policy.start
         return DistillationLoss(
-            temperature=self.temperature if shared else (self.teacher_temperature, self.temperature),  # pyright: ignore[reportArgumentType]
+            temperature=temperature if shared else (self.teacher_temperature, temperature),  # pyright: ignore[reportArgumentType]
             alpha=self.alpha,
             divergence=self.divergence,
             beta=self.beta,

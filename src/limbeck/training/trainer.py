@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -22,6 +23,8 @@ from limbeck.training.checkpoints import last_complete_checkpoint
 from limbeck.training.columns import drop_unused_columns
 from limbeck.training.meters import DistillationMeter, EvaluationMeter
 from limbeck.training.tasks import IGNORE, Targets, Task, resolve_task
+
+POLICY = "temperature.safetensors"
 
 Augment = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -102,7 +105,7 @@ class DistillationTrainer(Trainer):
                 f"{args.n_gpu} GPUs in one process (DataParallel) are not supported. "
                 f"Start one process for each: accelerate launch --num_processes {args.n_gpu} your_script.py"
             )
-        self.objective = args.objective()
+        self.objective, self.policy = args.objective(), args.policy()
         _check_teacher(teacher, model, args.alpha)
         resolved = _resolve_teacher(teacher, args)
         if augment is not None and getattr(resolved, "one_view", False):
@@ -142,6 +145,7 @@ class DistillationTrainer(Trainer):
         self.augment = augment
         self.task = resolve_task(args.task if task is None else task, self._student)
         self.objective.to(args.device)
+        self._prepare_policy()
         self.teacher = None if resolved is None else resolved.to(args.device)
         self._train_meter = DistillationMeter()
         self._eval_meter = EvaluationMeter()
@@ -169,6 +173,8 @@ class DistillationTrainer(Trainer):
     ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one step, and how many positions count in them on all processes."""
         self._train_meter.begin_step()
+        if self.policy is not None:
+            self.policy.zero_grad()  # the Trainer clears the model's gradients alone
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
         return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
@@ -250,6 +256,33 @@ class DistillationTrainer(Trainer):
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(folder))
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The Trainer's optimiser; where the temperature is learned, it learns that too."""
+        begun = self.optimizer is not None
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        learned = [] if self.policy is None else list(self.policy.parameters())
+        if learned and not begun:
+            optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        return optimizer
+
+    def _prepare_policy(self) -> None:
+        if self.policy is None:
+            return
+        self.policy.to(self.args.device)
+        for parameter in self.policy.parameters():  # which DDP does not know of
+            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Beside the optimiser: it belongs to the run, and never to the student."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.policy is not None and self.policy.state_dict() and self.args.should_save:
+            save_file(self.policy.state_dict(), Path(output_dir) / POLICY)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.policy is not None and (Path(checkpoint) / POLICY).is_file():
+            self.policy.load_state_dict(load_file(Path(checkpoint) / POLICY))
+
     def _aligned(self, output: TeacherOutput) -> Tensor | SparseTargets:
         """What the teacher said at the positions that have a target."""
         if output.targets is not None:
@@ -272,8 +305,17 @@ class DistillationTrainer(Trainer):
         inputs: dict[str, Any],
         num_items: Any,
     ) -> LossParts:
+        softened: dict[str, Any] = {}
+        if self.policy is not None and teacher is not None:
+            known = teacher if isinstance(teacher, Tensor) else None
+            progress = self.state.global_step / max(1, self.state.max_steps)
+            softening = self.policy(logits, known, targets.labels, progress)
+            softened = {"temperature": softening.temperature, "scale": softening.scale}
+            for running in self.policy.buffers():  # each process saw its own part of the batch
+                running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
+
         def parts(labels: Tensor | None) -> LossParts:
-            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items)
+            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softened)
 
         first = parts(targets.labels)
         if "mixup_share" not in inputs or targets.labels is None:

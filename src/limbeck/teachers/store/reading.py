@@ -146,6 +146,9 @@ class TeacherStore:
 
     def _by_shard(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
         """For each shard that some places are in: which of them, its columns, and their rows in it."""
+        if len(self.shards) == 1:
+            yield np.arange(len(places)), self._columns(0), places
+            return
         shards, within = np.divmod(places, self.description.shard_rows)
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)

@@ -1,0 +1,159 @@
+"""The students, data and optimisers that the studies of temperature share, and one place where their runs are kept.
+
+Every run is a line of a JSONL file, found again by what it was: nothing is trained twice, and an interrupted study goes on.
+Teachers are asked once: students learn from a store.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.config import Config, config_from
+from limbeck.data import Splits
+from limbeck.evaluation import predict_logits
+from limbeck.files import append_line, read_lines
+from limbeck.metrics import measure
+from limbeck.models import count_parameters
+from limbeck.run import build_student, load_data, obtain_teacher, train
+from limbeck.teachers.store import Dense, StoredTeacher, build_store
+
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+SEEDS = 5
+
+TEACHERS: dict[str, dict[str, Any]] = {
+    "fashion": {
+        "data": {"name": "fashion-mnist"},
+        "teacher": {
+            "model": "cnn",
+            "augmentation": {"shift": 2, "flip": True},
+            "training": {
+                "num_train_epochs": 8, "per_device_train_batch_size": 128, "learning_rate": 2e-3, "lr_scheduler_type": "cosine",
+                "weight_decay": 0.01,
+            },
+        },
+    },
+    "digits": {
+        "data": {"name": "digits"},
+        "teacher": {
+            "model": "cnn",
+            "augmentation": {"shift": 1},
+            "training": {
+                "max_steps": 1200, "per_device_train_batch_size": 64, "learning_rate": 3e-3, "lr_scheduler_type": "cosine",
+            },
+        },
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One student on one transfer set with one optimiser."""
+
+    teacher: str
+    student: Mapping[str, Any]
+    examples: int | None
+    """Of the transfer set, all labelled; None for all there are."""
+    optim: str
+    rate: float
+    steps: int
+    batch: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mlp(width: int) -> dict[str, Any]:
+    return {"model": "mlp", "settings": {"hidden": [width]}}
+
+
+MOMENTUM = {"optim_args": "momentum=0.9"}
+CNN = {"model": "cnn", "settings": {"width": 4}}
+
+COMBINATIONS: dict[str, Combination] = {
+    "fashion, MLP 16, AdamW": Combination("fashion", mlp(16), None, "adamw_torch", 2e-3, 1720, 256),
+    "fashion, MLP 128, AdamW": Combination("fashion", mlp(128), None, "adamw_torch", 2e-3, 1720, 256),
+    "fashion, MLP 128, SGD": Combination("fashion", mlp(128), None, "sgd", 0.1, 1720, 256, MOMENTUM),
+    "fashion 2,000, MLP 16, AdamW": Combination("fashion", mlp(16), 2000, "adamw_torch", 2e-3, 1200, 64),
+    "fashion 2,000, MLP 128, AdamW": Combination("fashion", mlp(128), 2000, "adamw_torch", 2e-3, 1200, 64),
+    "fashion 2,000, MLP 128, SGD": Combination("fashion", mlp(128), 2000, "sgd", 0.05, 1200, 64, MOMENTUM),
+    "fashion 2,000, CNN 4, AdamW": Combination("fashion", CNN, 2000, "adamw_torch", 3e-3, 600, 64),
+    "digits 100, MLP 64, AdamW": Combination("digits", mlp(64), 100, "adamw_torch", 1e-2, 500, 50),
+    "digits 100, MLP 64, SGD": Combination("digits", mlp(64), 100, "sgd", 0.05, 500, 50, MOMENTUM),
+    "digits, MLP 16, AdamW": Combination("digits", mlp(16), None, "adamw_torch", 5e-3, 800, 64),
+}
+
+
+class Studies:
+    """Runs of students, kept in ``runs.jsonl`` of a folder, beside the teachers and their stores."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.record = folder / "runs.jsonl"
+
+    def run(self, combination: str, *, seed: int, share: float = 1.0, **objective: Any) -> dict[str, float]:
+        """Train one student, or find it again: ``share`` of the steps, with a schedule of its own.
+
+        Args:
+            combination: a key of ``COMBINATIONS``.
+            seed: draws the student's weights and the order of examples, the same ones for every objective.
+            share: of the combination's steps.
+            **objective: what of the distillation is not the default (temperature 4, alpha 0.9).
+        """
+        what = {"combination": combination, "seed": seed, "share": share, **objective}
+        for line in read_lines(self.record):
+            if {name: line[name] for name in line if name != "found"} == what:
+                return line["found"]
+        found = self._train(combination, seed, share, objective)
+        append_line(self.record, {**what, "found": found})
+        return found
+
+    def _train(self, name: str, seed: int, share: float, objective: Mapping[str, Any]) -> dict[str, float]:
+        chosen = COMBINATIONS[name]
+        config, splits, teacher = self.setting(name)
+        distillation = config.distillation.model_copy(update=dict(objective))
+        student = build_student(config.student, splits, seed)
+        steps = max(1, round(share * chosen.steps))
+        settings = {**config.training, "max_steps": steps}
+        train(
+            student, teacher, splits.train, config, folder=self.folder / "scratch", distillation=distillation,
+            training=settings, seed=seed,
+        )  # fmt: skip
+        validation = measure(predict_logits(student, splits.validation), splits.validation.labels)
+        test = measure(predict_logits(student, splits.test), splits.test.labels)
+        return {
+            "steps": steps, "parameters": count_parameters(student), "validation": validation.accuracy, "test": test.accuracy,
+            "validation_nll": validation.nll, "test_nll": test.nll,
+        }  # fmt: skip
+
+    @functools.cache  # noqa: B019
+    def setting(self, name: str) -> tuple[Config, Splits, StoredTeacher]:
+        """A combination's config, examples and stored teacher."""
+        chosen = COMBINATIONS[name]
+        base = TEACHERS[chosen.teacher]
+        training = {
+            "optim": chosen.optim, "learning_rate": chosen.rate, "per_device_train_batch_size": chosen.batch,
+            "lr_scheduler_type": "cosine", "save_strategy": "no", "logging_strategy": "no", "dataloader_drop_last": False,
+            **chosen.extra,
+        }  # fmt: skip
+        known = {} if chosen.examples is None else {"labelled": chosen.examples, "transfer": "labelled"}
+        values = {
+            **base, "data": {**base["data"], **known}, "student": dict(chosen.student), "distillation": {"alpha": 0.9},
+            "training": training,
+        }  # fmt: skip
+        config = config_from(json.loads(json.dumps(values)))
+        splits = load_data(config.data, config.seed)
+        return config, splits, StoredTeacher(self.store(chosen.teacher))
+
+    @functools.cache  # noqa: B019
+    def store(self, teacher: str) -> Path:
+        """Where a teacher's words on all of its training examples are; it is trained and asked when they are not there."""
+        folder = self.folder / teacher
+        config = config_from({**TEACHERS[teacher], "student": mlp(16)})
+        splits = load_data(config.data, config.seed)
+        model = obtain_teacher(config, splits, folder)
+        build_store(model, splits.train, folder / "store", Dense("float32"))
+        return folder / "store"
