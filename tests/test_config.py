@@ -55,7 +55,8 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path):
         "c.yaml:3  data.labelled: should be greater than 0",
         "c.yaml:7  student.model: missing",
         "c.yaml:10  distillation.temprature: unknown key, did you mean temperature?",
-        "c.yaml:11  distillation.temperature: should be greater than 0, got -1",
+        "c.yaml:11  distillation.temperature: should be greater than 0, or auto, or a policy as in {policy: linear, "
+        "start: 8, end: 1}, got -1",
         "c.yaml:12  distillation.alpha: should be a valid number, got 'high'",
         "c.yaml:13  distillation.divergence: should be one of forward_kl, reverse_kl",
         "c.yaml:14  distillation.compensate: should be a valid boolean or should be 'curvature', got 'maybe'",

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from limbeck.config import config_from
-from limbeck.run import distill, evaluate, predict
+from limbeck.prediction import predict
+from limbeck.run import distill, evaluate
 
 
 @pytest.fixture

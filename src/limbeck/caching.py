@@ -82,7 +82,7 @@ def codec_of(cache: CacheConfig, config: Config) -> Codec:
         return Dense(cache.dtype)
     if cache.format == "hidden":
         return Hidden(cache.dtype)
-    t = config.distillation.target_temperature
+    t = config.distillation.target_temperature or 1.0
     if cache.format == "sampled":
         return Sampled(cache.draws, t)
     temperatures = [t] if cache.temperatures is None else cache.temperatures

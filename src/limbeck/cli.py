@@ -76,10 +76,14 @@ def distill(
 ) -> None:
     """Train the student that CONFIG describes, and leave a run folder."""
     from limbeck import run
+    from limbeck.choosing import choice_lines, plan_of, with_chosen_temperature
     from limbeck.config import load_config
     from limbeck.processes import leave_together
 
-    folder = run.distill(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    settings, choice = with_chosen_temperature(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    if choice is not None and _is_main_process():
+        _lines(choice_lines(choice, plan_of(settings)))
+    folder = run.distill(settings, resume=resume)
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
         _files({"student": folder / run.STUDENT, "report": folder / run.REPORT, "metrics": folder / run.METRICS})
@@ -128,7 +132,7 @@ def predict(
     import dataclasses
     import json as writer
 
-    from limbeck.run import predict as predict_run
+    from limbeck.prediction import predict as predict_run
 
     for prediction in predict_run(run, inputs):
         if json:
@@ -199,6 +203,60 @@ def cache_export(
     typer.echo(str(parquet))
 
 
+temperature_app = typer.Typer(
+    help="Which temperature? See what each does, or search for the best.", no_args_is_help=True
+)
+app.add_typer(temperature_app, name="temperature")
+
+
+@temperature_app.command("analyze")
+def temperature_analyze(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to; by default analysis/ in the run's folder.")
+    ] = None,
+    student: Annotated[
+        Path | None, typer.Option("--student", help="The folder of a run, for its student's logits.")
+    ] = None,
+) -> None:
+    """What each temperature does to the soft targets of CONFIG's teacher, without training."""
+    from limbeck.choosing import ANALYSIS, analyze_config
+    from limbeck.config import load_config
+    from limbeck.report import analysis_rows
+    from limbeck.run import REPORT
+
+    settings = load_config(config, overrides)
+    folder = out or Path(settings.out) / "analysis"
+    found = analyze_config(settings, folder, student=student)
+    _table(f"Soft targets of {found.examples:,} training examples", analysis_rows(found))
+    if found.calibration is not None:
+        _lines([f"Calibration: dividing the teacher's logits by {found.calibration.temperature:.2f} would make it honest; this"
+                " is about its own predictions, and is not the temperature of distillation."])  # fmt: skip
+    _files({"page": folder / REPORT, "numbers": folder / ANALYSIS})
+
+
+@temperature_app.command("search")
+def temperature_search(
+    config: ConfigPath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Out = None,
+    seed: Seed = None,
+) -> None:
+    """Find the temperature for CONFIG's student by training a few; again, and it goes on. Several workers may share it."""
+    from limbeck.choosing import CHOICE, SEARCH, choice_lines, plan_of, search_config
+    from limbeck.config import load_config
+    from limbeck.report import search_rows
+    from limbeck.run import REPORT
+
+    settings = load_config(config, _all_overrides(overrides, out, seed))
+    folder = Path(settings.out) / SEARCH
+    choice = search_config(settings, folder)
+    _table("Validation", search_rows(choice))
+    _lines(choice_lines(choice, plan_of(settings)))
+    _files({"page": folder / REPORT, "choice": folder / CHOICE})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a fault in what the user gave ends in a line each and exit status 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -215,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if debug or error.name is None or error.name.startswith("limbeck"):
             raise
-        extra = "report" if error.name in ("matplotlib", "jinja2") else "train"
+        extra = {"matplotlib": "report", "jinja2": "report", "optuna": "search"}.get(error.name, "train")
         typer.echo(f"{error.name} is not installed. Add it with: pip install 'limbeck[{extra}]'", err=True)
         sys.exit(2)
 

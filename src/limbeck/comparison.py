@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from limbeck import report
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, hide_labels
-from limbeck.errors import ConfigError
 from limbeck.evaluation import ArmResult, Estimate, compare, difference, milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.losses import CollapsedTeacherWarning
@@ -33,11 +31,13 @@ from limbeck.run import (
     build_student,
     obtain_teacher,
     open_run,
+    remember,
     save_student,
     spec_of,
+    steps_of,
     train,
 )
-from limbeck.teachers import RememberedTeacher, Teacher
+from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
 """What is finished, a line for each arm and seed."""
@@ -127,15 +127,6 @@ def compare_run(config: Config, *, resume: bool = False) -> tuple[Path, Comparis
     return folder, result
 
 
-def remember(teacher: nn.Module, examples: Examples) -> RememberedTeacher:
-    """Ask the teacher once about every example, for students that see each in one view only."""
-    logits = predict_logits(teacher, examples, progress="Asking the teacher")
-    # example_id counts the source's rows, of which these examples are some
-    rows = logits.new_full((int(examples.rows.max()) + 1, logits.shape[1]), math.nan)
-    rows[examples.rows] = logits
-    return RememberedTeacher(rows)
-
-
 class _Bench:
     """Trains one arm with one seed; what arms share (the teacher's words on every example) is computed once."""
 
@@ -152,7 +143,7 @@ class _Bench:
             "logging_strategy": "no",
             "eval_strategy": "no",
             **config.training,
-            "max_steps": self._steps(),
+            "max_steps": steps_of(config, splits.train),
         }
 
     def arms(self) -> list[str]:
@@ -210,17 +201,6 @@ class _Bench:
             "milliseconds_per_batch": milliseconds_per_batch(student, self.splits.test, seconds=0.02),
             "validation_accuracy": measure(validation_logits, self.splits.validation.labels).accuracy,
         }
-
-    def _steps(self) -> int:
-        """The same number of steps for every arm, however few examples it has."""
-        settings: dict[str, Any] = self.config.training
-        if settings.get("max_steps", -1) > 0:
-            return settings["max_steps"]
-        batch = settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
-        steps = math.ceil(len(self.splits.train) / batch) * settings.get("num_train_epochs", 3)
-        if steps < 1:
-            raise ConfigError("training: no step to take; set max_steps or num_train_epochs.")
-        return math.ceil(steps)
 
 
 def findings(arms: dict[str, ArmResult], config: Config) -> list[str]:

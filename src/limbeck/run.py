@@ -11,9 +11,9 @@ report.html      the same to read
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,14 @@ from limbeck.config import (
     load_config,
     write_config,
 )
-from limbeck.data import Augmentation, Examples, Inputs, SourceOptions, Splits, as_is, load_splits
-from limbeck.errors import ConfigError, DataError, StoreError
+from limbeck.data import Augmentation, Examples, SourceOptions, Splits, as_is, load_splits
+from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import milliseconds_per_batch, predict_logits
 from limbeck.files import write_json
 from limbeck.metrics import measure
 from limbeck.models import BUILT_IN, ModelSpec, build_model, count_parameters, load_model, save_model
 from limbeck.processes import processes
-from limbeck.teachers import Teacher
+from limbeck.teachers import RememberedTeacher, Teacher
 from limbeck.teachers.store import StoredTeacher, TeacherStore
 
 CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
@@ -93,35 +93,6 @@ def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
     elif config.teacher.training is None and config.teacher.cache is None:
         models = {"teacher": obtain_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the student says of one input: argmax and plain softmax, T = 1."""
-
-    input: str
-    label: str
-    probabilities: dict[str, float]
-
-
-def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
-    """Predict images (files, or a folder of them) or texts (a .txt file with one text a line, or the text itself).
-
-    Raises:
-        DataError: nothing to predict was found, or a file cannot be read.
-    """
-    folder = Path(folder)
-    read_run(folder)
-    model, read = load_model(folder / STUDENT), Inputs.load(folder / STUDENT)
-    items = _items(inputs, is_image=read.image is not None)
-    predictions = []
-    for start in range(0, len(items), 256):
-        batch = items[start : start + 256]
-        examples = _unlabelled(read(batch), len(batch))
-        for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
-            probabilities = dict(zip(read.label_names, row.tolist(), strict=True))
-            predictions.append(Prediction(str(item), read.label_names[int(row.argmax())], probabilities))
-    return predictions
 
 
 def train(
@@ -203,6 +174,31 @@ def arguments(
         raise ConfigError(f"training: {' '.join(str(error).split())}") from None
 
 
+def steps_of(config: Config, examples: Examples) -> int:
+    """How many steps the config's training takes over these examples.
+
+    Raises:
+        ConfigError: none.
+    """
+    settings: dict[str, Any] = config.training
+    if settings.get("max_steps", -1) > 0:
+        return settings["max_steps"]
+    batch = settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
+    steps = math.ceil(math.ceil(len(examples) / batch) * settings.get("num_train_epochs", 3))
+    if steps < 1:
+        raise ConfigError("training: no step to take; set max_steps or num_train_epochs.")
+    return steps
+
+
+def remember(teacher: nn.Module, examples: Examples) -> RememberedTeacher:
+    """Ask the teacher once about every example, for students that see each in one view only."""
+    logits = predict_logits(teacher, examples, progress="Asking the teacher")
+    # example_id counts the source's rows, of which these examples are some
+    rows = logits.new_full((int(examples.rows.max()) + 1, logits.shape[1]), math.nan)
+    rows[examples.rows] = logits
+    return RememberedTeacher(rows)
+
+
 def load_data(data: DataConfig, seed: int) -> Splits:
     """The examples that a config names; ``seed`` draws which labels are known."""
     known = {field.name for field in dataclasses.fields(SourceOptions)}
@@ -266,14 +262,24 @@ def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
     targets = store.look_up(first, None if stored is None else torch.zeros_like(first)).targets
     if targets is not None and targets.log_probs is not None:
         try:
-            targets.at(config.distillation.target_temperature)
+            targets.at(_one_temperature(config))
         except ValueError as error:
             raise ConfigError(f"distillation.{error}") from None
-    elif targets is not None and targets.drawn_at != config.distillation.target_temperature:
+    elif targets is not None and targets.drawn_at != _one_temperature(config):
         raise ConfigError(
             f"distillation.temperature: the store's draws were made at T = {targets.drawn_at:g} and serve no other."
         )
     return StoredTeacher(store)
+
+
+def _one_temperature(config: Config) -> float:
+    t = config.distillation.target_temperature
+    if t is None:
+        raise ConfigError(
+            "distillation.temperature: the store keeps some classes at certain temperatures, and this changes T. Name one of "
+            "those, or store dense logits."
+        )
+    return t
 
 
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
@@ -323,7 +329,7 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
     Raises:
         ConfigError, DataError, ModelError: a fault; nothing was written.
     """
-    begun = _is_begun(config, folder, resume)
+    begun = check_folder(config, folder, resume=resume)
     splits = load_data(config.data, config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
@@ -339,13 +345,18 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
     return splits
 
 
-def _is_begun(config: Config, folder: Path, resume: bool) -> bool:
+def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequence[str] = ()) -> bool:
+    """Whether a run was begun in the folder.
+
+    Raises:
+        ConfigError: one was, and this is not to resume it, or is another one.
+    """
     written = folder / CONFIG
     if written.is_file() and processes().is_main_process:
         if not resume:
             raise ConfigError(f"out: {folder} holds a run already. Name another folder, or go on with it: --resume")
         before, now = load_config(written, training=False).model_dump(), config.model_dump()
-        changed = [key for key in now if now[key] != before[key]]
+        changed = [key for key in now if now[key] != before[key] and key not in ignoring]
         if changed:
             raise ConfigError(
                 f"{written}: the run was begun with other settings of {', '.join(changed)}; resume it with those."
@@ -356,29 +367,3 @@ def _is_begun(config: Config, folder: Path, resume: bool) -> bool:
 def spec_of(config: ModelConfig) -> ModelSpec:
     """A config's model as the models room knows it."""
     return ModelSpec(config.model, config.settings)
-
-
-def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
-    items: list[str] = []
-    for given in inputs:
-        path = Path(given)
-        if is_image and path.is_dir():
-            items += sorted(
-                str(p) for p in path.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-            )
-        elif is_image and not path.is_file():
-            raise DataError(f"{given}: no such file. Expected an image, or a folder of images.")
-        elif not is_image and path.suffix == ".txt" and path.is_file():
-            items += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        else:
-            items.append(str(given))
-    if not items:
-        raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
-    return items
-
-
-def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
-    def load(rows: list[int]) -> dict[str, Any]:
-        return {name: value[rows] for name, value in batch.items()}
-
-    return Examples(load, torch.full((count,), -100))

@@ -92,6 +92,7 @@ def analyze(
     labels: Tensor | None = None,
     *,
     student_logits: Tensor | None = None,
+    held_out: tuple[Tensor, Tensor] | None = None,
     views: Tensor | None = None,
     kind: str = "",
     temperatures: Sequence[float] = TEMPERATURES,
@@ -102,6 +103,7 @@ def analyze(
         teacher_logits: (N, V).
         labels: (N,), -100 for none; by default the teacher's first class stands for the label.
         student_logits: (N, V), of the same examples.
+        held_out: the teacher's logits and the labels of examples that it was not trained on, for its calibration.
         views: (M, N, V), the teacher's logits on M >= 2 views of the same examples.
         kind: what the views are, for the reader.
         temperatures: positive numbers.
@@ -118,13 +120,14 @@ def analyze(
     if z_t.shape != z_s.shape or z_t.dim() != 2 or not len(z_t):
         raise ValueError(f"expected logits of one shape (N, V), got {tuple(z_t.shape)} and {tuple(z_s.shape)}.")
     known = None if labels is None else labels != -100
-    some_known = known is not None and bool(known.any())
+    if held_out is None and known is not None and labels is not None and bool(known.any()):
+        held_out = z_t[known], labels[known]
     y = z_t.argmax(-1) if labels is None or known is None else torch.where(known, labels, z_t.argmax(-1))
     return Analysis(
         classes=z_t.shape[1],
         examples=len(z_t),
         softness=[softness(z_t, z_s, y, float(t)) for t in temperatures],
-        calibration=calibrate(z_t[known], y[known]) if some_known and known is not None else None,
+        calibration=None if held_out is None else calibrate(held_out[0].double(), held_out[1]),
         ranks=[] if views is None else reliability(views),
         views=kind,
     )

@@ -74,10 +74,13 @@ class Plan:
             raise ValueError(
                 f"temperatures: expected at least 3 different positive numbers, got {list(self.temperatures)}."
             )
-        if not self.seeds or not 0 < self.share < 1 or not 1 <= self.finalists <= len(given):
+        if not self.seeds:
+            raise ValueError("seeds: expected at least one.")
+        if not 0 < self.share < 1:
+            raise ValueError(f"share: expected a number in (0, 1), got {self.share}.")
+        if not 1 <= self.finalists <= len(given):
             raise ValueError(
-                f"expected at least one seed, a share in (0, 1) and 1 to {len(given)} finalists, got seeds {list(self.seeds)}, "
-                f"share {self.share}, finalists {self.finalists}."
+                f"finalists: expected 1 to {len(given)}, as many as there are temperatures, got {self.finalists}."
             )
         object.__setattr__(self, "temperatures", tuple(sorted(given)))
 
@@ -98,7 +101,7 @@ class Choice:
     gain: float
     """Over the student without a teacher, in the quality's own units: the mean over the seeds that both have."""
     gain_error: float
-    """The standard error of that mean, by the fit's noise."""
+    """The standard error of that mean, by the noise of all students once their seeds' shared luck is taken off."""
     alpha: float | None = None
     divergence: str | None = None
     curve: Curve | None = None
@@ -117,7 +120,12 @@ class Choice:
 
 
 def search(
-    train: Train, plan: Plan | None = None, *, journal: str | Path | None = None, name: str = "temperature"
+    train: Train,
+    plan: Plan | None = None,
+    *,
+    journal: str | Path | None = None,
+    name: str = "temperature",
+    progress: str | None = None,
 ) -> Choice:
     """Train students until the plan is done, and choose.
 
@@ -126,14 +134,20 @@ def search(
         plan: what to try.
         journal: the file that keeps the students; by default they are kept in memory.
         name: of the study in it.
+        progress: the title of a progress bar, in whole trainings.
 
     Raises:
         ImportError: optuna is missing; ``pip install 'limbeck[search]'``.
     """
+    from tqdm import tqdm
+
     plan = plan or Plan()
     study = _open(journal, name)
     _bury_the_dead(study)
+    bar = tqdm(total=round(plan.cost, 2), desc=progress, leave=False, disable=progress is None)
     while wanted := _missing(plan, done := _done(study)):
+        bar.n = round(sum(trial.share for trial in done), 2)
+        bar.refresh()
         trial = _claim(study, wanted)
         if trial is None:  # others train what is left of this round
             time.sleep(0.5)
@@ -147,6 +161,7 @@ def search(
             _tell(study, number, None)
             raise
         _tell(study, number, value)
+    bar.close()
     return choose(plan, done)
 
 
@@ -207,16 +222,19 @@ def _chosen(plan: Plan, done: dict[Trial, float]) -> float:
 
 
 def _noise(done: dict[Trial, float]) -> float:
-    """The standard deviation of one whole training among seeds, pooled over the temperatures that have several."""
-    groups: dict[float, list[float]] = {}
-    for trial, value in done.items():
-        if trial.share == 1 and trial.alpha is None and trial.divergence is None:
-            groups.setdefault(trial.temperature, []).append(value)
-    several = [values for values in groups.values() if len(values) > 1]
-    if not several:
-        return math.nan
-    freedom = sum(len(values) - 1 for values in several)
-    return math.sqrt(sum((len(values) - 1) * float(np.var(values, ddof=1)) for values in several) / freedom)
+    """The standard deviation of one student, without the effects of its temperature and of its seed, over both rounds."""
+    squares, freedom = 0.0, 0
+    for share in {trial.share for trial in done}:
+        table: dict[tuple[float, float | None], dict[int, float]] = {}
+        for trial, value in done.items():
+            if trial.share == share and trial.divergence is None:
+                table.setdefault((trial.temperature, trial.alpha), {})[trial.seed] = value
+        seeds = max((set(row) for row in table.values()), key=len)
+        whole = np.array([[row[s] for s in sorted(seeds)] for row in table.values() if set(row) == seeds])
+        residual = whole - whole.mean(0) - whole.mean(1, keepdims=True) + whole.mean()
+        squares += float((residual**2).sum())
+        freedom += (whole.shape[0] - 1) * (whole.shape[1] - 1)
+    return math.sqrt(squares / freedom) if freedom else math.nan
 
 
 def _better(plan: Plan, done: dict[Trial, float], base: Trial, key: str) -> Any:
@@ -239,7 +257,7 @@ def _open(journal: str | Path | None, name: str) -> Study:
         from optuna.storages import InMemoryStorage, JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
-        raise ImportError("The search needs optuna: pip install 'limbeck[search]'") from None
+        raise
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = InMemoryStorage() if journal is None else JournalStorage(JournalFileBackend(str(journal)))
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)

@@ -47,7 +47,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     for section in sections:
         if section.figure is not None:
             section.svg = _svg(section.figure)
-    environment = Environment(loader=PackageLoader("limbeck", "."), autoescape=True)
+    environment = Environment(loader=PackageLoader("limbeck.report", "."), autoescape=True)
     write_text(path, environment.get_template("report.html.j2").render(title=title, sections=sections))
 
 
@@ -73,7 +73,9 @@ def write_run_page(
         Section("How", table=[("setting", "value"), *((k, str(v)) for k, v in distillation.items())]),
     ]
     if teacher is not None:
-        sections.append(soft_target_section(splits, teacher, [1.0, distillation["temperature"]]))
+        t = distillation["temperature"]
+        shown = [1.0] if isinstance(t, dict) else [1.0, t]
+        sections.append(soft_target_section(splits, teacher, shown))
     if any("soft_loss" in entry for entry in history):
         sections.insert(1, Section("Training", figure=history_figure(history)))
     write_page(path, "A distilled student", sections)
@@ -111,7 +113,7 @@ def _cell(metric: str, value: Estimate | None) -> str:
 def comparison_figure(teacher: dict[str, float], arms: dict[str, ArmResult]) -> Any:
     """Test accuracy of every arm, with standard errors, and the table's other columns beside it."""
     names = list(arms)
-    figure, axes = _figure(8.6, 0.9 + 0.42 * len(names))
+    figure, axes = figure_of(8.6, 0.9 + 0.42 * len(names))
     for row, name in enumerate(names):
         accuracy = arms[name]["accuracy"]
         error = 0.0 if math.isnan(accuracy.error) else 100 * accuracy.error
@@ -146,7 +148,7 @@ def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], tem
         temperatures: one column each.
     """
     columns = 1 + len(temperatures)
-    figure = _plain_figure(1.2 + 2.3 * len(temperatures), 1.15 * len(images) + 0.7)
+    figure = plain_figure(1.2 + 2.3 * len(temperatures), 1.15 * len(images) + 0.7)
     for row, (image, row_logits) in enumerate(zip(images, logits, strict=True)):
         axes = figure.add_subplot(len(images), columns, row * columns + 1)
         shown = image.permute(1, 2, 0)
@@ -162,7 +164,7 @@ def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], tem
             if max(map(len, names)) > 2:
                 axes.tick_params(axis="x", rotation=90)
             axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)
-            _quiet(axes)
+            quiet(axes)
             if row == 0:
                 axes.set_title(f"T = {temperature:g}", fontsize=10)
     return figure
@@ -189,7 +191,7 @@ def unsure_figure(splits: Splits, teacher: nn.Module, temperatures: Sequence[flo
 
 def history_figure(history: Sequence[dict[str, float]]) -> Any:
     """The logged parts of the loss over training."""
-    figure, axes = _figure(7.5, 3.0)
+    figure, axes = figure_of(7.5, 3.0)
     for name, colour in (("soft_loss", STUDENT_COLOUR), ("hard_loss", TEACHER_COLOUR)):
         points = [(entry["step"], entry[name]) for entry in history if name in entry]
         axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), color=colour)
@@ -205,21 +207,24 @@ def save_figure(figure: Any, path: Path) -> None:
         figure.savefig(aside, format=path.suffix.removeprefix("."), dpi=150, bbox_inches="tight")
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    figure = _plain_figure(width, height)
+def figure_of(width: float, height: float) -> tuple[Any, Any]:
+    """A figure with one pair of axes."""
+    figure = plain_figure(width, height)
     axes = figure.add_subplot()
-    _quiet(axes)
+    quiet(axes)
     return figure, axes
 
 
-def _plain_figure(width: float, height: float) -> Any:
+def plain_figure(width: float, height: float) -> Any:
+    """A figure without axes."""
     # Without pyplot there is no global state and no window: it runs anywhere.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _quiet(axes: Any) -> None:
+def quiet(axes: Any) -> None:
+    """Take the frame away where nothing is read off it."""
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -1,0 +1,30 @@
+"""A run's config: ``schema`` has its keys, ``reading`` turns YAML into it."""
+
+from limbeck.config.reading import config_from, load_config, training_model, write_config
+from limbeck.config.schema import (
+    AugmentationConfig,
+    CacheConfig,
+    CompareConfig,
+    Config,
+    DataConfig,
+    DistillationConfig,
+    ModelConfig,
+    SearchConfig,
+    TeacherConfig,
+)
+
+__all__ = [
+    "AugmentationConfig",
+    "CacheConfig",
+    "CompareConfig",
+    "Config",
+    "DataConfig",
+    "DistillationConfig",
+    "ModelConfig",
+    "SearchConfig",
+    "TeacherConfig",
+    "config_from",
+    "load_config",
+    "training_model",
+    "write_config",
+]

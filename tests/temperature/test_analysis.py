@@ -1,0 +1,98 @@
+"""What is measured of soft targets, against closed forms and autograd."""
+
+import math
+
+import pytest
+import torch
+
+from limbeck import distillation_loss
+from limbeck.temperature.analysis import analyze
+
+TEACHER = 4 * torch.randn(200, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+STUDENT = 2 * torch.randn(200, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+LABELS = torch.distributions.Categorical(logits=TEACHER / 2).sample()
+
+
+def test_the_numbers_of_two_classes_by_hand():
+    """Logits (a, 0): p = 1 / (1 + exp(-a / T)), and a student that knows nothing gives 1/2 to both."""
+    a, t = 3.0, 2.0
+    row = analyze(torch.tensor([[a, 0.0]]), torch.tensor([0]), temperatures=[t]).softness[0]
+    p = 1 / (1 + math.exp(-a / t))
+    entropy = -p * math.log(p) - (1 - p) * math.log(1 - p)
+    assert row.entropy == pytest.approx(entropy)
+    assert row.effective_classes == pytest.approx(math.exp(entropy))
+    assert row.first_class == pytest.approx(p)
+    assert row.on_negative_labels == pytest.approx(0.5)  # the gradients of two classes are each other's opposite
+    assert row.soft_over_hard == pytest.approx((p - 0.5) / t / 0.5)
+    assert row.compensated_over_hard == pytest.approx(t * (p - 0.5) / 0.5)
+    assert row.limit_over_hard == pytest.approx(a / 2 / 2 / 0.5)
+
+
+@pytest.mark.parametrize("t", [0.5, 1.0, 3.0, 12.0])
+def test_gradients_are_those_of_the_loss(t):
+    def gradient(**settings):
+        student = STUDENT.clone().requires_grad_()
+        loss = distillation_loss(student, TEACHER, LABELS, temperature=t, reduction="sum", **settings)
+        return torch.autograd.grad(loss, student)[0]
+
+    row = analyze(TEACHER, LABELS, student_logits=STUDENT, temperatures=[t]).softness[0]
+    hard, soft = gradient(alpha=0.0), gradient(alpha=1.0, compensate=False)
+    norm = hard.norm(dim=-1).mean()
+    assert row.soft_over_hard == pytest.approx((soft.norm(dim=-1).mean() / norm).item(), rel=1e-9)
+    assert row.compensated_over_hard == pytest.approx((gradient(alpha=1.0).norm(dim=-1).mean() / norm).item(), rel=1e-9)
+    of_label = soft.gather(-1, LABELS[:, None]).squeeze(-1).square() / soft.square().sum(-1)
+    assert row.on_negative_labels == pytest.approx(1 - of_label.mean().item())
+    lowest = 0.0
+    for g, z, y in zip(soft, TEACHER, LABELS, strict=True):  # 6 negative labels, of which the 3 lowest
+        negative = sorted((z[c].item(), c) for c in range(7) if c != y)[:3]
+        lowest += (sum(g[c] ** 2 for _, c in negative) / g.square().sum()).item() / 200
+    assert row.on_the_lowest == pytest.approx(lowest)
+
+
+def test_the_law_of_one_over_t_squared_is_a_limit():
+    rows = analyze(TEACHER, LABELS, student_logits=STUDENT, temperatures=[1, 20, 300]).softness
+    assert rows[2].compensated_over_hard == pytest.approx(rows[2].limit_over_hard, rel=0.01)
+    assert abs(rows[0].compensated_over_hard / rows[0].limit_over_hard - 1) > 0.05
+    assert rows[1].soft_over_hard / rows[2].soft_over_hard == pytest.approx(15**2, rel=0.05)
+
+
+def test_a_teacher_that_is_twice_too_sure():
+    """Labels drawn from softmax(z / 2): the honest temperature is 2."""
+    logits = TEACHER.repeat(60, 1)
+    torch.manual_seed(0)
+    labels = torch.distributions.Categorical(logits=logits / 2).sample()
+    found = analyze(logits, labels).calibration
+    assert found.temperature == pytest.approx(2.0, rel=0.05)
+    assert found.error_after < 0.02 < found.error_before
+    assert found.nll_after < found.nll_before
+    held = analyze(logits, labels, held_out=(2 * logits, labels)).calibration
+    assert held.temperature == pytest.approx(4.0, rel=0.05)
+
+
+def test_without_labels_there_is_no_calibration():
+    assert analyze(TEACHER).calibration is None
+    assert analyze(TEACHER, torch.full((200,), -100)).calibration is None
+
+
+def test_how_reliable_ranks_are():
+    """Views that move one class by a known amount, and leave the others."""
+    base = torch.tensor([[9.0, 6.0, 3.0, 0.0]], dtype=torch.float64).repeat(5, 1)
+    views = torch.stack([base, base.clone()])
+    views[0, :, 2] += 0.5
+    views[1, :, 2] -= 0.5
+    ranks = analyze(base, views=views).ranks
+    assert [r.rank for r in ranks] == [1, 2, 3]
+    assert [r.gap for r in ranks] == pytest.approx([3, 6, 9])
+    assert [r.spread for r in ranks] == pytest.approx([0, math.sqrt(0.5), 0])
+    assert [r.agreement for r in ranks] == [1, 1, 1]
+    views[0, :, 2] += 4  # past its neighbour, in one of the views
+    assert [r.agreement for r in analyze(base, views=views).ranks] == [0, 0, 1]
+
+
+def test_faults():
+    with pytest.raises(ValueError, match="temperatures: expected positive numbers"):
+        analyze(TEACHER, temperatures=[1, 0])
+    with pytest.raises(ValueError, match=r"expected logits of one shape \(N, V\), got \(200, 7\) and \(3, 7\)"):
+        analyze(TEACHER, student_logits=STUDENT[:3])
+    with pytest.raises(ValueError, match=r"views: expected \(M, N, V\) with at least two views"):
+        analyze(TEACHER, views=TEACHER[None])

@@ -1,0 +1,101 @@
+"""The curve against scikit-learn's Gaussian process, and how well it chooses where the truth is known."""
+
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+from limbeck.temperature import Curve, Observation, fit
+from limbeck.temperature.search import TEMPERATURES
+
+X = np.log(TEMPERATURES)
+
+
+def observed(truth, rng, *, noise, luck=0.0, seeds=(0, 1), share=1.0, temperatures=TEMPERATURES):
+    fortunes = {seed: luck * rng.standard_normal() for seed in seeds}
+    return [
+        Observation(t, seed, share, truth(np.log(t)) + fortunes[seed] + noise * rng.standard_normal())
+        for seed in seeds
+        for t in temperatures
+    ]
+
+
+def hill(x):
+    return 0.9 - 0.01 * (x - np.log(3)) ** 2
+
+
+def test_it_is_the_gaussian_process_that_scikit_learn_has():
+    """One share, no luck: where both choose the same kernel, mean and covariance agree up to the level."""
+    seen = observed(hill, np.random.default_rng(0), noise=0.002, seeds=(0, 1, 2))
+    curve = fit(seen, TEMPERATURES)
+    y = np.array([o.value for o in seen])
+    size = (y - y.mean()).std()
+    x = np.log([[o.temperature] for o in seen])
+    level = ConstantKernel((30 * size) ** 2, "fixed")
+    candidates = []
+    for length in (0.7, 1.2, 2.0):
+        for amplitude in (0.5, 1.0, 2.0):
+            for noise in (0.1, 0.2, 0.4, 0.8):
+                smooth = ConstantKernel((amplitude * size) ** 2, "fixed") * RBF(length, "fixed")
+                kernel = level + smooth + WhiteKernel((noise * size) ** 2, "fixed")
+                process = GaussianProcessRegressor(kernel, optimizer=None, alpha=1e-9 * size**2).fit(x, y - y.mean())
+                candidates.append((process.log_marginal_likelihood_value_, process))
+    best = max(candidates, key=lambda candidate: candidate[0])[1]
+    mean, covariance = best.predict(X[:, None], return_cov=True)
+    covariance -= np.diag(np.full(len(X), best.kernel_.k2.noise_level))
+    i = int(np.argmax(mean))
+    assert curve.best == TEMPERATURES[i]
+    behind, error = curve.behind()
+    np.testing.assert_allclose(behind, mean[i] - mean, atol=2e-6)
+    truth = np.sqrt(np.maximum(0, np.diag(covariance) + covariance[i, i] - 2 * covariance[i]))
+    np.testing.assert_allclose(error, truth, atol=2e-5)
+
+
+def test_a_quiet_hill_is_found():
+    for top in (1.0, 3.0, 8.0):
+        seen = observed(lambda x, top=top: 0.9 - 0.02 * (x - np.log(top)) ** 2, np.random.default_rng(1), noise=1e-4)
+        curve = fit(seen, TEMPERATURES)
+        assert curve.best == top
+        low, high = curve.interval
+        assert low <= top <= high
+
+
+def test_shared_luck_does_not_bend_the_curve():
+    """Seeds that differ by far more than temperatures do."""
+    found = [fit(observed(hill, np.random.default_rng(s), noise=0.002, luck=0.05), TEMPERATURES) for s in range(20)]
+    regrets = [hill(np.log(3)) - hill(np.log(curve.best)) for curve in found]
+    assert np.mean(regrets) < 0.001
+
+
+def test_short_runs_help_and_do_not_mislead():
+    """Short runs are worse by a level and lean towards low temperatures; a few whole ones put it right."""
+    rng = np.random.default_rng(2)
+    short = observed(lambda x: hill(x) - 0.05 - 0.006 * x, rng, noise=0.001, share=0.25)
+    whole = observed(hill, rng, noise=0.001, temperatures=(2.0, 3.0, 4.0))
+    curve = fit([*short, *whole], TEMPERATURES)
+    assert curve.best in (2.0, 3.0, 4.0)
+    i, j = TEMPERATURES.index(curve.best), TEMPERATURES.index(20.0)
+    assert curve.mean[i] - curve.mean[j] > 0.02
+
+
+def test_on_a_plateau_the_choice_is_on_the_plateau():
+    """Which point of it looks best is chance; that the slope beyond does not is not."""
+    for seed in range(10):
+        seen = observed(lambda x: 0.9 - 0.05 * max(0.0, x - np.log(4)), np.random.default_rng(seed), noise=0.002)
+        curve = fit(seen, TEMPERATURES)
+        low, high = curve.interval
+        assert low <= curve.best <= high <= 4.0
+        assert curve.nearest_to_middle(TEMPERATURES) <= 4.0
+
+
+def test_nearest_to_middle():
+    curve = Curve((1.0, 2.0, 4.0, 8.0), np.array([0.0, 1.0, 0.99, 0.0]), np.diag([0.01] * 4))
+    assert curve.interval == (2.0, 4.0)
+    assert curve.nearest_to_middle((1.0, 4.0)) == 4.0
+    assert curve.nearest_to_middle((2.0, 4.0)) == 2.0  # as near as 4: the lower
+
+
+def test_numbers_that_are_all_the_same():
+    curve = fit([Observation(t, 0, 1.0, 0.5) for t in TEMPERATURES], TEMPERATURES)
+    assert np.isfinite(curve.mean).all()
+    assert curve.behind()[0] == pytest.approx(np.zeros(10))

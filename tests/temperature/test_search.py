@@ -1,0 +1,153 @@
+"""The search on students whose quality is known, through kills, and with several workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbeck.temperature import Plan, Trial, search
+from limbeck.temperature.search import TEMPERATURES
+
+
+def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
+    """A student's, always the same for one trial: luck of its seed, noise of its own, worse when trained shortly."""
+    key = [
+        trial.seed,
+        round(1000 * trial.temperature),
+        round(100 * trial.share),
+        round(100 * (trial.alpha or 0)),
+        trial.alpha is None,
+    ]
+    noise = (
+        noise * np.random.default_rng(key).standard_normal()
+        + 0.01 * np.random.default_rng(trial.seed).standard_normal()
+    )
+    if trial.alpha == 0:
+        return alone + noise - 0.05 * (trial.share < 1)
+    bonus = {"reverse_kl": 0.02, "jsd": -0.02, None: 0.0}[trial.divergence] + (0.03 if trial.alpha == 0.5 else 0.0)
+    return 0.9 - 0.02 * np.log(trial.temperature / top) ** 2 + noise - 0.05 * (trial.share < 1) + bonus
+
+
+def test_it_finds_the_top_at_a_quarter_of_the_grid():
+    for top in (1.0, 3.0, 8.0):
+        trained = []
+
+        def train(trial, top=top, trained=trained):
+            trained.append(trial)
+            return quality(trial, top=top)
+
+        choice = search(train)
+        assert choice.temperature in [t for t in TEMPERATURES if 1 / 2.1 < t / top < 2.1]
+        assert choice.interval[0] <= choice.temperature <= choice.interval[1]
+        assert len(set(trained)) == len(trained) == len(choice.trials)
+        assert choice.cost == sum(trial.share for trial in trained) == 12.5 == Plan().cost
+        assert {trial.seed for trial in trained} == {0, 1}
+        assert choice.worthwhile
+        assert choice.gain == pytest.approx(0.05, abs=0.02)
+
+
+def test_it_says_when_no_teacher_is_better():
+    choice = search(lambda trial: quality(trial, alone=0.92))
+    assert not choice.worthwhile
+    assert choice.gain < 0
+
+
+def test_alpha_and_divergence_are_tried_at_the_chosen_temperature():
+    plan = Plan(alphas=(0.3, 0.5), divergences=("reverse_kl", "jsd"))
+    choice = search(quality, plan)
+    assert (choice.alpha, choice.divergence) == (0.5, "reverse_kl")
+    assert choice.cost == plan.cost == 20.5
+    others = [trial for trial, _ in choice.trials if trial.divergence or trial.alpha]
+    assert {trial.temperature for trial in others} == {choice.temperature}
+    assert search(quality, Plan(alphas=(0.3,), divergences=("jsd",))).divergence is None
+
+
+def test_it_goes_on_where_it_stopped(tmp_path):
+    count = 0
+
+    def train(trial):
+        nonlocal count
+        count += 1
+        if count == 9:
+            raise KeyboardInterrupt
+        return quality(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(train, journal=tmp_path / "journal")
+    again = search(train, journal=tmp_path / "journal")
+    assert count == 1 + len(again.trials)  # the interrupted one once more
+    assert again.temperature == search(quality).temperature
+    assert search(train, journal=tmp_path / "journal").trials == again.trials
+    assert count == 1 + len(again.trials)
+
+
+WORKER = """
+import json, sys, time
+sys.path[:0] = [{here!r}]
+from limbeck.temperature import search
+from test_search import quality
+def train(trial):
+    with open(sys.argv[2], "a") as file:
+        file.write(json.dumps([trial.temperature, trial.seed, trial.share, trial.alpha]) + "\\n")
+    time.sleep(0.03)
+    return quality(trial)
+print(search(train, journal=sys.argv[1]).temperature)
+"""
+
+
+def start(folder, name):
+    script = WORKER.format(here=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(folder / "journal"), str(folder / name)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def trained(folder):
+    return [tuple(json.loads(line)) for path in folder.glob("by-*") for line in path.read_text().splitlines()]
+
+
+def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path):
+    first, second = start(tmp_path, "by-1"), start(tmp_path, "by-2")
+    deadline = time.time() + 60
+    while len(trained(tmp_path)) < 8 and time.time() < deadline:
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    # The second waits for what the killed one had begun, until somebody finds that its worker is gone: a third does.
+    third = start(tmp_path, "by-3")
+    outs = [worker.communicate(timeout=120) for worker in (second, third)]
+    assert [worker.returncode for worker in (second, third)] == [0, 0], outs
+    assert {out.strip() for out, _ in outs} == {str(search(quality).temperature)}
+    done = trained(tmp_path)
+    assert {path.name for path in tmp_path.glob("by-*")} == {"by-1", "by-2", "by-3"}
+    assert len(set(done)) == len(search(quality).trials)
+    assert len(done) <= len(set(done)) + 2  # what the killed one was training, and at most one race
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        "wrong",
+        [dict(temperatures=(1.0, 2.0)), dict(temperatures=(1.0, 2.0, 0.0)), dict(temperatures=(1.0, 1.0, 2.0)), dict(seeds=()),
+         dict(share=1.0), dict(finalists=0), dict(finalists=11)],
+        ids=str,
+    )  # fmt: skip
+    def test_plans(self, wrong):
+        with pytest.raises(
+            ValueError, match=r"temperatures: expected at least 3|seeds: |share: |finalists: expected 1 to 10"
+        ):
+            Plan(**wrong)
+
+    def test_a_quality_that_is_no_number(self):
+        with pytest.raises(
+            ValueError, match=r"the student of Trial\(temperature=0.5, seed=0, share=0.25.* quality of nan"
+        ):
+            search(lambda trial: float("nan"))
+
+
+def test_a_trial_can_be_a_key():
+    assert {Trial(1.0, 0): 1}[Trial(1.0, 0, 1.0)] == 1
