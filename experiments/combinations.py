@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from limbeck.config import Config, config_from
 from limbeck.data import Splits
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import best_bias, predict_logits
 from limbeck.files import append_line, read_lines
 from limbeck.metrics import measure
 from limbeck.models import count_parameters
@@ -86,6 +89,24 @@ COMBINATIONS: dict[str, Combination] = {
 }
 
 
+GRID = tuple(COMBINATIONS)
+"""Those whose whole grid is trained; the others below serve single studies."""
+
+WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def of_width(width: int) -> str:
+    """The combination of the study of sizes."""
+    return f"fashion 2,000, MLP {width}, AdamW"
+
+
+COMBINATIONS |= {
+    of_width(w): Combination("fashion", mlp(w), 2000, "adamw_torch", 2e-3, 1200, 64)
+    for w in WIDTHS
+    if w not in (16, 128)
+}
+
+
 class Studies:
     """Runs of students, kept in ``runs.jsonl`` of a folder, beside the teachers and their stores."""
 
@@ -94,36 +115,47 @@ class Studies:
         folder.mkdir(parents=True, exist_ok=True)
         self.record = folder / "runs.jsonl"
 
-    def run(self, combination: str, *, seed: int, share: float = 1.0, **objective: Any) -> dict[str, float]:
+    def run(
+        self, combination: str, *, seed: int, share: float = 1.0, omitted: int | None = None, **objective: Any
+    ) -> dict[str, float]:
         """Train one student, or find it again: ``share`` of the steps, with a schedule of its own.
 
         Args:
             combination: a key of ``COMBINATIONS``.
             seed: draws the student's weights and the order of examples, the same ones for every objective.
             share: of the combination's steps.
+            omitted: a class that the student never sees.
             **objective: what of the distillation is not the default (temperature 4, alpha 0.9).
         """
-        what = {"combination": combination, "seed": seed, "share": share, **objective}
+        what: dict[str, Any] = {"combination": combination, "seed": seed, "share": share, **objective}
+        if omitted is not None:
+            what["omitted"] = omitted
         for line in read_lines(self.record):
             if {name: line[name] for name in line if name != "found"} == what:
                 return line["found"]
-        found = self._train(combination, seed, share, objective)
+        found = self._train(combination, seed, share, objective, omitted)
         append_line(self.record, {**what, "found": found})
         return found
 
-    def _train(self, name: str, seed: int, share: float, objective: Mapping[str, Any]) -> dict[str, float]:
+    def _train(
+        self, name: str, seed: int, share: float, objective: Mapping[str, Any], omitted: int | None
+    ) -> dict[str, float]:
         chosen = COMBINATIONS[name]
         config, splits, teacher = self.setting(name)
         distillation = config.distillation.model_copy(update=dict(objective))
-        student = build_student(config.student, splits, seed)
+        student, examples = build_student(config.student, splits, seed), splits.train
+        if omitted is not None:
+            examples = examples.subset((splits.true_labels != omitted).nonzero().squeeze(-1))
         steps = max(1, round(share * chosen.steps))
         settings = {**config.training, "max_steps": steps}
         train(
-            student, teacher, splits.train, config, folder=self.folder / "scratch", distillation=distillation,
+            student, teacher, examples, config, folder=self.folder / "scratch", distillation=distillation,
             training=settings, seed=seed,
         )  # fmt: skip
-        validation = measure(predict_logits(student, splits.validation), splits.validation.labels)
-        test = measure(predict_logits(student, splits.test), splits.test.labels)
+        of_validation, of_test = (predict_logits(student, part) for part in (splits.validation, splits.test))
+        if omitted is not None:
+            return omission(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
+        validation, test = measure(of_validation, splits.validation.labels), measure(of_test, splits.test.labels)
         return {
             "steps": steps, "parameters": count_parameters(student), "validation": validation.accuracy, "test": test.accuracy,
             "validation_nll": validation.nll, "test_nll": test.nll,
@@ -157,3 +189,20 @@ class Studies:
         model = obtain_teacher(config, splits, folder)
         build_store(model, splits.train, folder / "store", Dense("float32"))
         return folder / "store"
+
+
+def omission(
+    validation: Tensor, validation_labels: Tensor, test: Tensor, labels: Tensor, omitted: int
+) -> dict[str, float]:
+    """Of the test examples of a class that the student never saw: how many it gets, before and after correcting its bias.
+
+    The bias is the one that serves validation best.
+    """
+    bias = torch.zeros(test.shape[-1])
+    bias[omitted] = best_bias(validation, validation_labels, omitted)
+    theirs = labels == omitted
+    before, after = test.argmax(-1) == labels, (test + bias).argmax(-1) == labels
+    return {
+        "before": before[theirs].double().mean().item(), "after": after[theirs].double().mean().item(),
+        "all_before": before.double().mean().item(), "all_after": after.double().mean().item(),
+    }  # fmt: skip

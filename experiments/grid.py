@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from experiments.combinations import COMBINATIONS, SEEDS, TEMPERATURES, Studies
+from experiments.combinations import GRID, SEEDS, TEMPERATURES, Studies
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     studies = Studies(arguments.work)
     runs = [
         (name, seed, objective)
-        for name in COMBINATIONS
+        for name in GRID
         for seed in range(arguments.seeds)
         for objective in ({"alpha": 0.0}, *({"temperature": t} for t in TEMPERATURES))
     ]
