@@ -228,3 +228,13 @@ class TestFaults:
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert run.returncode == 2
         assert run.stderr.splitlines()[-1] == "optuna is not installed. Add it with: pip install 'limbeck[search]'"
+
+
+def test_comparing_has_temperatures_of_its_own(folder, config, tmp_path, capsys):
+    settings = (
+        f"teacher={{model: {folder / 'run' / 'teacher'}}}",
+        "compare={seeds: 1, temperatures: [2]}",
+        "data.transfer=labelled",
+    )
+    given = [part for setting in settings for part in ("--set", setting)]
+    assert limbeck(capsys, "compare", config, "--out", tmp_path / "run", *given)[0] == 0

@@ -22,6 +22,7 @@ from limbeck.files import write_json
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.metrics import measure
 from limbeck.models import load_model
+from limbeck.processes import processes
 from limbeck.run import (
     REPORT,
     STUDENT,
@@ -67,6 +68,11 @@ def search_config(config: Config, folder: Path) -> Choice:
     Raises:
         ConfigError: a fault in the config; nothing was trained.
     """
+    if processes().num_processes > 1:
+        raise ConfigError(
+            "distillation.temperature: a search trains one student in each process. Run limbeck temperature search without a "
+            "launcher (several of them share one search), then name the temperature that it found."
+        )
     plan = plan_of(config)
     objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
     config = config.model_copy(update={"distillation": objective})

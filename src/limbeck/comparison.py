@@ -73,8 +73,12 @@ def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Com
 
     The known labels are drawn anew for each seed, the same for all arms.
     """
-    splits = open_run(config, folder, resume=resume)
-    teacher = obtain_teacher(config, splits, folder)
+    if config.distillation.temperature == "auto":  # the arms have temperatures of their own
+        first = config.distillation.model_copy(update={"temperature": config.compare.temperatures[0]})
+        config = config.model_copy(update={"distillation": first})
+    splits, teacher = open_run(config, folder, resume=resume)
+    if not isinstance(teacher, nn.Module):
+        teacher = obtain_teacher(config, splits, folder)
     bench = _Bench(config, splits, teacher, folder)
     seeds = [config.seed + i for i in range(config.compare.seeds)]
     with warnings.catch_warnings():

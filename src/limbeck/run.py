@@ -55,9 +55,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         ConfigError: the folder holds a run already, or one of another config.
     """
     folder = Path(config.out)
-    splits = open_run(config, folder, resume=resume)
-    stored = config.teacher.cache is not None
-    teacher = stored_teacher(config, splits) if stored else obtain_teacher(config, splits, folder)
+    splits, teacher = open_run(config, folder, resume=resume)
+    teacher = teacher or obtain_teacher(config, splits, folder)
     student = build_student(config.student, splits, config.seed)
     started = time.perf_counter()
     trainer = train(
@@ -161,6 +160,10 @@ def arguments(
     """
     from limbeck.training import DistillationArguments
 
+    if (distillation or config.distillation).temperature == "auto":
+        raise ConfigError(
+            "distillation.temperature: auto is for limbeck distill, which searches first. Name a number here, or a policy."
+        )
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "seed": config.seed if seed is None else seed,
@@ -323,8 +326,11 @@ def read_run(folder: Path) -> Config:
     return load_config(folder / CONFIG, training=False)
 
 
-def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
+def open_run(config: Config, folder: Path, *, resume: bool = False) -> tuple[Splits, nn.Module | StoredTeacher | None]:
     """Check everything that can be checked before hours of training, then write the config into the run's folder.
+
+    Returns:
+        The examples, and the teacher where it need not be trained first.
 
     Raises:
         ConfigError, DataError, ModelError: a fault; nothing was written.
@@ -333,16 +339,17 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> Splits:
     splits = load_data(config.data, config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
+    teacher = None
     if config.teacher.cache is not None:
-        stored_teacher(config, splits)
+        teacher = stored_teacher(config, splits)
     elif config.teacher.training is None:
-        obtain_teacher(config, splits, folder)
+        teacher = obtain_teacher(config, splits, folder)
     else:
         build_student(config.teacher, splits, config.seed)
         arguments(config, folder, training=config.teacher.training)
     if not begun and processes().is_main_process:
         write_config(config, folder / CONFIG)
-    return splits
+    return splits, teacher
 
 
 def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequence[str] = ()) -> bool:

@@ -67,7 +67,7 @@ def search_figure(choice: Choice) -> Any:
 
 def analysis_rows(found: Analysis) -> list[tuple[str, ...]]:
     """What each temperature does, as a table: header, then one row for each."""
-    header = "T, entropy, effective classes, first class %, negatives %, the lowest %, soft / hard, times T², its limit"
+    header = "T, entropy, classes, first %, negatives %, lowest %, soft / hard, times T², limit"
     rows: list[tuple[str, ...]] = [tuple(header.split(", "))]
     for s in found.softness:
         percents = (f"{100 * x:.2f}" for x in (s.first_class, s.on_negative_labels, s.on_the_lowest))

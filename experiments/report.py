@@ -1,0 +1,127 @@
+"""Write what the studies found into docs/temperature.md, from experiments/results/: python -m experiments.report"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from benchmarks.report import ROOT, filled
+from experiments import studies
+from experiments.collect import RESULTS, Arms, shown
+from experiments.combinations import TEMPERATURES, WIDTHS, of_width
+
+PAGE = ROOT / "docs" / "temperature.md"
+
+
+def regrets() -> list[dict]:
+    return json.loads((RESULTS / "regret.json").read_text(encoding="utf-8"))["rows"]
+
+
+def regret() -> list[str]:
+    """The search against the full grid."""
+    lines = [
+        "| student | without a teacher | T = 1 | T = 4 | best of the grid | chosen, from its interval | regret |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in regrets():
+        low, high = row["interval"]
+        mark = "" if row["within"] else " (missed)"
+        lines.append(
+            f"| {row['combination']} | {row['alone']:.2f} | {np.mean(row['test']['1']):.2f} | "
+            f"{np.mean(row['test']['4']):.2f} | "
+            f"{row['best_accuracy']:.2f} ± {row['error']:.2f} at T = {row['best']:g} | {row['accuracy']:.2f} at T = "
+            f"{row['chosen']:g} ({low:g} to {high:g}) | {row['regret']:.2f}{mark} |"
+        )
+    return lines
+
+
+def sizes() -> list[str]:
+    """The best T against the student's size."""
+    arms = Arms()
+    header = " | ".join(f"T = {t:g}" for t in TEMPERATURES)
+    lines = [f"| hidden units | without a teacher | {header} |", "|---|--:|" + "--:|" * len(TEMPERATURES)]
+    for width in WIDTHS:
+        found = {t: arms(of_width(width), temperature=t) for t in TEMPERATURES}
+        best = max(found, key=lambda t: found[t].mean())
+        cells = [f"**{x.mean():.1f}**" if t == best else f"{x.mean():.1f}" for t, x in found.items()]
+        alone = shown(arms(of_width(width), alpha=0.0))
+        lines.append(f"| {width} | {alone} | {' | '.join(cells)} |")
+    return lines
+
+
+def alphas() -> list[str]:
+    """alpha against T, with and without T²."""
+    arms = Arms()
+    lines = ["| optimiser | alpha | C(T) | " + " | ".join(f"T = {t:g}" for t in studies.HALF) + " |",
+             "|---|--:|---|" + "--:|" * len(studies.HALF)]  # fmt: skip
+    for name in (studies.SMALL, studies.SMALL_SGD):
+        for alpha in (0.1, 0.5, 0.9, 1.0):
+            for compensate in (True, False):
+                cells = [shown(arms(name, temperature=t, alpha=alpha, compensate=compensate)) for t in studies.HALF]
+                lines.append(
+                    f"| {name.rpartition(', ')[2]} | {alpha:g} | {'T²' if compensate else 'none'} | {' | '.join(cells)} |"
+                )
+    return lines
+
+
+def objectives() -> list[str]:
+    """Soft alone, soft and hard, logit MSE."""
+    arms = Arms()
+    temperatures = (*studies.HALF, 100.0)
+    lines = ["| student | alpha | " + " | ".join(f"T = {t:g}" for t in temperatures) + " | logit MSE |",
+             "|---|--:|" + "--:|" * (len(temperatures) + 1)]  # fmt: skip
+    for name in (studies.SMALL, studies.LARGE, studies.LARGE_SGD):
+        for alpha in (0.9, 1.0):
+            cells = [shown(arms(name, temperature=t, alpha=alpha)) for t in temperatures]
+            cells.append(shown(arms(name, divergence="logit_mse", alpha=alpha)))
+            lines.append(f"| {name} | {alpha:g} | {' | '.join(cells)} |")
+    return lines
+
+
+def omitted() -> list[str]:
+    """Hinton's omitted class, over all ten digits."""
+    arms = Arms()
+    lines = ["| student trained on | of the omitted digit, % | after its bias | of all digits, % | after the bias |",
+             "|---|--:|--:|--:|--:|"]  # fmt: skip
+    for told, arm in (
+        ("true labels", {"alpha": 0.0}),
+        *((f"T = {t:g}", {"temperature": t, "alpha": 1.0}) for t in studies.HALF),
+    ):
+        cells = []
+        for measure in ("before", "after", "all_before", "all_after"):
+            digits = [arms(studies.OMITTING, measure, omitted=digit, **arm).mean() for digit in range(10)]
+            cells.append(shown(digits, 0 if "all" not in measure else 1))
+        lines.append(f"| {told} | {' | '.join(cells)} |")
+    return lines
+
+
+def policies() -> list[str]:
+    """Temperatures that change, against the best constant."""
+    arms = Arms()
+    names = (studies.SMALL, studies.LARGE, studies.LARGE_SGD)
+    lines = ["| temperature | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
+    alone = [shown(arms(name, alpha=0.0), 2) for name in names]
+    lines.append(f"| without a teacher | {' | '.join(alone)} |")
+    cells = []
+    for name in names:
+        found = {t: arms(name, temperature=t) for t in TEMPERATURES}
+        best = max(found, key=lambda t: found[t].mean())
+        cells.append(f"{shown(found[best], 2)} (T = {best:g})")
+    lines.append(f"| the best constant | {' | '.join(cells)} |")
+    for told, policy in studies.POLICIES.items():
+        lines.append(f"| {told} | " + " | ".join(shown(arms(name, temperature=policy), 2) for name in names) + " |")
+    return lines
+
+
+TELLERS = {teller.__name__: teller for teller in (regret, sizes, alphas, objectives, omitted, policies)}
+
+
+def pages(text: str) -> str:
+    """The page with the marked places filled."""
+    return filled(text, TELLERS)
+
+
+if __name__ == "__main__":
+    Path(PAGE).write_text(pages(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(PAGE.relative_to(ROOT))
