@@ -77,6 +77,21 @@ def test_the_search_alone_goes_on_and_says_why(folder, config, capsys, monkeypat
     assert ("does not pay here" in out) == (not choice["worthwhile"])
 
 
+def test_other_students_are_another_search(folder, config, monkeypatch):
+    """In the same folder, with the same journal."""
+    trained = []
+
+    def train(student, teacher, examples, config, **settings):
+        trained.append(settings["distillation"].temperature)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("limbeck.choosing.train", train)
+    settings = load_config(config, [f"out={folder / 'run'}", "student.settings={hidden: [8]}"])
+    with pytest.raises(RuntimeError, match="enough"):
+        search_config(settings, folder / "run" / "search")
+    assert trained == [1]
+
+
 def test_the_test_set_is_not_looked_at(folder, config, tmp_path, monkeypatch):
     settings = load_config(config, [f"out={tmp_path}", f"teacher={{model: {folder / 'run' / 'teacher'}}}"])
     loaded = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from limbeck import report
@@ -102,12 +104,21 @@ def search_config(config: Config, folder: Path) -> Choice:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # low temperatures are tried on purpose
-        choice = search(train_one, plan, journal=folder / JOURNAL, progress="Training students")
+        name, journal = _name_of(config), folder / JOURNAL
+        choice = search(train_one, plan, journal=journal, name=name, progress="Training students")
     shutil.rmtree(scratch, ignore_errors=True)
     write_json(folder / CHOICE, choice_as_dict(choice, plan))
     lines, figure = choice_lines(choice, plan), report.search_figure(choice)
     report.write_page(folder / REPORT, "Which temperature?", [report.Section("Search", lines=lines, figure=figure)])
     return choice
+
+
+def _name_of(config: Config) -> str:
+    """Of the study: the same for the same students, so that one journal never mixes two."""
+    told = config.model_dump(
+        exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
+    )
+    return xxhash.xxh3_64_hexdigest(json.dumps(told, sort_keys=True).encode())
 
 
 def plan_of(config: Config) -> Plan:

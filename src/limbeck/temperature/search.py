@@ -133,7 +133,7 @@ def search(
         train: trains one student.
         plan: what to try.
         journal: the file that keeps the students; by default they are kept in memory.
-        name: of the study in it.
+        name: of the study in it; other students (another model, other data) need another name.
         progress: the title of a progress bar, in whole trainings.
 
     Raises:
@@ -252,12 +252,10 @@ def _better(plan: Plan, done: dict[Trial, float], base: Trial, key: str) -> Any:
 
 
 def _open(journal: str | Path | None, name: str) -> Study:
-    try:
-        import optuna
-        from optuna.storages import InMemoryStorage, JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise
+    import optuna
+    from optuna.storages import InMemoryStorage, JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = InMemoryStorage() if journal is None else JournalStorage(JournalFileBackend(str(journal)))
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
