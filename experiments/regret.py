@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.combinations import COMBINATIONS, GRID, SEEDS, TEMPERATURES, Studies
+from experiments.combinations import GRID, SEEDS, TEMPERATURES, Studies
 
 from limbeck.temperature import Choice, Plan, Trial, search
 
@@ -29,7 +29,7 @@ def chosen(studies: Studies, name: str, plan: Plan) -> Choice:
     """What the search picks for a combination, by validation accuracy alone."""
 
     def train(trial: Trial) -> float:
-        return studies.run(name, seed=trial.seed, share=trial.share, **objective_of(trial))["validation"]
+        return studies.run(name, seed=trial.seed, **objective_of(trial))["validation"]
 
     return search(train, plan)
 
@@ -65,9 +65,9 @@ def main() -> None:
     for name in GRID:
         choice, table = chosen(studies, name, plan), test_table(studies, name)
         row = {
-            "combination": name, "chosen": choice.temperature, "interval": choice.interval, "cost": choice.cost / (10 * SEEDS),
-            "worthwhile": choice.worthwhile, "gain_on_validation": 100 * choice.gain, "gain_error": 100 * choice.gain_error,
-            **compared(table, choice.temperature), "steps": COMBINATIONS[name].steps,
+            "combination": name, "chosen": choice.temperature, "interval": choice.interval, "worthwhile": choice.worthwhile,
+            "cost": choice.cost / (len(TEMPERATURES) * SEEDS), "gain_on_validation": 100 * choice.gain,
+            "gain_error": 100 * choice.gain_error, **compared(table, choice.temperature),
             "four": compared(table, 4.0)["regret"], "one": compared(table, 1.0)["regret"],
             "test": {f"{t:g}": [round(float(x), 3) for x in values] for t, values in table.items()},
         }  # fmt: skip

@@ -95,10 +95,9 @@ def search_config(config: Config, folder: Path) -> Choice:
         seed = config.seed + trial.seed
         student = build_student(config.student, splits, seed)
         quiet = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
-        steps = max(1, round(trial.share * whole))
         train(
             student, teacher, splits.train, config, folder=scratch, distillation=objective.model_copy(update=changed),
-            training={**config.training, **quiet, "max_steps": steps}, seed=seed,
+            training={**config.training, **quiet, "max_steps": whole}, seed=seed,
         )  # fmt: skip
         return measure(predict_logits(student, splits.validation), splits.validation.labels).accuracy
 
@@ -132,8 +131,7 @@ def plan_of(config: Config) -> Plan:
         return Plan(
             temperatures=asked.temperatures,
             seeds=range(asked.seeds),
-            share=asked.share,
-            finalists=asked.finalists,
+            batches=asked.batches,
             alphas=asked.alphas,
             divergences=asked.divergences,
         )
@@ -148,7 +146,7 @@ def choice_lines(choice: Choice, plan: Plan) -> list[str]:
     lines = [
         f"T = {choice.temperature:g}: of {len(plan.temperatures)} temperatures from {min(plan.temperatures):g} to "
         f"{max(plan.temperatures):g}, those from {low:g} to {high:g} are within one standard error of the best on validation, "
-        "and this is the one that was trained to the end nearest to their middle.",
+        "and of those that were tried this is the nearest to their middle.",
         f"Over the same student without a teacher: {points:+.1f} ± {error:.1f} points of validation accuracy.",
     ]
     if not choice.worthwhile:
@@ -161,7 +159,7 @@ def choice_lines(choice: Choice, plan: Plan) -> list[str]:
         lines.append(
             f"{choice.divergence} does better than the config's divergence at this T, both compensated for curvature."
         )
-    lines.append(f"Cost: {choice.cost:g} whole trainings, in {len(choice.trials)} students.")
+    lines.append(f"Cost: {choice.cost} trainings.")
     return lines
 
 
@@ -178,7 +176,7 @@ def choice_as_dict(choice: Choice, plan: Plan) -> dict[str, Any]:
             for t, b, e in zip(plan.temperatures, behind, error, strict=True)
         ],
         "students": [
-            {"temperature": t.temperature, "seed": t.seed, "share": t.share, "alpha": t.alpha, "divergence": t.divergence,
+            {"temperature": t.temperature, "seed": t.seed, "alpha": t.alpha, "divergence": t.divergence,
              "validation_accuracy": value}
             for t, value in choice.trials
         ],

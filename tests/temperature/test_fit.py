@@ -11,10 +11,10 @@ from limbeck.temperature.search import TEMPERATURES
 X = np.log(TEMPERATURES)
 
 
-def observed(truth, rng, *, noise, luck=0.0, seeds=(0, 1), share=1.0, temperatures=TEMPERATURES):
+def observed(truth, rng, *, noise, luck=0.0, seeds=(0, 1), temperatures=TEMPERATURES):
     fortunes = {seed: luck * rng.standard_normal() for seed in seeds}
     return [
-        Observation(t, seed, share, truth(np.log(t)) + fortunes[seed] + noise * rng.standard_normal())
+        Observation(t, seed, truth(np.log(t)) + fortunes[seed] + noise * rng.standard_normal())
         for seed in seeds
         for t in temperatures
     ]
@@ -25,7 +25,7 @@ def hill(x):
 
 
 def test_it_is_the_gaussian_process_that_scikit_learn_has():
-    """One share, no luck: where both choose the same kernel, mean and covariance agree up to the level."""
+    """Without luck: where both choose the same kernel, mean and covariance agree up to the level."""
     seen = observed(hill, np.random.default_rng(0), noise=0.002, seeds=(0, 1, 2))
     curve = fit(seen, TEMPERATURES)
     y = np.array([o.value for o in seen])
@@ -67,17 +67,6 @@ def test_shared_luck_does_not_bend_the_curve():
     assert np.mean(regrets) < 0.001
 
 
-def test_short_runs_help_and_do_not_mislead():
-    """Short runs are worse by a level and lean towards low temperatures; a few whole ones put it right."""
-    rng = np.random.default_rng(2)
-    short = observed(lambda x: hill(x) - 0.05 - 0.006 * x, rng, noise=0.001, share=0.25)
-    whole = observed(hill, rng, noise=0.001, temperatures=(2.0, 3.0, 4.0))
-    curve = fit([*short, *whole], TEMPERATURES)
-    assert curve.best in (2.0, 3.0, 4.0)
-    i, j = TEMPERATURES.index(curve.best), TEMPERATURES.index(20.0)
-    assert curve.mean[i] - curve.mean[j] > 0.02
-
-
 def test_on_a_plateau_the_choice_is_on_the_plateau():
     """Which point of it looks best is chance; that the slope beyond does not is not."""
     for seed in range(10):
@@ -95,7 +84,12 @@ def test_nearest_to_middle():
     assert curve.nearest_to_middle((2.0, 4.0)) == 2.0  # as near as 4: the lower
 
 
+def test_the_noise_is_told():
+    seen = observed(hill, np.random.default_rng(4), noise=0.004, luck=0.02, seeds=range(6))
+    assert 0.002 < fit(seen, TEMPERATURES).noise < 0.008
+
+
 def test_numbers_that_are_all_the_same():
-    curve = fit([Observation(t, 0, 1.0, 0.5) for t in TEMPERATURES], TEMPERATURES)
+    curve = fit([Observation(t, 0, 0.5) for t in TEMPERATURES], TEMPERATURES)
     assert np.isfinite(curve.mean).all()
     assert curve.behind()[0] == pytest.approx(np.zeros(10))

@@ -149,7 +149,7 @@ class CacheConfig(Section):
 
 
 class SearchConfig(Section):
-    """What ``limbeck temperature search`` tries; the defaults take 12.5 whole trainings."""
+    """What ``limbeck temperature search`` tries; the defaults take 12 trainings."""
 
     temperatures: Annotated[list[Temperature], Field(min_length=3)] = [
         0.5,
@@ -163,11 +163,10 @@ class SearchConfig(Section):
         12.0,
         20.0,
     ]
-    seeds: PositiveInt = 2
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Of the steps, in the first round."""
-    finalists: PositiveInt = 3
-    """Temperatures that are trained for all steps."""
+    seeds: Annotated[int, Field(ge=2)] = 3
+    """Of each temperature, at most."""
+    batches: list[PositiveInt] = [3, 2]
+    """How many promising students are trained, in each of the rounds after the first."""
     alphas: list[Share] = []
     """Other values of alpha, tried at the chosen temperature."""
     divergences: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.report.pages import QUIET_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR, Section, figure_of
-from limbeck.temperature import Choice
+from limbeck.temperature import Choice, Trial
 from limbeck.temperature.analysis import Analysis, Softness
 
 
@@ -17,16 +17,10 @@ def search_rows(choice: Choice) -> list[tuple[str, ...]]:
     """The curve and the students, as a table: header, then one row for each temperature."""
     assert choice.curve is not None
     behind, error = choice.curve.behind()
-    rows = [("T", "behind the best, points", "students: share of the steps, accuracy in %")]
+    rows = [("T", "behind the best, points", "students, %")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
-        own = sorted(
-            (trial.share, 100 * value)
-            for trial, value in choice.trials
-            if trial.temperature == t and trial.alpha is None and trial.divergence is None
-        )
-        by_share = {share: [value for s, value in own if s == share] for share, _ in own}
-        told = "; ".join(f"{share:g}: " + " ".join(f"{v:.1f}" for v in values) for share, values in by_share.items())
-        rows.append((f"{t:g}", f"{100 * b:.2f} ± {100 * e:.2f}", told))
+        own = [100 * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
+        rows.append((f"{t:g}", f"{100 * b:.2f} ± {100 * e:.2f}", " ".join(f"{value:.1f}" for value in own)))
     return rows
 
 
@@ -35,25 +29,16 @@ def search_figure(choice: Choice) -> Any:
     assert choice.curve is not None
     figure, axes = figure_of(7.5, 4.0)
     curve, t = choice.curve, np.array(choice.curve.temperatures)
-    full = [(trial.temperature, v) for trial, v in choice.trials if trial.share == 1 and trial.alpha is None]
-    level = np.mean([v - curve.mean[curve.temperatures.index(x)] for x, v in full]) if full else 0.0
+    students = [(trial.temperature, v) for trial, v in choice.trials if _is_plain(trial)]
+    level = np.mean([v - curve.at(x) for x, v in students])
     _, error = curve.behind()
     mean = 100 * (curve.mean + level)
     axes.axvspan(*choice.interval, color=STUDENT_COLOUR, alpha=0.1, label="within one standard error of the best")
-    axes.plot(t, mean, color=STUDENT_COLOUR, label="fit, for all steps")
+    axes.plot(t, mean, color=STUDENT_COLOUR, label="fit")
     axes.fill_between(t, mean - 100 * error, mean + 100 * error, color=STUDENT_COLOUR, alpha=0.2)
-    for share in sorted({trial.share for trial, _ in choice.trials}):
-        points = [
-            (trial.temperature, 100 * v)
-            for trial, v in choice.trials
-            if trial.share == share and trial.alpha is None and trial.divergence is None
-        ]
-        whole = share == 1
-        axes.scatter(
-            *zip(*points, strict=True), s=22, color=STUDENT_COLOUR if whole else QUIET_COLOUR, marker="o" if whole else "x",
-            label="students" if whole else f"students of {share:g} of the steps",
-        )  # fmt: skip
-    alone = [100 * v for trial, v in choice.trials if trial.alpha == 0 and trial.share == 1]
+    points = [(x, 100 * v) for x, v in students]
+    axes.scatter(*zip(*points, strict=True), s=22, color=STUDENT_COLOUR, label="students")
+    alone = [100 * v for trial, v in choice.trials if trial.alpha == 0]
     if alone:
         axes.axhline(
             float(np.mean(alone)), color=TEACHER_COLOUR, linestyle="--", linewidth=1, label="without a teacher"
@@ -63,6 +48,10 @@ def search_figure(choice: Choice) -> Any:
     axes.set_ylabel("validation accuracy, %")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _is_plain(trial: Trial) -> bool:
+    return trial.alpha is None and trial.divergence is None
 
 
 def analysis_rows(found: Analysis) -> list[tuple[str, ...]]:

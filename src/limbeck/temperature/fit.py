@@ -1,12 +1,11 @@
 """A smooth curve of quality over log T, from a few noisy students, and what it is sure of.
 
-A Gaussian process: students at nearby temperatures fare alike, those of one seed share their luck, and short runs tell of long
-ones up to a smooth difference.
+A Gaussian process: students at nearby temperatures fare alike, and those of one seed share their luck.
 
-    y = m(share) + f(log T) + [share is the largest] g(log T) + luck(seed, share) + noise
+    y = m + f(log T) + luck(seed) + noise
 
-with f and g of squared-exponential kernels. The kernels' sizes are those of the largest marginal likelihood on a grid.
-(Kennedy and O'Hagan, "Predicting the output from a complex computer code when fast approximations are available", 2000.)
+with a squared-exponential kernel for f. The sizes of its parts are those of the largest marginal likelihood on a grid.
+(Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006.)
 """
 
 from __future__ import annotations
@@ -18,6 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LENGTHS = (0.7, 1.2, 2.0)
+"""In log T."""
+AMPLITUDES, NOISES, LUCKS = (0.5, 1.0, 2.0), (0.1, 0.2, 0.4, 0.8), (0.0, 0.5)
+"""In standard deviations of all observations."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -25,19 +29,23 @@ class Observation:
 
     temperature: float
     seed: int
-    share: float
-    """Of the steps of a whole training."""
     value: float
     """Higher is better."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Expected quality of a whole training at each candidate temperature, up to a constant, with its covariance."""
+    """Expected quality at each candidate temperature, up to a constant, with its covariance."""
 
     temperatures: tuple[float, ...]
     mean: np.ndarray
     covariance: np.ndarray
+    noise: float = 0.0
+    """The standard deviation of one student around the curve, its seed's luck apart."""
+
+    def at(self, temperature: float) -> float:
+        """The mean at a candidate."""
+        return float(self.mean[self.temperatures.index(temperature)])
 
     @property
     def best(self) -> float:
@@ -77,38 +85,23 @@ def fit(observations: Sequence[Observation], temperatures: Sequence[float]) -> C
     """
     x = np.log([o.temperature for o in observations])
     y = np.array([o.value for o in observations], dtype=float)
-    shares = np.array([o.share for o in observations])
-    whole = shares == shares.max()
-    level = (shares[:, None] == np.unique(shares)[None]).astype(float)
-    lucky = (shares[:, None] == shares[None]) & (
-        np.array([o.seed for o in observations])[:, None] == [o.seed for o in observations]
-    )
-    centred = y - level @ (level.T @ y / level.sum(0))
-    size = float(centred.std()) or 1.0
-    at = np.log(np.asarray(temperatures, dtype=float))
+    seeds = np.array([o.seed for o in observations])
+    centred, size = y - y.mean(), float(y.std()) or 1.0
+    at, own = np.log(np.asarray(temperatures, dtype=float)), np.eye(len(x))
 
-    def kernel(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
+    def smooth(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
         return np.exp(-((a[:, None] - b[None]) ** 2) / (2 * length**2))
 
-    best: tuple[float, np.ndarray, np.ndarray] | None = None
-    differences = (0.0,) if whole.all() else (0.0, 0.3)
-    grid = itertools.product((0.7, 1.2, 2.0), (0.5, 1.0, 2.0), (0.1, 0.2, 0.4, 0.8), differences, (0.0, 0.5))
-    for length, amplitude, noise, apart, luck in grid:
-        shared, own = amplitude**2, (amplitude * apart) ** 2
-        between = shared * kernel(x, x, length) + own * np.outer(whole, whole) * kernel(x, x, 2 * length)
-        matrix = size**2 * (between + luck**2 * lucky + noise**2 * np.eye(len(x)) + 1e-9 * np.eye(len(x)))
-        matrix += (30 * size) ** 2 * level @ level.T  # a level of its own for every share, hardly penalised
-        try:
-            factor = np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            continue
+    best: tuple[float, Curve] | None = None
+    for length, amplitude, noise, luck in itertools.product(LENGTHS, AMPLITUDES, NOISES, LUCKS):
+        signal, shared = amplitude**2 * smooth(x, x, length), luck**2 * (seeds[:, None] == seeds[None])
+        matrix = size**2 * (signal + shared + (noise**2 + 1e-9) * own + 900.0)  # a level of its own, hardly penalised
+        factor = np.linalg.cholesky(matrix)
         white = np.linalg.solve(factor, centred)
-        likelihood = -0.5 * white @ white - np.log(np.diag(factor)).sum()
-        if best is not None and likelihood <= best[0]:
-            continue
-        towards = size**2 * (shared * kernel(at, x, length) + own * whole[None] * kernel(at, x, 2 * length))
-        prior = size**2 * (shared * kernel(at, at, length) + own * kernel(at, at, 2 * length))
-        half = np.linalg.solve(factor, towards.T)
-        best = likelihood, half.T @ white, prior - half.T @ half
+        likelihood = float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
+        if best is None or likelihood > best[0]:
+            half = np.linalg.solve(factor, (size * amplitude) ** 2 * smooth(x, at, length))
+            covariance = (size * amplitude) ** 2 * smooth(at, at, length) - half.T @ half
+            best = likelihood, Curve(tuple(map(float, temperatures)), half.T @ white, covariance, noise * size)
     assert best is not None
-    return Curve(tuple(float(t) for t in temperatures), best[1], best[2])
+    return best[1]

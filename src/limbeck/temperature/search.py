@@ -1,12 +1,13 @@
-"""Pick T by training students, at a small part of a grid's cost.
+"""Pick T by training students, at a quarter of a grid's cost.
 
-    1. every temperature with a few seeds, for a share of the steps; and a student without a teacher;
-    2. the few that a smooth fit in log T prefers, and the student without a teacher, for all steps;
-    3. the fit again, over both. Of the temperatures of the second round: the nearest to the middle of what is within one
-       standard error of the best.
+    1. every second temperature with one seed, and a student without a teacher;
+    2. twice: the temperatures that a smooth curve in log T holds most promising (its mean plus its standard deviation), with
+       the next seed where one was tried before;
+    3. of the temperatures that were tried, the nearest to the middle of what is within one standard error of the best.
 
-Students of one seed begin with the same weights and see the examples in the same order, so that they differ by T alone. Where
-other values of alpha or other divergences are asked for, they are tried at the chosen T.
+Students of one seed begin with the same weights and see the examples in the same order, so that they differ by T alone. All are
+trained to the end: short trainings prefer lower temperatures (docs/temperature.md has the figures), so halving them away early
+would choose too low. Where other values of alpha or other divergences are asked for, they are tried at the chosen T.
 
 Optuna keeps the students in a journal file: a search that was killed goes on, and several workers, on several machines, share
 one by running the same command on the same file.
@@ -40,8 +41,6 @@ class Trial:
 
     temperature: float
     seed: int
-    share: float = 1.0
-    """Of a whole training's steps."""
     alpha: float | None = None
     """None for the config's own; 0 for a student without a teacher."""
     divergence: str | None = None
@@ -56,15 +55,13 @@ Train = Callable[[Trial], float]
 class Plan:
     """What a search tries.
 
-    With the defaults it takes 12.5 whole trainings: a quarter of ten temperatures times five seeds.
+    With the defaults it takes 12 trainings: less than a quarter of ten temperatures times five seeds.
     """
 
     temperatures: Sequence[float] = TEMPERATURES
-    seeds: Sequence[int] = (0, 1)
-    share: float = 0.25
-    """Of the steps, in the first round."""
-    finalists: int = 3
-    """Temperatures of the second round."""
+    seeds: Sequence[int] = (0, 1, 2)
+    batches: Sequence[int] = (3, 2)
+    """How many promising students are trained, in each of the rounds after the first."""
     alphas: Sequence[float] = ()
     divergences: Sequence[str] = ()
 
@@ -74,21 +71,17 @@ class Plan:
             raise ValueError(
                 f"temperatures: expected at least 3 different positive numbers, got {list(self.temperatures)}."
             )
-        if not self.seeds:
-            raise ValueError("seeds: expected at least one.")
-        if not 0 < self.share < 1:
-            raise ValueError(f"share: expected a number in (0, 1), got {self.share}.")
-        if not 1 <= self.finalists <= len(given):
-            raise ValueError(
-                f"finalists: expected 1 to {len(given)}, as many as there are temperatures, got {self.finalists}."
-            )
+        if len(self.seeds) < 2:
+            raise ValueError(f"seeds: expected at least 2, got {list(self.seeds)}.")
+        if any(size < 1 for size in self.batches):
+            raise ValueError(f"batches: expected positive numbers, got {list(self.batches)}.")
         object.__setattr__(self, "temperatures", tuple(sorted(given)))
 
     @property
-    def cost(self) -> float:
-        """In whole trainings."""
-        rounds = len(self.seeds) * (len(self.temperatures) + 1) * self.share + len(self.seeds) * self.finalists + 1
-        return rounds + len(self.seeds) * (len(self.alphas) + len(self.divergences))
+    def cost(self) -> int:
+        """In trainings."""
+        extra = len(self.alphas) + len(self.divergences)
+        return len(self.temperatures[::2]) + sum(self.batches) + 2 + 2 * extra
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Choice:
     gain: float
     """Over the student without a teacher, in the quality's own units: the mean over the seeds that both have."""
     gain_error: float
-    """The standard error of that mean, by the noise of all students once their seeds' shared luck is taken off."""
+    """The standard error of that mean, by the curve's noise."""
     alpha: float | None = None
     divergence: str | None = None
     curve: Curve | None = None
@@ -114,9 +107,9 @@ class Choice:
         return self.gain > self.gain_error
 
     @property
-    def cost(self) -> float:
-        """In whole trainings."""
-        return sum(trial.share for trial, _ in self.trials)
+    def cost(self) -> int:
+        """In trainings."""
+        return len(self.trials)
 
 
 def search(
@@ -134,7 +127,7 @@ def search(
         plan: what to try.
         journal: the file that keeps the students; by default they are kept in memory.
         name: of the study in it; other students (another model, other data) need another name.
-        progress: the title of a progress bar, in whole trainings.
+        progress: the title of a progress bar.
 
     Raises:
         ImportError: optuna is missing; ``pip install 'limbeck[search]'``.
@@ -144,9 +137,9 @@ def search(
     plan = plan or Plan()
     study = _open(journal, name)
     _bury_the_dead(study)
-    bar = tqdm(total=round(plan.cost, 2), desc=progress, leave=False, disable=progress is None)
+    bar = tqdm(total=plan.cost, desc=progress, leave=False, disable=progress is None)
     while wanted := _missing(plan, done := _done(study)):
-        bar.n = round(sum(trial.share for trial in done), 2)
+        bar.n = len(done)
         bar.refresh()
         trial = _claim(study, wanted)
         if trial is None:  # others train what is left of this round
@@ -167,30 +160,23 @@ def search(
 
 def choose(plan: Plan, done: dict[Trial, float]) -> Choice:
     """What finished students say."""
-    curve = _curve(plan, done)
-    t = _chosen(plan, done)
-    alone = {trial.seed: value for trial, value in done.items() if trial.alpha == 0 and trial.share == 1}
-    mine = {s: done[Trial(t, s)] for s in plan.seeds if Trial(t, s) in done}
-    both = [mine[seed] - alone[seed] for seed in alone if seed in mine]
-    gain = float(np.mean(both)) if both else math.nan
-    error = _noise(done) * math.sqrt(2 / max(1, len(both)))
-    choice = Choice(
-        t, curve.interval, gain, error, curve=curve, trials=sorted(done.items(), key=lambda item: str(item[0]))
-    )
+    known = _searched(plan, done)
+    curve, t = _curve(plan, known), _chosen(plan, known)
+    gains = [
+        done[Trial(t, s)] - done[alone] for s in plan.seeds if (alone := _alone(s)) in done and Trial(t, s) in done
+    ]
+    gain = float(np.mean(gains)) if gains else math.nan
+    error = curve.noise * math.sqrt(2 / max(1, len(gains)))
+    trials = sorted(done.items(), key=lambda item: str(item[0]))
+    choice = Choice(t, curve.interval, gain, error, curve=curve, trials=trials)
     for key in ("alpha", "divergence"):
         choice = replace(choice, **{key: _better(plan, done, Trial(t, 0), key)})
     return choice
 
 
-def _rounds(plan: Plan, done: dict[Trial, float]) -> Iterable[list[Trial]]:
-    """Each round's students; the later ones depend on what the earlier ones found."""
-    first = [Trial(t, s, plan.share) for s in plan.seeds for t in plan.temperatures]
-    yield first + [Trial(1.0, s, plan.share, alpha=0.0) for s in plan.seeds]
-    finalists = [Trial(t, s) for s in plan.seeds for t in _finalists(plan, done)]
-    yield [*finalists, Trial(1.0, plan.seeds[0], alpha=0.0)]
-    t = _chosen(plan, done)
-    yield [Trial(t, s, alpha=a) for s in plan.seeds for a in plan.alphas]
-    yield [Trial(t, s, divergence=d) for s in plan.seeds for d in plan.divergences]
+def _alone(seed: int) -> Trial:
+    """The student without a teacher."""
+    return Trial(1.0, seed, alpha=0.0)
 
 
 def _missing(plan: Plan, done: dict[Trial, float]) -> list[Trial]:
@@ -201,52 +187,61 @@ def _missing(plan: Plan, done: dict[Trial, float]) -> list[Trial]:
     return []
 
 
-def _curve(plan: Plan, done: dict[Trial, float]) -> Curve:
-    seen = [
-        Observation(trial.temperature, trial.seed, trial.share, value)
-        for trial, value in done.items()
-        if trial.alpha is None and trial.divergence is None
-    ]
-    return fit(seen, plan.temperatures)
+def _rounds(plan: Plan, done: dict[Trial, float]) -> Iterable[list[Trial]]:
+    """Each round's students; the later ones depend on what the earlier ones found, and on nothing else."""
+    known = [Trial(t, plan.seeds[0]) for t in plan.temperatures[::2]]
+    yield [*known, *map(_alone, plan.seeds[:2])]
+    for size in plan.batches:
+        wanted = _promising(plan, {trial: done[trial] for trial in known}, size)
+        yield wanted
+        known += wanted
+    t = _chosen(plan, _searched(plan, done))
+    yield [Trial(t, s) for s in plan.seeds[:2]] if plan.alphas or plan.divergences else []
+    yield [Trial(t, s, alpha=a) for s in plan.seeds[:2] for a in plan.alphas]
+    yield [Trial(t, s, divergence=d) for s in plan.seeds[:2] for d in plan.divergences]
 
 
-def _finalists(plan: Plan, done: dict[Trial, float]) -> list[float]:
-    """The temperatures that the first round prefers, ascending."""
-    curve = _curve(plan, {trial: value for trial, value in done.items() if trial.share < 1})
-    order = np.argsort(-curve.mean, kind="stable")
-    return sorted(curve.temperatures[i] for i in order[: plan.finalists])
+def _searched(plan: Plan, done: dict[Trial, float]) -> dict[Trial, float]:
+    """What the curve is fitted to: the students of the first rounds, whatever was trained since."""
+    known = {trial: done[trial] for t in plan.temperatures[::2] if (trial := Trial(t, plan.seeds[0]))}
+    for size in plan.batches:
+        known |= {trial: done[trial] for trial in _promising(plan, known, size)}
+    return known
 
 
-def _chosen(plan: Plan, done: dict[Trial, float]) -> float:
-    return _curve(plan, done).nearest_to_middle(_finalists(plan, done))
+def _promising(plan: Plan, known: dict[Trial, float], count: int) -> list[Trial]:
+    """The next students: each where the curve's mean plus standard deviation is highest, believing its mean of the others."""
+    believed, wanted = dict(known), []
+    for _ in range(count):
+        curve = _curve(plan, believed)
+        hope = curve.mean + np.sqrt(np.diag(curve.covariance))
+        level = float(np.mean([value - curve.at(trial.temperature) for trial, value in believed.items()]))
+        for i in np.argsort(-hope, kind="stable"):
+            t = plan.temperatures[i]
+            trial = next((Trial(t, s) for s in plan.seeds if Trial(t, s) not in believed), None)
+            if trial is not None:
+                wanted.append(trial)
+                believed[trial] = curve.at(t) + level
+                break
+    return wanted
 
 
-def _noise(done: dict[Trial, float]) -> float:
-    """The standard deviation of one student, without the effects of its temperature and of its seed, over both rounds."""
-    squares, freedom = 0.0, 0
-    for share in {trial.share for trial in done}:
-        table: dict[tuple[float, float | None], dict[int, float]] = {}
-        for trial, value in done.items():
-            if trial.share == share and trial.divergence is None:
-                table.setdefault((trial.temperature, trial.alpha), {})[trial.seed] = value
-        seeds = max((set(row) for row in table.values()), key=len)
-        whole = np.array([[row[s] for s in sorted(seeds)] for row in table.values() if set(row) == seeds])
-        residual = whole - whole.mean(0) - whole.mean(1, keepdims=True) + whole.mean()
-        squares += float((residual**2).sum())
-        freedom += (whole.shape[0] - 1) * (whole.shape[1] - 1)
-    return math.sqrt(squares / freedom) if freedom else math.nan
+def _curve(plan: Plan, known: dict[Trial, float]) -> Curve:
+    return fit([Observation(trial.temperature, trial.seed, value) for trial, value in known.items()], plan.temperatures)
+
+
+def _chosen(plan: Plan, known: dict[Trial, float]) -> float:
+    return _curve(plan, known).nearest_to_middle(sorted({trial.temperature for trial in known}))
 
 
 def _better(plan: Plan, done: dict[Trial, float], base: Trial, key: str) -> Any:
     """The value of alpha, or the divergence, that beats the config's own by more than a standard error; None for none."""
     options = {"alpha": plan.alphas, "divergence": plan.divergences}[key]
-    own = [done[replace(base, seed=s)] for s in plan.seeds if replace(base, seed=s) in done]
     best, best_gain = None, 0.0
     for value in options:
-        theirs = [done.get(replace(base, seed=s, **{key: value}), math.nan) for s in plan.seeds]
-        gains = np.array(theirs) - np.array(own)
-        error = float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else 0.0
-        if gains.mean() - error > best_gain:
+        pairs = [(replace(base, seed=s, **{key: value}), replace(base, seed=s)) for s in plan.seeds]
+        gains = np.array([done[one] - done[other] for one, other in pairs if one in done and other in done])
+        if len(gains) > 1 and gains.mean() - gains.std(ddof=1) / math.sqrt(len(gains)) > best_gain:
             best, best_gain = value, float(gains.mean())
     return best
 
