@@ -1,13 +1,19 @@
-"""Draw the pictures of ``docs/why.md`` and ``docs/speed.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
+"""Draw the pictures of ``docs/why.md``, ``docs/speed.md`` and ``docs/temperature.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
 
 import json
+import sys
 from pathlib import Path
 
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from limbeck import distillation_loss, logit_mse_loss
 from limbeck.losses import DIVERGENCES
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from experiments.collect import RESULTS, Arms
+from experiments.combinations import TEMPERATURES, WIDTHS, of_width
 
 FOLDER = Path(__file__).parent / "pictures"
 BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
@@ -15,12 +21,53 @@ BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for draw in (soft_targets, gradient_norms, limit, divergences, speed):
+    for draw in (soft_targets, gradient_norms, limit, divergences, speed, capacity, regret):
         figure = draw()
         path = FOLDER / f"{draw.__name__}.svg"
         figure.savefig(path, bbox_inches="tight")
         figure.savefig(path.with_suffix(".png"), bbox_inches="tight", dpi=110)
         print(path)
+
+
+def capacity() -> Figure:
+    """What each temperature gains a student of each size over one without a teacher."""
+    figure, axes = axes_of(7.2, 4.2)
+    arms = Arms()
+    colours = colormaps["viridis"]
+    for i, width in enumerate(WIDTHS):
+        name, colour = of_width(width), colours(i / len(WIDTHS))
+        alone = arms(name, alpha=0.0)
+        gains = [arms(name, temperature=t) - alone for t in TEMPERATURES]
+        mean = [gain.mean() for gain in gains]
+        error = [gain.std(ddof=1) / len(gain) ** 0.5 for gain in gains]
+        axes.errorbar(TEMPERATURES, mean, yerr=error, color=colour, capsize=2, label=f"{width} units")
+        best = max(range(len(mean)), key=lambda j: mean[j])
+        axes.plot(TEMPERATURES[best], mean[best], "o", color=colour)
+    axes.axhline(0, color=GREY, linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xticks(TEMPERATURES, [f"{t:g}" for t in TEMPERATURES])
+    axes.minorticks_off()
+    axes.set_xlabel("T (the best of each size is marked)")
+    axes.set_ylabel("points of test accuracy over no teacher")
+    axes.legend(frameon=False, fontsize=8, ncols=2)
+    return figure
+
+
+def regret() -> Figure:
+    """Points that a choice of T loses against the best of the grid."""
+    rows = json.loads((RESULTS / "regret.json").read_text())["rows"]
+    figure, axes = axes_of(7.2, 3.8)
+    for row, (key, colour, marker, told) in enumerate(
+        [("regret", BLUE, "o", "searched"), ("one", GREY, "x", "T = 1"), ("four", RED, "s", "T = 4")]
+    ):
+        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=told, zorder=3 - row)
+    for i, r in enumerate(rows):
+        axes.plot([0, r["error"]], [i, i], color=BLUE, alpha=0.3, linewidth=6)
+    axes.set_yticks(range(len(rows)), [r["combination"] for r in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("points of test accuracy below the best T of the grid (bar: its standard error)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def axes_of(width: float = 6.4, height: float = 3.4):

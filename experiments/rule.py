@@ -51,7 +51,7 @@ def features(studies: Studies, name: str) -> dict[str, float]:
 def best_of(arms: Arms, name: str) -> tuple[float, dict[float, float]]:
     """The top of a smooth curve through all seeds, and the mean at each T of the grid."""
     table = {t: arms(name, temperature=t) for t in TEMPERATURES}
-    seen = [Observation(t, seed, 1.0, table[t][seed]) for t in TEMPERATURES for seed in range(SEEDS)]
+    seen = [Observation(t, seed, table[t][seed]) for t in TEMPERATURES for seed in range(SEEDS)]
     inside = [t for t in FINE if TEMPERATURES[0] <= t <= TEMPERATURES[-1]]
     return fit(seen, inside).best, {t: float(values.mean()) for t, values in table.items()}
 
