@@ -97,9 +97,12 @@ def store() -> list[str]:
     for name, row in kept.items():
         if name.startswith("read "):
             told = f"{row['rows_per_second'] / 1e6:.1f} million examples/s in random batches of 256"
-            lines.append(
-                f"| reading `{name.removeprefix('read ')}` | {told}, {row['bytes_per_example']:.0f} bytes each |"
-            )
+            each = f"{row['bytes_per_example']:.1f} bytes each (payload {row['payload']:g})"
+            rate = f"{row['megabytes_per_second']:.0f} MB/s"
+            lines.append(f"| reading `{name.removeprefix('read ')}` | {told}, {each}: {rate} |")
+    if "disk" in kept:
+        rate = kept["disk"]["bytes_per_second"]
+        lines.append(f"| the disk itself, from end to end and uncached | {rate / 1e6:,.0f} MB/s |")
     return lines
 
 

@@ -8,6 +8,7 @@ the store with the same epoch beside the live teacher and with one without any t
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,23 @@ def best_of(repeats: int, call) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def disk_rate(folder: Path, size: int = 1 << 28) -> float:
+    """Bytes per second of a sequential read of a file that the page cache has let go of."""
+    path = folder / "disk"
+    with path.open("wb") as file:
+        file.write(os.urandom(1 << 20) * (size >> 20))
+        file.flush()
+        os.fsync(file.fileno())
+
+    def read() -> None:
+        with path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while file.read(1 << 22):
+                pass
+
+    return size / best_of(3, read)
 
 
 def bare_forward(teacher: torch.nn.Module, examples: Examples) -> None:
@@ -88,6 +106,9 @@ def main() -> None:
         results.append({"name": "build", "seconds": built, "bare_forward_seconds": forward, "ratio": built / forward})
         print(f"building {built:.2f} s, bare forward {forward:.2f} s: {built / forward:.3f}", flush=True)
 
+        disk = disk_rate(folder)
+        results.append({"name": "disk", "bytes_per_second": disk})
+        print(f"the disk reads {disk / 1e6:.0f} MB/s", flush=True)
         some = splits.validation
         with torch.no_grad():
             logits = teacher(some.all()["pixel_values"])
@@ -109,6 +130,7 @@ def main() -> None:
             results.append(row)
             print(
                 f"{codec}: {each:.1f} bytes an example (payload {payload:.1f}), {row['rows_per_second'] / 1e3:.0f} k rows/s, "
+                f"{row['megabytes_per_second']:.0f} MB/s, "
                 f"mean |error of log p| {quality.mean_error}",
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""Draw the pictures of ``docs/why.md``, ``docs/speed.md`` and ``docs/temperature.md`` into ``docs/pictures/``: python docs/make_pictures.py"""
+"""Draw the pictures of the pages into ``docs/pictures/``: python docs/make_pictures.py"""
 
 import json
 import sys
