@@ -1,5 +1,6 @@
 """What README and docs say runs: their Python as it stands, their commands with ``-m slow``."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,8 @@ from limbeck.models import ModelSpec, Shape, build_model, save_model
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import report  # noqa: E402
+from experiments import report as studies  # noqa: E402
+from experiments.collect import ARMS  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -43,6 +46,15 @@ def test_the_figures_are_those_that_were_measured():
         text = page.read_text(encoding="utf-8")
         assert "<!-- measured:" in text
         assert report.filled(text) == text
+
+
+def test_the_studies_are_those_that_were_run():
+    """``python -m experiments.report`` writes the page; every arm has five seeds."""
+    text = studies.PAGE.read_text(encoding="utf-8")
+    assert text.count("<!-- measured:") == len(studies.TELLERS)
+    assert studies.pages(text) == text
+    whole = [arm for arm in json.loads(ARMS.read_text(encoding="utf-8")) if arm["share"] == 1]
+    assert {len(seeds) for arm in whole for seeds in arm["found"].values()} == {5}
 
 
 @pytest.mark.slow

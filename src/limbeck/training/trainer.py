@@ -198,7 +198,7 @@ class DistillationTrainer(Trainer):
             return self._parts(logits, teacher, targets, inputs, num_items_in_batch)
 
         parts = parts_for(logits)
-        if teacher is not None:
+        if teacher is not None and self.args.logging_strategy != "no":
             self._train_meter.add(parts, logits, teacher, targets.mask, num_items_in_batch)
             if self._is_logging_step():
                 self._train_meter.add_gradients(parts_for, logits, self.objective.alpha)
