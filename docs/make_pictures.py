@@ -34,8 +34,11 @@ def capacity() -> Figure:
     figure, axes = axes_of(7.2, 4.2)
     arms = Arms()
     colours = colormaps["viridis"]
-    for i, width in enumerate(WIDTHS):
-        name, colour = of_width(width), colours(i / len(WIDTHS))
+    shown = [
+        width for width in WIDTHS if width >= 16
+    ]  # smaller ones fall out of the picture; the page's table has them
+    for i, width in enumerate(shown):
+        name, colour = of_width(width), colours(i / len(shown))
         alone = arms(name, alpha=0.0)
         gains = [arms(name, temperature=t) - alone for t in TEMPERATURES]
         mean = [gain.mean() for gain in gains]
