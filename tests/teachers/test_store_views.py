@@ -43,7 +43,7 @@ def test_the_stored_teacher_saw_what_the_student_sees(tmp_path, codec):
     for seed in range(10):
         torch.manual_seed(seed)
         shown = stored.views(batch(torch.tensor([11, 0, 19, 11])))
-        seen |= set(shown["view"].tolist())
+        seen |= set(shown["view_id"].tolist())
         said, truth = stored(shown), live({"pixel_values": shown["pixel_values"]}).logits
         if said.logits is not None:
             torch.testing.assert_close(said.logits, truth, rtol=0, atol=1e-6 if codec.dtype == "float32" else 0.02)

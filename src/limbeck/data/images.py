@@ -128,7 +128,7 @@ class FixedViews:
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "example_id": torch.arange(4)}
         >>> sorted(FixedViews(3, shift=1)(batch))
-        ['example_id', 'pixel_values', 'view']
+        ['example_id', 'pixel_values', 'view_id']
     """
 
     count: int
@@ -143,7 +143,7 @@ class FixedViews:
             raise ValueError("views: without shift or flip they would all be the same.")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A new batch with one view of each example, and which: ``view`` (N,)."""
+        """A new batch with one view of each example, and which: ``view_id`` (N,)."""
         return self.show(batch, torch.randint(self.count, batch["example_id"].shape))
 
     def show(self, batch: dict[str, Any], view: Tensor) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class FixedViews:
             images = _shift(images, self.shift, drawn % places, drawn // places % places)
         if self.flip:
             images = _mirror(images, (drawn >> 62).bool())
-        return {**batch, "pixel_values": images, "view": view}
+        return {**batch, "pixel_values": images, "view_id": view}
 
 
 def _mirror(images: Tensor, chosen: Tensor) -> Tensor:

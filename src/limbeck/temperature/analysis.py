@@ -111,7 +111,7 @@ def analyze(
     Example:
         >>> found = analyze(torch.tensor([[4.0, 2.0, 0.0], [0.0, 5.0, 1.0]]), torch.tensor([0, 1]), temperatures=[1, 4])
         >>> [f"{row.effective_classes:.2f}" for row in found.softness]
-        ['1.36', '2.67']
+        ['1.35', '2.67']
     """
     if any(not (t > 0 and math.isfinite(t)) for t in temperatures):
         raise ValueError(f"temperatures: expected positive numbers, got {list(temperatures)}.")

@@ -183,7 +183,7 @@ class TeacherStore:
 
 
 class StoredTeacher:
-    """A teacher that was asked before: looks a batch up by its ``example_id``, and its ``view`` where the store has several.
+    """A teacher that was asked before: looks a batch up by its ``example_id``, and its ``view_id`` where the store has several.
 
     Args:
         store: an open store, its folder or its URL.
@@ -206,7 +206,7 @@ class StoredTeacher:
         if "example_id" not in batch:
             raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
         ids = batch["example_id"]
-        output = self.store.look_up(ids, batch.get("view"))
+        output = self.store.look_up(ids, batch.get("view_id"))
         if self.store.description.tokens:
             output = _padded(output, self._mask(batch, ids))
         if output.logits is not None:
