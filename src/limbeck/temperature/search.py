@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+PATIENCE = 60.0
+"""Seconds that a worker on another machine is waited for at least."""
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 
 
@@ -136,11 +139,11 @@ def search(
 
     plan = plan or Plan()
     study = _open(journal, name)
-    _bury_the_dead(study)
     bar = tqdm(total=plan.cost, desc=progress, leave=False, disable=progress is None)
     while wanted := _missing(plan, done := _done(study)):
         bar.n = len(done)
         bar.refresh()
+        _bury_the_dead(study)
         trial = _claim(study, wanted)
         if trial is None:  # others train what is left of this round
             time.sleep(0.5)
@@ -300,12 +303,25 @@ def _tell(study: Study, number: int, value: float | None) -> None:
 
 
 def _bury_the_dead(study: Study) -> None:
-    """Students whose worker, on this machine, is no more: they are trained anew."""
+    """Students whose worker is no more, so that they are trained anew.
+
+    On this machine a worker is asked for; of one on another machine it is believed when its student takes ten times as long
+    as any took.
+    """
     from optuna.trial import TrialState
 
+    finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    longest = max(
+        (trial.duration.total_seconds() for trial in finished if trial.duration is not None), default=math.inf
+    )
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        host, process = trial.user_attrs.get("worker", [socket.gethostname(), 0])
-        if host == socket.gethostname() and not _is_alive(process):
+        host, process = trial.user_attrs.get("worker", [None, 0])
+        if host == socket.gethostname():
+            lost = not _is_alive(process)
+        else:
+            started = trial.datetime_start or datetime.now()
+            lost = (datetime.now() - started).total_seconds() > max(PATIENCE, 10 * longest)
+        if lost:
             _tell(study, trial.number, None)
 
 
