@@ -170,6 +170,14 @@ class TestAnalyze:
         assert "is not the temperature of distillation" in out
         assert (tmp_path / "report.html").read_text().count("<svg") == 4
 
+    def test_a_student_that_is_no_run(self, config, tmp_path, capsys):
+        status, _, err = limbeck(
+            capsys, "temperature", "analyze", config, "--student", tmp_path, "--out", tmp_path / "a"
+        )
+        assert status == 2
+        assert err.startswith(f"{tmp_path}: no config.yaml here")
+        assert not (tmp_path / "a").exists()
+
     def test_dropout_and_stores(self, folder, config, tmp_path, capsys):
         teacher = f"teacher={{model: {folder / 'run' / 'teacher'}}}"
         assert limbeck(capsys, "temperature", "analyze", config, "--out", tmp_path / "a", "--set", teacher)[0] == 0

@@ -33,6 +33,7 @@ from limbeck.run import (
     check_folder,
     load_data,
     obtain_teacher,
+    read_run,
     remember,
     steps_of,
     stored_teacher,
@@ -194,6 +195,8 @@ def analyze_config(config: Config, folder: Path, *, student: Path | None = None)
     Raises:
         ConfigError: a fault.
     """
+    if student is not None:
+        read_run(student)
     splits = load_data(config.data, config.seed)
     teacher = _asked(config, splits)
     true = splits.train.with_labels(splits.true_labels)
