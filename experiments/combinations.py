@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from limbeck.config import Config, config_from
 from limbeck.data import Splits
-from limbeck.evaluation import best_bias, predict_logits
+from limbeck.evaluation import omission, predict_logits
 from limbeck.files import append_line, read_lines
 from limbeck.metrics import measure
 from limbeck.models import count_parameters
@@ -189,20 +186,3 @@ class Studies:
         model = obtain_teacher(config, splits, folder)
         build_store(model, splits.train, folder / "store", Dense("float32"))
         return folder / "store"
-
-
-def omission(
-    validation: Tensor, validation_labels: Tensor, test: Tensor, labels: Tensor, omitted: int
-) -> dict[str, float]:
-    """Of the test examples of a class that the student never saw: how many it gets, before and after correcting its bias.
-
-    The bias is the one that serves validation best.
-    """
-    bias = torch.zeros(test.shape[-1])
-    bias[omitted] = best_bias(validation, validation_labels, omitted)
-    theirs = labels == omitted
-    before, after = test.argmax(-1) == labels, (test + bias).argmax(-1) == labels
-    return {
-        "before": before[theirs].double().mean().item(), "after": after[theirs].double().mean().item(),
-        "all_before": before.double().mean().item(), "all_after": after.double().mean().item(),
-    }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import limbeck
 from limbeck import cli, models
 from limbeck.teachers.store import TeacherStore, verify
 
@@ -20,14 +21,6 @@ student: {model: mlp, settings: {hidden: [16]}}
 distillation: {temperature: 4, alpha: 0.9}
 training: {max_steps: 60, per_device_train_batch_size: 64, learning_rate: 1e-2, save_strategy: "no", logging_steps: 10}
 """
-
-
-def limbeck(capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    return caught.value.code or 0, told.out, told.err
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from commands import limbeck
 from limbeck import cli
 from limbeck.choosing import search_config, with_chosen_temperature
 from limbeck.config import load_config
@@ -20,14 +21,6 @@ distillation: {temperature: auto, alpha: 0.9}
 training: {max_steps: 20, per_device_train_batch_size: 64, learning_rate: 1e-2, save_strategy: "no"}
 search: {temperatures: [1, 3, 9], batches: [2]}
 """
-
-
-def limbeck(capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    return caught.value.code or 0, told.out, told.err
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import limbeck
 from limbeck import cli
 from limbeck.config import load_config
 from limbeck.run import distill
@@ -36,14 +37,6 @@ def config(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     return path
-
-
-def limbeck(capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    return caught.value.code or 0, told.out, told.err
 
 
 def test_distil_evaluate_predict(config, tmp_path, capsys, monkeypatch):

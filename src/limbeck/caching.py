@@ -182,7 +182,10 @@ def export_parquet(folder: str | Path, out: Path) -> None:
     store, writer = TeacherStore(folder), None
     with written_whole(out) as aside:
         for shard in store.shards:
-            with pa.memory_map(str(store.place.fetch(shard.name))) as file, pa.ipc.open_stream(file) as stream:
+            with (
+                pa.memory_map(str(store.place.fetch(shard.name, shard.manifest.checksum))) as file,
+                pa.ipc.open_stream(file) as stream,
+            ):
                 table = stream.read_all().add_column(0, "id", [shard.ids])
             writer = writer or parquet.ParquetWriter(aside, table.schema, compression="zstd")
             writer.write_table(table)

@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import xxhash
 from torch import Tensor, nn
 
 from limbeck import report
-from limbeck.config import Config
+from limbeck.config import Config, DistillationConfig
 from limbeck.data import Examples, FixedViews, Splits
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
@@ -26,6 +27,7 @@ from limbeck.metrics import measure
 from limbeck.models import load_model
 from limbeck.processes import processes
 from limbeck.run import (
+    QUIET,
     REPORT,
     STUDENT,
     arguments,
@@ -55,12 +57,17 @@ def with_chosen_temperature(config: Config, *, resume: bool = False) -> tuple[Co
         return config, None
     check_folder(config, Path(config.out), resume=resume, ignoring=("distillation",))
     choice = search_config(config, Path(config.out) / SEARCH)
-    chosen: dict[str, Any] = {"temperature": choice.temperature}
-    if choice.alpha is not None:
-        chosen["alpha"] = choice.alpha
-    if choice.divergence is not None:
-        chosen |= {"divergence": choice.divergence, "compensate": "curvature"}
-    return config.model_copy(update={"distillation": config.distillation.model_copy(update=chosen)}), choice
+    return config.model_copy(update={"distillation": _objective(config.distillation, choice)}), choice
+
+
+def _objective(base: DistillationConfig, what: Trial | Choice) -> DistillationConfig:
+    """The objective of a trial, or of what was chosen."""
+    changed: dict[str, Any] = {"temperature": what.temperature}
+    if what.alpha is not None:
+        changed["alpha"] = what.alpha
+    if what.divergence is not None:
+        changed |= {"divergence": what.divergence, "compensate": "curvature"}
+    return base.model_copy(update=changed)
 
 
 def search_config(config: Config, folder: Path) -> Choice:
@@ -82,23 +89,19 @@ def search_config(config: Config, folder: Path) -> Choice:
     splits = load_data(config.data, config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
-    teacher = _teacher(config, splits, folder.parent)
+    teacher: nn.Module | Teacher = _asked(config, splits)
+    if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
+        teacher = remember(teacher, splits.train)  # students see one view of each example
     folder.mkdir(parents=True, exist_ok=True)
     whole = steps_of(config, splits.train)
     scratch = folder / f"scratch-{os.getpid()}"
 
     def train_one(trial: Trial) -> float:
-        changed: dict[str, Any] = {"temperature": trial.temperature}
-        if trial.alpha is not None:
-            changed["alpha"] = trial.alpha
-        if trial.divergence is not None:
-            changed |= {"divergence": trial.divergence, "compensate": "curvature"}
         seed = config.seed + trial.seed
         student = build_student(config.student, splits, seed)
-        quiet = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
         train(
-            student, teacher, splits.train, config, folder=scratch, distillation=objective.model_copy(update=changed),
-            training={**config.training, **quiet, "max_steps": whole}, seed=seed,
+            student, teacher, splits.train, config, folder=scratch, distillation=_objective(objective, trial),
+            training={**config.training, **QUIET, "max_steps": whole}, seed=seed,
         )  # fmt: skip
         return measure(predict_logits(student, splits.validation), splits.validation.labels).accuracy
 
@@ -177,9 +180,7 @@ def choice_as_dict(choice: Choice, plan: Plan) -> dict[str, Any]:
             for t, b, e in zip(plan.temperatures, behind, error, strict=True)
         ],
         "students": [
-            {"temperature": t.temperature, "seed": t.seed, "alpha": t.alpha, "divergence": t.divergence,
-             "validation_accuracy": value}
-            for t, value in choice.trials
+            {**asdict(trial), "validation_accuracy": value} for trial, value in choice.trials
         ],
     }  # fmt: skip
 
@@ -211,14 +212,6 @@ def analyze_config(config: Config, folder: Path, *, student: Path | None = None)
     write_json(folder / ANALYSIS, found.as_dict())
     report.write_page(folder / REPORT, "What each temperature does", report.analysis_sections(found))
     return found
-
-
-def _teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | Teacher:
-    """Asked once, where students see one view of each example."""
-    if config.teacher.cache is not None:
-        return stored_teacher(config, splits)
-    teacher, view = obtain_teacher(config, splits, folder), config.data.augmentation
-    return teacher if view.shift or view.flip or view.mixup else remember(teacher, splits.train)
 
 
 def _asked(config: Config, splits: Splits) -> nn.Module | StoredTeacher:

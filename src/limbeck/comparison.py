@@ -27,6 +27,7 @@ from limbeck.models import count_parameters, load_model, save_model
 from limbeck.run import (
     CHECKPOINTS,
     METRICS,
+    QUIET,
     REPORT,
     build_student,
     obtain_teacher,
@@ -138,17 +139,9 @@ class _Bench:
         self.config, self.splits, self.folder = config, splits, folder
         remembered = remember(teacher, splits.train)
         self.teacher_logits = remembered.logits[splits.train.rows]
-        augmentation = config.data.augmentation
-        one_view = not (augmentation.shift or augmentation.flip or augmentation.mixup)
-        self.teacher: nn.Module | Teacher = remembered if one_view else teacher
+        self.teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else remembered
         self.test_logits = predict_logits(teacher, splits.test)
-        self.training = {
-            "save_strategy": "no",
-            "logging_strategy": "no",
-            "eval_strategy": "no",
-            **config.training,
-            "max_steps": steps_of(config, splits.train),
-        }
+        self.training = {**QUIET, **config.training, "max_steps": steps_of(config, splits.train)}
 
     def arms(self) -> list[str]:
         temperatures = self.config.compare.temperatures

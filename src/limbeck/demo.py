@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from limbeck import report
 from limbeck.comparison import Comparison, remember, run_comparison
 from limbeck.config import Config, DistillationConfig, config_from
 from limbeck.data import Splits, hide_labels
-from limbeck.evaluation import ArmResult, best_bias, compare, predict_logits
+from limbeck.evaluation import ArmResult, compare, omission, predict_logits
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.metrics import measure
-from limbeck.run import REPORT, build_student, train
+from limbeck.run import QUIET, REPORT, build_student, train
 
 OMITTED = 3
 OMITTED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -101,11 +99,7 @@ def run_demo(out: str | None = None, overrides: list[str] | None = None) -> Demo
 
 
 def omitted_class(config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> dict[str, ArmResult]:
-    """Hinton's experiment: students that never see one digit, and how many of its test images they still get.
-
-    ``before`` is the accuracy on that digit's test images; ``after`` the same once the bias of its logit was corrected by
-    what serves validation best; ``all_before`` and ``all_after`` are the accuracies over every test image.
-    """
+    """Hinton's experiment: students that never see one digit, and how many of its test images they still get."""
     full = hide_labels(splits, None).train
     remembered = remember(teacher, full)
     seen = full.subset((full.labels != OMITTED).nonzero().squeeze(-1))
@@ -114,7 +108,7 @@ def omitted_class(config: Config, splits: Splits, teacher: nn.Module, folder: Pa
     def run(arm: str, seed: int) -> dict[str, float]:
         student = build_student(config.student, splits, seed)
         distillation = DistillationConfig(temperature=arms[arm] or 1.0, alpha=1.0)
-        settings = {"save_strategy": "no", "logging_strategy": "no", **config.training}
+        settings = {**QUIET, **config.training}
         train(
             student,
             remembered if arms[arm] else None,
@@ -126,17 +120,7 @@ def omitted_class(config: Config, splits: Splits, teacher: nn.Module, folder: Pa
             seed=seed,
         )
         validation, test = (predict_logits(student, part) for part in (splits.validation, splits.test))
-        omitted = splits.test.labels == OMITTED
-        bias = torch.zeros(test.shape[-1])
-        bias[OMITTED] = best_bias(validation, splits.validation.labels, OMITTED)
-        before, after = test.argmax(-1) == splits.test.labels, (test + bias).argmax(-1) == splits.test.labels
-        return {
-            "before": before[omitted].double().mean().item(),
-            "after": after[omitted].double().mean().item(),
-            "all_before": before.double().mean().item(),
-            "all_after": after.double().mean().item(),
-            "validation_after": measure(validation + bias, splits.validation.labels).accuracy,
-        }
+        return omission(validation, splits.validation.labels, test, splits.test.labels, OMITTED)
 
     seeds = [config.seed + i for i in range(min(3, config.compare.seeds))]
     with warnings.catch_warnings():

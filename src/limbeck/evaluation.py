@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, as_is
 from limbeck.files import append_line, read_lines
+from limbeck.metrics import measure
 from limbeck.models import forward_logits
 
 
@@ -171,6 +172,34 @@ def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:
         if high > low and (count, high - low) > (best, interval[1] - interval[0]):
             best, interval = count, (low, high)
     return (interval[0] + interval[1]) / 2
+
+
+def omission(
+    validation: Tensor, validation_labels: Tensor, test: Tensor, labels: Tensor, omitted: int
+) -> dict[str, float]:
+    """Of the test examples of a class that the student never saw: how many it gets, before and after correcting its bias.
+
+    The bias of its logit is the one that serves validation best. ``before`` and ``after`` are the accuracies on that class,
+    ``all_before`` and ``all_after`` those over every test example, ``validation_after`` that on validation.
+
+    Args:
+        validation: (M, V) logits.
+        validation_labels: (M,).
+        test: (N, V) logits.
+        labels: (N,), of the test examples.
+        omitted: the class.
+    """
+    bias = torch.zeros(test.shape[-1])
+    bias[omitted] = best_bias(validation, validation_labels, omitted)
+    theirs = labels == omitted
+    before, after = test.argmax(-1) == labels, (test + bias).argmax(-1) == labels
+    return {
+        "before": before[theirs].double().mean().item(),
+        "after": after[theirs].double().mean().item(),
+        "all_before": before.double().mean().item(),
+        "all_after": after.double().mean().item(),
+        "validation_after": measure(validation + bias, validation_labels).accuracy,
+    }
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -41,6 +41,8 @@ from limbeck.teachers import RememberedTeacher, Teacher
 from limbeck.teachers.store import StoredTeacher, TeacherStore
 
 CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
+QUIET = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
+"""For a training that leaves nothing but its model."""
 STUDENT, TEACHER, CHECKPOINTS = "student", "teacher", "checkpoints"
 
 
@@ -124,10 +126,9 @@ def train(
     if teacher is None:
         objective = objective.model_copy(update={"alpha": 0.0})
     args = arguments(config, folder, distillation=objective, training=training, seed=seed)
-    view = Augmentation(**(augmentation or config.data.augmentation).model_dump())
-    augment = view if view.shift or view.flip or view.mixup else None
-    if isinstance(teacher, StoredTeacher):
-        augment = teacher.views
+    asked = augmentation or config.data.augmentation
+    # With a stored teacher the trainer shows the store's own views.
+    augmented = asked.is_on and not isinstance(teacher, StoredTeacher)
     trainer = DistillationTrainer(
         student,
         teacher,
@@ -135,7 +136,7 @@ def train(
         as_is,
         examples,
         validation,
-        augment=augment,
+        augment=Augmentation(**asked.model_dump()) if augmented else None,
         callbacks=[] if title is None else [ProgressBar(title)],
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
@@ -232,7 +233,7 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
         splits.train.with_labels(splits.true_labels),
         config,
         folder=folder / CHECKPOINTS / TEACHER,
-        training={"save_strategy": "no", "logging_strategy": "no", **spec.training},
+        training={**QUIET, **spec.training},
         augmentation=spec.augmentation,
         title="Training the teacher",
     )

@@ -27,6 +27,11 @@ class AugmentationConfig(Section):
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """The Beta distribution's parameter; 0 for none."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether a student sees anything but the image as it is."""
+        return bool(self.shift or self.flip or self.mixup)
+
 
 class DataConfig(Section):
     """Which examples, and which of their labels are known."""

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.temperature.base import centred
+
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 
 
@@ -146,7 +148,7 @@ def softness(z_t: Tensor, z_s: Tensor, y: Tensor, t: float) -> Softness:
     negative = squares.scatter(-1, y[:, None], 0.0)
     order = z_t.scatter(-1, y[:, None], torch.inf).argsort(-1)  # the label comes last
     lowest = negative.gather(-1, order[:, : (z_t.shape[1] - 1) // 2])
-    limit = (_centred(z_s) - _centred(z_t)) / z_t.shape[1]
+    limit = (centred(z_s) - centred(z_t)) / z_t.shape[1]
     hard_norm = hard.norm(dim=-1).mean()
     return Softness(
         temperature=t,
@@ -199,7 +201,3 @@ def _agreement(order: Tensor) -> np.ndarray:
     count = len(order)
     pairs = [(order[i] == order[j]).double().mean(0) for i in range(count) for j in range(i + 1, count)]
     return torch.stack(pairs).mean(0).numpy()
-
-
-def _centred(z: Tensor) -> Tensor:
-    return z - z.mean(-1, keepdim=True)

@@ -32,13 +32,9 @@ class Softening:
 
 
 class Policy(nn.Module):
-    """A temperature that is not one number.
-
-    ``needs_logits`` policies look at the teacher's logits; the others serve sparse targets too.
-    """
+    """A temperature that is not one number. Those that look at the teacher's logits do not serve sparse targets."""
 
     name: ClassVar[str]
-    needs_logits: ClassVar[bool] = True
 
     def forward(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0

@@ -10,6 +10,19 @@ SMALLEST = 0.05
 """No temperature goes below."""
 
 
+class _OfTemperature(Policy):
+    """With one temperature as its setting."""
+
+    def __init__(self, temperature: float = 4.0) -> None:
+        super().__init__()
+        positive(temperature=temperature)
+        self.temperature = temperature
+
+    @property
+    def start(self) -> float:
+        return self.temperature
+
+
 class MaxLogit(Policy):
     """T_t = max z_t / ratio and T_s = max z_s / ratio for each position: soft targets of (nearly) the same entropy everywhere.
 
@@ -41,7 +54,7 @@ class MaxLogit(Policy):
         return Softening(t_t, t_s, t_t * t_s)
 
 
-class Sharpness(Policy):
+class Sharpness(_OfTemperature):
     """Both sides as sharp as each other: with the sharpness x = logsumexp(z_t), y = logsumexp(z_s),
 
         T_t = 2 x / (x + y) T,   T_s = 2 y / (x + y) T,   scale T_t T_s
@@ -55,15 +68,6 @@ class Sharpness(Policy):
 
     name = "sharpness"
 
-    def __init__(self, temperature: float = 4.0) -> None:
-        super().__init__()
-        positive(temperature=temperature)
-        self.temperature = temperature
-
-    @property
-    def start(self) -> float:
-        return self.temperature
-
     def forward(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
@@ -72,7 +76,7 @@ class Sharpness(Policy):
         return Softening(t_t, t_s, t_t * t_s)
 
 
-class Standardized(Policy):
+class Standardized(_OfTemperature):
     """Every row of logits divided by its standard deviation, then by T: T_t = T std(z_t), T_s = T std(z_s), scale T².
 
     The student need match the shape of the teacher's logits and not their size (Sun et al., "Logit Standardization in Knowledge
@@ -85,13 +89,7 @@ class Standardized(Policy):
     name = "standardized"
 
     def __init__(self, temperature: float = 2.0) -> None:
-        super().__init__()
-        positive(temperature=temperature)
-        self.temperature = temperature
-
-    @property
-    def start(self) -> float:
-        return self.temperature
+        super().__init__(temperature)
 
     def forward(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
@@ -103,7 +101,7 @@ class Standardized(Policy):
         return Softening(t_t, t_s, self.temperature**2)
 
 
-class TeacherOnly(Policy):
+class TeacherOnly(_OfTemperature):
     """T on the teacher alone, T_s = 1, scale 1: the usual loss plus a Rényi entropy that keeps the student from being too sure.
 
     (TTM: Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.)
@@ -113,16 +111,6 @@ class TeacherOnly(Policy):
     """
 
     name = "teacher_only"
-    needs_logits = False
-
-    def __init__(self, temperature: float = 4.0) -> None:
-        super().__init__()
-        positive(temperature=temperature)
-        self.temperature = temperature
-
-    @property
-    def start(self) -> float:
-        return self.temperature
 
     def forward(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
@@ -137,7 +125,6 @@ class WeightedTeacherOnly(TeacherOnly):
     """
 
     name = "weighted_teacher_only"
-    needs_logits = True
 
     def forward(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0

@@ -13,8 +13,6 @@ from limbeck.temperature.base import Policy, Softening, floating, known, positiv
 class _Annealed(Policy):
     """From ``start`` to ``end`` over the first ``over`` of training, then ``end``."""
 
-    needs_logits = False
-
     def __init__(self, start: float = 8.0, end: float = 1.0, over: float = 1.0) -> None:
         super().__init__()
         positive(start=start, end=end, over=over)
@@ -143,7 +141,6 @@ class Learned(Policy):
     """
 
     name = "learned"
-    needs_logits = False
 
     def __init__(self, lowest: float = 1.0, span: float = 20.0, ramp: float = 0.05, start: float | None = None) -> None:
         super().__init__()

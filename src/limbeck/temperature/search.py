@@ -163,8 +163,9 @@ def search(
 
 def choose(plan: Plan, done: dict[Trial, float]) -> Choice:
     """What finished students say."""
-    known = _searched(plan, done)
-    curve, t = _curve(plan, known), _chosen(plan, known)
+    known = [trial for wanted in _searches(plan, done) for trial in wanted]
+    curve = _curve(plan, _among(known, done))
+    t = _chosen(curve, known)
     gains = [
         done[Trial(t, s)] - done[alone] for s in plan.seeds if (alone := _alone(s)) in done and Trial(t, s) in done
     ]
@@ -192,24 +193,30 @@ def _missing(plan: Plan, done: dict[Trial, float]) -> list[Trial]:
 
 def _rounds(plan: Plan, done: dict[Trial, float]) -> Iterable[list[Trial]]:
     """Each round's students; the later ones depend on what the earlier ones found, and on nothing else."""
-    known = [Trial(t, plan.seeds[0]) for t in plan.temperatures[::2]]
-    yield [*known, *map(_alone, plan.seeds[:2])]
-    for size in plan.batches:
-        wanted = _promising(plan, {trial: done[trial] for trial in known}, size)
-        yield wanted
+    known: list[Trial] = []
+    for wanted in _searches(plan, done):
+        yield wanted if known else [*wanted, *map(_alone, plan.seeds[:2])]
         known += wanted
-    t = _chosen(plan, _searched(plan, done))
-    yield [Trial(t, s) for s in plan.seeds[:2]] if plan.alphas or plan.divergences else []
+    if not (plan.alphas or plan.divergences):
+        return
+    t = _chosen(_curve(plan, _among(known, done)), known)
+    yield [Trial(t, s) for s in plan.seeds[:2]]
     yield [Trial(t, s, alpha=a) for s in plan.seeds[:2] for a in plan.alphas]
     yield [Trial(t, s, divergence=d) for s in plan.seeds[:2] for d in plan.divergences]
 
 
-def _searched(plan: Plan, done: dict[Trial, float]) -> dict[Trial, float]:
-    """What the curve is fitted to: the students of the first rounds, whatever was trained since."""
-    known = {trial: done[trial] for t in plan.temperatures[::2] if (trial := Trial(t, plan.seeds[0]))}
+def _searches(plan: Plan, done: dict[Trial, float]) -> Iterable[list[Trial]]:
+    """The students that the curve is fitted to, round by round, whatever was trained since."""
+    known = [Trial(t, plan.seeds[0]) for t in plan.temperatures[::2]]
+    yield known
     for size in plan.batches:
-        known |= {trial: done[trial] for trial in _promising(plan, known, size)}
-    return known
+        wanted = _promising(plan, _among(known, done), size)
+        yield wanted
+        known = known + wanted
+
+
+def _among(trials: Iterable[Trial], done: dict[Trial, float]) -> dict[Trial, float]:
+    return {trial: done[trial] for trial in trials}
 
 
 def _promising(plan: Plan, known: dict[Trial, float], count: int) -> list[Trial]:
@@ -233,8 +240,8 @@ def _curve(plan: Plan, known: dict[Trial, float]) -> Curve:
     return fit([Observation(trial.temperature, trial.seed, value) for trial, value in known.items()], plan.temperatures)
 
 
-def _chosen(plan: Plan, known: dict[Trial, float]) -> float:
-    return _curve(plan, known).nearest_to_middle(sorted({trial.temperature for trial in known}))
+def _chosen(curve: Curve, known: Iterable[Trial]) -> float:
+    return curve.nearest_to_middle(sorted({trial.temperature for trial in known}))
 
 
 def _better(plan: Plan, done: dict[Trial, float], base: Trial, key: str) -> Any:

@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from limbeck.errors import StoreError
 from limbeck.files import flushed
-from limbeck.teachers.store.places import Place
+from limbeck.teachers.store.places import Place, first_line
 
 FILE = "head.safetensors"
 
@@ -89,7 +89,7 @@ class StoredHead:
         try:
             tensors = load_file(place.fetch(FILE, expected))
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{path}: cannot be read ({str(error).partition(chr(10))[0]}).") from None
+            raise StoreError(f"{path}: cannot be read ({first_line(error)}).") from None
         self.weight, self.bias = tensors.get("weight"), tensors.get("bias")
         if self.weight is None or self.weight.shape != (classes, size):
             raise StoreError(f"{path}: has no weight of shape {(classes, size)}.")
