@@ -18,11 +18,11 @@ from benchmarks import machine
 from limbeck.config import Config, DistillationConfig
 from limbeck.data import SourceOptions, load_splits
 from limbeck.evaluation import predict_logits
-from limbeck.metrics import measure
+from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import ModelSpec, build_model
-from limbeck.run import train
-from limbeck.teachers import RememberedTeacher
-from limbeck.teachers.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
+from limbeck.run.training import train
+from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
+from limbeck.teachers import InMemoryTeacher
 
 T, SEEDS, EPOCHS = 2.0, 5, 8
 CODECS: tuple[Codec, ...] = (
@@ -46,12 +46,12 @@ def main() -> None:
         train(
             teacher, None, splits.train.with_labels(splits.true_labels), config, folder=folder / "t", training=schedule
         )
-        accuracy = measure(predict_logits(teacher, splits.test), splits.test.labels).accuracy
+        accuracy = classification_metrics(predict_logits(teacher, splits.test), splits.test.labels).accuracy
         print(f"teacher {100 * accuracy:.1f} %", flush=True)
 
         rows = torch.full((int(splits.train.rows.max()) + 1, 10), torch.nan)
         rows[splits.train.rows] = predict_logits(teacher, splits.train)
-        teachers: dict[str, tuple[object, float | None]] = {"live": (RememberedTeacher(rows), None)}
+        teachers: dict[str, tuple[object, float | None]] = {"live": (InMemoryTeacher(rows), None)}
         for codec in CODECS:
             build_store(teacher, splits.train, folder / repr(codec), codec)
             store = TeacherStore(folder / repr(codec))
@@ -67,7 +67,9 @@ def main() -> None:
                     student, who, splits.train, config, folder=folder / "s", distillation=objective, training=schedule,
                     seed=seed,
                 )  # fmt: skip
-                scores.append(100 * measure(predict_logits(student, splits.test), splits.test.labels).accuracy)
+                scores.append(
+                    100 * classification_metrics(predict_logits(student, splits.test), splits.test.labels).accuracy
+                )
             error = statistics.stdev(scores) / len(scores) ** 0.5
             results.append({"name": name, "payload": payload, "accuracies": scores, "teacher": accuracy})
             print(f"{name}: {payload or ''} bytes, {statistics.mean(scores):.2f} ± {error:.2f} %", flush=True)

@@ -86,7 +86,9 @@ def jobs(with_compile: bool) -> dict[str, dict[str, Job]]:
     }
 
 
-def measure(shape: dict[str, int], dtype: torch.dtype, with_compile: bool, limits: dict[str, float]) -> list[dict]:
+def classification_metrics(
+    shape: dict[str, int], dtype: torch.dtype, with_compile: bool, limits: dict[str, float]
+) -> list[dict]:
     torch.manual_seed(0)
     n, classes, d_s, d_t = shape.values()
     random = dict(dtype=dtype, device=machine.DEVICE)
@@ -133,7 +135,7 @@ def main() -> None:
     gpu = machine.DEVICE.type == "cuda"
     shape, dtype = (GPU_SHAPE, torch.bfloat16) if gpu else (SHAPE, torch.float32)
     print(f"{shape} {dtype}\n")
-    results = measure(shape, dtype, not arguments.no_compile, limits)
+    results = classification_metrics(shape, dtype, not arguments.no_compile, limits)
     print("\n" + "\n".join(table(results)))
     machine.keep(arguments.out, told, limits, results)
 

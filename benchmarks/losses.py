@@ -71,7 +71,7 @@ def contenders(with_compile: bool) -> dict[str, Loss]:
     return named | {"limbeck": ours(), "limbeck, in place": ours(inplace=True)}
 
 
-def measure(
+def classification_metrics(
     shape: tuple[int, int], dtype: torch.dtype, contenders: dict[str, Loss], divergence: str = "forward_kl"
 ) -> list[dict]:
     torch.manual_seed(0)
@@ -123,13 +123,13 @@ def main() -> None:
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         for shape in GPU_SHAPES if machine.DEVICE.type == "cuda" else SHAPES:
-            results += measure(shape, dtype, contenders(not arguments.no_compile))
+            results += classification_metrics(shape, dtype, contenders(not arguments.no_compile))
             print(f"{shape} {dtype} done", flush=True)
     for divergence in DIVERGENCES:
         named: dict[str, Loss] = {"eager": lambda s, t, y, divergence=divergence: eager(s, t, y, divergence)}
         named |= {"limbeck": ours(False, divergence), "limbeck, in place": ours(True, divergence)}
         for shape in ((4096, 100), (1024, 32000)):
-            results += measure(shape, torch.float32, named, divergence)
+            results += classification_metrics(shape, torch.float32, named, divergence)
     print("\n" + "\n".join(table(results, limits)))
     machine.keep(arguments.out, told, limits, results)
 

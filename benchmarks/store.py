@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
-from limbeck.caching import quality_of
+from limbeck.commands.cache import quality_of
 from limbeck.config import Config
 from limbeck.data import Examples, SourceOptions, load_splits
 from limbeck.models import ModelSpec, build_model
-from limbeck.run import train
+from limbeck.run.training import train
+from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
 from limbeck.teachers import LiveTeacher
-from limbeck.teachers.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
 
 BATCH = 256
 CODECS: tuple[Codec, ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.files import read_lines
+from limbeck.atomic_files import read_lines
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = RESULTS / "arms.json"

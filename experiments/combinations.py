@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limbeck.atomic_files import append_line, read_lines
 from limbeck.config import Config, config_from
 from limbeck.data import Splits
 from limbeck.evaluation import omission, predict_logits
-from limbeck.files import append_line, read_lines
-from limbeck.metrics import measure
+from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters
-from limbeck.run import build_student, load_data, obtain_teacher, train
-from limbeck.teachers.store import Dense, StoredTeacher, build_store
+from limbeck.run.opening import load_data
+from limbeck.run.teacher import obtain_teacher
+from limbeck.run.training import build_student, train
+from limbeck.store import Dense, StoredTeacher, build_store
 
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 SEEDS = 5
@@ -152,7 +154,10 @@ class Studies:
         of_validation, of_test = (predict_logits(student, part) for part in (splits.validation, splits.test))
         if omitted is not None:
             return omission(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
-        validation, test = measure(of_validation, splits.validation.labels), measure(of_test, splits.test.labels)
+        validation, test = (
+            classification_metrics(of_validation, splits.validation.labels),
+            classification_metrics(of_test, splits.test.labels),
+        )
         return {
             "steps": steps, "parameters": count_parameters(student), "validation": validation.accuracy, "test": test.accuracy,
             "validation_nll": validation.nll, "test_nll": test.nll,

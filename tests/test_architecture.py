@@ -30,7 +30,7 @@ def test_the_package_loads_nothing_and_the_losses_torch_alone():
 
 
 def test_help_loads_neither_torch_nor_transformers():
-    code = "from limbeck.cli import main\ntry:\n    main(['{}', '--help'])\nexcept SystemExit:\n    pass"
+    code = "from limbeck.commands.cli import main\ntry:\n    main(['{}', '--help'])\nexcept SystemExit:\n    pass"
     for command in ("demo", "distill", "compare", "evaluate", "predict"):
         assert not loaded_by(code.format(command)) & {"torch", "transformers", "datasets", "sklearn"}
 

@@ -1,22 +1,53 @@
-"""Errors that a user can mend: one line for each fault, no traceback on the command line."""
+"""Errors that a user can mend. The command line prints one line for each fault, without a traceback."""
 
 from __future__ import annotations
 
 
 class LimbeckError(Exception):
-    """A fault in what the user gave: a config, a file, a name. ``faults`` has one line for each."""
+    """A fault in what the user gave: a config, a file, an argument.
+
+    Args:
+        faults: one line for each fault.
+    """
 
     def __init__(self, *faults: str) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
 
 
+class ArgumentError(LimbeckError, ValueError):
+    """An argument with a value that is not accepted.
+
+    Args:
+        argument: the name of the argument. A config puts its own key before it.
+        message: what was given, what is expected and the remedy.
+
+    Example:
+        >>> error = ArgumentError("temperature", "expected a positive number, got -1.")
+        >>> str(error)
+        'temperature: expected a positive number, got -1.'
+        >>> error.argument
+        'temperature'
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        self.argument, self.message = argument, message
+        super().__init__(f"{argument}: {message}")
+
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
+        return type(self), (self.argument, self.message)
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument of a type that is not accepted."""
+
+
 class ConfigError(LimbeckError):
-    """A config that cannot be run; each fault names the file, the line and the key."""
+    """A config that cannot be run. Each fault names the file, the line and the key."""
 
 
 class DataError(LimbeckError):
-    """A data set that cannot be read, or does not fit what is asked of it."""
+    """A data set that cannot be read, or that does not fit what is asked of it."""
 
 
 class ModelError(LimbeckError):
@@ -24,4 +55,4 @@ class ModelError(LimbeckError):
 
 
 class StoreError(LimbeckError):
-    """A teacher store that cannot be built or read, or is of something else."""
+    """A teacher store that cannot be built or read, or that belongs to something else."""

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from limbeck.data import SourceOptions, as_is, hide_labels, load_splits
+from limbeck.data import SourceOptions, hide_labels, identity_collate, load_splits
 from limbeck.errors import DataError
 
 
@@ -48,7 +48,7 @@ def test_transfer_left_out():
 
 def test_batches_come_whole_from_a_loader():
     splits = load_splits(SourceOptions(), labelled=50)
-    batch = next(iter(DataLoader(splits.train, batch_size=7, collate_fn=as_is)))
+    batch = next(iter(DataLoader(splits.train, batch_size=7, collate_fn=identity_collate)))
     assert batch["pixel_values"].shape == (7, 1, 8, 8)
     assert batch["example_id"].tolist() == splits.train.rows[:7].tolist()
     one = splits.train[3]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.teachers import Ensemble, LiveTeacher, RememberedTeacher, Teacher
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, Teacher
 
 
 def test_a_live_teacher_gives_what_its_model_gives_and_no_graph():
@@ -24,7 +24,7 @@ def test_a_live_teacher_casts_inputs_to_its_dtype_and_leaves_ids_alone():
 
 def test_a_remembered_teacher_looks_up_by_example():
     logits = torch.randn(6, 3)
-    teacher = RememberedTeacher(logits).to(torch.device("cpu"))
+    teacher = InMemoryTeacher(logits).to(torch.device("cpu"))
     assert torch.equal(teacher({"example_id": torch.tensor([4, 0, 4])}).logits, logits[[4, 0, 4]])
     assert isinstance(teacher, Teacher)
 

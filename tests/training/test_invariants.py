@@ -9,12 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-from workbench import KINDS, make_trainer, weights
-
 from limbeck.data import Augmentation
+from support.workbench import KINDS, make_trainer, weights
 
-WORKBENCH = Path(__file__).parent / "workbench.py"
+WORKBENCH = Path(__file__).parents[1] / "support" / "workbench.py"
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 

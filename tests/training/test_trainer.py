@@ -1,18 +1,14 @@
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))
-from workbench import CLASSES, Net, make_trainer, vectors, weights
-
 from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
 from limbeck.models import save_model
 from limbeck.teachers import LiveTeacher, TeacherOutput
 from limbeck.training import last_complete_checkpoint
+from support.workbench import CLASSES, Net, make_trainer, vectors, weights
 
 
 def arguments(folder, **settings):
@@ -80,9 +76,9 @@ def test_any_callable_teacher_and_a_folder(tmp_path):
     said = student(torch.randn(20, 6)).softmax(-1).mean(0)
     torch.testing.assert_close(said, torch.arange(CLASSES).float().softmax(-1), rtol=0.2, atol=0.02)
 
-    from limbeck.models import MLP, ModelSpec, Shape
+    from limbeck.models import MLP, DataShape, ModelSpec
 
-    save_model(MLP(6, CLASSES), tmp_path / "teacher", ModelSpec("mlp"), Shape(CLASSES, (1, 2, 3)))
+    save_model(MLP(6, CLASSES), tmp_path / "teacher", ModelSpec("mlp"), DataShape(CLASSES, (1, 2, 3)))
     trainer = DistillationTrainer(Net(), tmp_path / "teacher", arguments(tmp_path), train_dataset=vectors())
     assert isinstance(trainer.teacher, LiveTeacher)
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from limbeck.atomic_files import atomic_write
 from limbeck.config.schema import Config
 from limbeck.errors import ConfigError
-from limbeck.files import written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def write_config(config: Config, path: str | Path) -> None:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
-    with written_whole(Path(path)) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(Path(path)) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(config.model_dump(), file)
 
 

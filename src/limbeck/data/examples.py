@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from limbeck.data.inputs import Inputs
-from limbeck.models import Shape
+from limbeck.data.preprocessing import Inputs
+from limbeck.models import DataShape
 
-UNLABELLED = -100
+IGNORE_INDEX = -100
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 
@@ -23,12 +23,12 @@ class Examples(Dataset[dict[str, Any]]):
 
     A batch has the inputs, ``labels`` and ``example_id``, the row number that stays the same in every subset.
 
-    A ``DataLoader`` asks it for whole batches, which come ready to be fed to a model; give it ``as_is`` for
+    A ``DataLoader`` asks it for whole batches, which come ready to be fed to a model; give it ``identity_collate`` for
     ``collate_fn``.
 
     Args:
         load: maps row numbers to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``.
-        labels: (rows,) integers; ``UNLABELLED`` for an example without one.
+        labels: (rows,) integers; ``IGNORE_INDEX`` for an example without one.
         rows: which of the loader's rows these examples are; by default as many as there are labels.
     """
 
@@ -65,7 +65,7 @@ class Examples(Dataset[dict[str, Any]]):
         return self.__getitems__(range(len(self)))
 
 
-def as_is(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     """The ``collate_fn`` for ``Examples``, whose batches are ready."""
     return batch
 
@@ -84,14 +84,14 @@ class TensorRows:
 class Splits:
     """Training, validation and test examples, kept apart: choices are made on validation, results told on test.
 
-    In ``train`` the examples whose label was hidden carry ``UNLABELLED``; ``true_labels`` has them all, for a teacher that
+    In ``train`` the examples whose label was hidden carry ``IGNORE_INDEX``; ``true_labels`` has them all, for a teacher that
     is trained on them.
     """
 
     train: Examples
     validation: Examples
     test: Examples
-    shape: Shape
+    shape: DataShape
     inputs: Inputs
     true_labels: Tensor
     notes: list[str] = field(default_factory=list)
@@ -105,4 +105,4 @@ class Splits:
     @property
     def labelled(self) -> Tensor:
         """bool (train,), True where the label is known."""
-        return self.train.labels != UNLABELLED
+        return self.train.labels != IGNORE_INDEX

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from limbeck.data.examples import Examples, TensorRows
 from limbeck.data.images import ImageFormat, read_idx
-from limbeck.data.inputs import Inputs
+from limbeck.data.preprocessing import Inputs
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import DataError
-from limbeck.models import Shape
+from limbeck.models import DataShape
 
 FASHION_CLASSES = [
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -52,7 +52,7 @@ class Source:
     """What a source holds before it is split: ``parts`` has "train" and perhaps "validation" and "test"."""
 
     parts: dict[str, Examples]
-    shape: Shape
+    shape: DataShape
     inputs: Inputs
     notes: list[str] = field(default_factory=list)
 
@@ -107,7 +107,7 @@ def _image_tensors(parts: dict[str, tuple[Tensor, Tensor]], names: list[str], op
             part: Examples(TensorRows("pixel_values", image_format.normalise(pixels)), labels)
             for part, (pixels, labels) in parts.items()
         },
-        Shape(len(names), (channels, height, width)),
+        DataShape(len(names), (channels, height, width)),
         Inputs(names, image_format),
     )
 
@@ -126,13 +126,13 @@ def _from_datasets(options: SourceOptions) -> Source:
         height, width = (options.image_size,) * 2 if options.image_size else (first.height, first.width)
         image_format = ImageFormat((height, width), channels, options.mean, options.std)
         loaders = {part: ColumnImages(data, image_column, image_format) for part, data in parts.items()}
-        shape = Shape(len(names), (channels, height, width))
+        shape = DataShape(len(names), (channels, height, width))
         inputs = Inputs(names, image_format)
     else:
         text_column = _column(options.text_column, TEXT_COLUMNS, features, "text_column")
         tokenizer = load_tokenizer(options.tokenizer)
         loaders = {part: Texts(list(data[text_column]), tokenizer, options.max_length) for part, data in parts.items()}
-        shape = Shape(len(names))
+        shape = DataShape(len(names))
         inputs = Inputs(names, tokenizer=tokenizer, max_length=options.max_length)
     examples = {part: Examples(loaders[part], labels[part]) for part in parts}
     return Source(examples, shape, inputs)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import UNLABELLED, Examples, Splits
+from limbeck.data.examples import IGNORE_INDEX, Examples, Splits
 from limbeck.data.sources import Source, SourceOptions, read_source
 from limbeck.errors import DataError
 
@@ -60,7 +60,7 @@ def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True
         kept = kept.sort().values
         train, true_labels = train.subset(kept), splits.true_labels[kept]
     else:
-        labels = torch.full_like(splits.true_labels, UNLABELLED)
+        labels = torch.full_like(splits.true_labels, IGNORE_INDEX)
         labels[kept] = splits.true_labels[kept]
         train, true_labels = train.with_labels(labels), splits.true_labels
     return dataclasses.replace(splits, train=train, true_labels=true_labels)

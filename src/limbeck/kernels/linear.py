@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup, all_reduce
 
-from limbeck.kernels.function import HALF, is_one, refuse_second_derivatives, scale_, shares_of, total_of
-from limbeck.kernels.plan import Plan, Shares, Sweep, part_of
+from limbeck.kernels.autograd import HALF, is_one, refuse_second_derivatives, scale_, shares_of, total_of
+from limbeck.kernels.call import Plan, Shares, Sweep, part_of
 
 BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}
 """What both buffers of logits may take, by the kind of device."""

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from limbeck.kernels.hard import add_hard_gradient, hard_sums, hard_value
-from limbeck.kernels.plan import LOG_ZERO, Plan, Shares, columns_of, for_rows, part_of
+from limbeck.kernels.call import LOG_ZERO, Plan, Shares, columns_of, for_rows, part_of
+from limbeck.kernels.cross_entropy import add_hard_gradient, hard_sums, hard_value
 
 CHUNK_ELEMENTS = 1 << 22
 """Logits in a chunk."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.kernels.hard import add_hard_gradient, hard_sums, hard_value
-from limbeck.kernels.plan import Plan, Rows, Shares, columns_of, for_rows, part_of
-from limbeck.kernels.rows import CHUNK_ELEMENTS, LOG2_E, workspace
+from limbeck.kernels.call import Plan, Rows, Shares, columns_of, for_rows, part_of
+from limbeck.kernels.cpu import CHUNK_ELEMENTS, LOG2_E, workspace
+from limbeck.kernels.cross_entropy import add_hard_gradient, hard_sums, hard_value
 
 CHUNK = {"cpu": CHUNK_ELEMENTS, "cuda": 1 << 26}
 """Logits in a chunk, by the kind of device."""

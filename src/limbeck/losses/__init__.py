@@ -9,9 +9,9 @@ from limbeck.losses.checks import CollapsedTeacherWarning
 from limbeck.losses.divergences import DIVERGENCES, Divergence
 from limbeck.losses.functional import LossParts, distillation_loss, logit_mse_loss
 from limbeck.losses.linear import linear_distillation_loss
-from limbeck.losses.objectives import DistillationLoss
+from limbeck.losses.module import DistillationLoss
 from limbeck.losses.sparse import sparse_distillation_loss, sparse_linear_distillation_loss
-from limbeck.losses.targets import SparseTargets
+from limbeck.losses.sparse_targets import SparseTargets
 
 __all__ = [
     "DIVERGENCES",

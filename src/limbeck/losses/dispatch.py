@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from limbeck.kernels import rows, sharded
-from limbeck.kernels.function import TRITON_IS_INSTALLED, rows_loss
-from limbeck.kernels.plan import Plan, Rows, Sweep, for_rows
+from limbeck.kernels import cpu, sharded
+from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
+from limbeck.kernels.call import Plan, Rows, Sweep, for_rows
 from limbeck.kernels.sparse import SparseRows
 from limbeck.losses import reference
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
@@ -173,10 +173,10 @@ def kernel_for(call: Call, backend: str, group: ProcessGroup | None = None) -> S
         backend = "rows" if call.student.device.type == "cpu" else "triton"
         backend = "reference" if obstacles[backend](call) else backend
     if backend == "triton":
-        from limbeck.kernels import triton_rows
+        from limbeck.kernels import triton
 
-        return triton_rows.sweep
-    return rows.sweep if backend == "rows" else None
+        return triton.sweep
+    return cpu.sweep if backend == "rows" else None
 
 
 def _obstacle_of_rows(call: Call) -> str | None:

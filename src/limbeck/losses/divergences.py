@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, log, sign
 
-from limbeck.kernels.plan import FORMS
+from limbeck.kernels.call import FORMS
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
@@ -106,7 +106,7 @@ class Divergence:
     has_form: ClassVar[bool]
     """Whether the kernels have a form of it, not older than its terms; else they differentiate the terms."""
     form_name: ClassVar[str]
-    """The key of the form in ``limbeck.kernels.plan.FORMS``."""
+    """The key of the form in ``limbeck.kernels.call.FORMS``."""
 
     def __init_subclass__(cls) -> None:
         depth = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from limbeck.kernels import rows
+from limbeck.kernels import cpu
+from limbeck.kernels.call import Plan, Sweep
 from limbeck.kernels.linear import Head, Projection, linear_loss, rows_in_chunk
-from limbeck.kernels.plan import Plan, Sweep
 from limbeck.losses.dispatch import Call, Compensate, kernel_for, plan_of, weighted
 from limbeck.losses.divergences import Divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
@@ -127,7 +127,7 @@ def linear_distillation_loss(
     if call.teacher is not None and teacher_weight is not None:
         teacher_head = Head(teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
     head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
-    sweep = kernel_for(call, backend, group) or rows.exact_sweep
+    sweep = kernel_for(call, backend, group) or cpu.exact_sweep
     return project(
         student_hidden, head, teacher_hidden, teacher_head, call, plan, sweep, classes, chunk, return_parts, group
     )

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from limbeck.kernels.plan import LOG_ZERO
+from limbeck.kernels.call import LOG_ZERO
 from limbeck.losses.divergences import Divergence
 
 

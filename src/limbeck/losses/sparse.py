@@ -8,17 +8,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from limbeck.kernels import rows
+from limbeck.kernels import cpu
 from limbeck.kernels import sparse as kernel
-from limbeck.kernels.function import rows_loss
+from limbeck.kernels.autograd import rows_loss
+from limbeck.kernels.call import LOG_ZERO, Plan, Sweep
 from limbeck.kernels.linear import Head
-from limbeck.kernels.plan import LOG_ZERO, Plan, Sweep
 from limbeck.losses import checks
 from limbeck.losses.dispatch import Call, Compensate, plan_of, weighted
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL, resolve_divergence
 from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
 from limbeck.losses.linear import as_logits, check_head, project
-from limbeck.losses.targets import SparseTargets, check_targets
+from limbeck.losses.sparse_targets import SparseTargets, check_targets
 
 Mode = Literal["tail", "zero", "renormalise", "sample"]
 MODES = ("tail", "zero", "renormalise", "sample")
@@ -198,7 +198,7 @@ def _plan(
 
 def _sweep(plan: Plan) -> Sweep:
     """Without a soft term there is no sparse teacher either."""
-    return rows.sweep if plan.sparse is None else kernel.sweep
+    return cpu.sweep if plan.sparse is None else kernel.sweep
 
 
 def _rows(targets: SparseTargets, mode: str, measure: Divergence, t: float, call: Call) -> kernel.SparseRows:

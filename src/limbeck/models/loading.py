@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.atomic_files import atomic_folder, atomic_write, write_json
 from limbeck.errors import ModelError
-from limbeck.files import folder_written_whole, write_json, written_whole
 from limbeck.models import networks
 
 BUILT_IN: dict[str, type[nn.Module]] = {"mlp": networks.MLP, "cnn": networks.CNN, "resnet": networks.ResNet}
@@ -26,7 +26,7 @@ _MARK = "limbeck_model"
 
 
 @dataclass(frozen=True)
-class Shape:
+class DataShape:
     """What the data ask of a model: the number of classes, and the size of an image, (C, H, W)."""
 
     classes: int
@@ -60,7 +60,7 @@ class ModelSpec:
 
 
 def build_model(
-    spec: ModelSpec, shape: Shape, *, labels: list[str] | None = None, from_scratch: bool = False
+    spec: ModelSpec, shape: DataShape, *, labels: list[str] | None = None, from_scratch: bool = False
 ) -> nn.Module:
     """Build or load the model that ``spec`` names.
 
@@ -86,7 +86,9 @@ def build_model(
     return _hugging_face(name, settings, shape, labels, from_scratch)
 
 
-def save_model(model: nn.Module, folder: str | Path, spec: ModelSpec | None = None, shape: Shape | None = None) -> None:
+def save_model(
+    model: nn.Module, folder: str | Path, spec: ModelSpec | None = None, shape: DataShape | None = None
+) -> None:
     """Write ``model.safetensors`` and ``config.json``; a Hugging Face model saves itself.
 
     ``spec`` and ``shape`` go into the config, so that ``load_model`` can build the model again.
@@ -95,12 +97,12 @@ def save_model(model: nn.Module, folder: str | Path, spec: ModelSpec | None = No
 
     folder = Path(folder)
     if hasattr(model, "save_pretrained"):
-        with folder_written_whole(folder) as aside:
+        with atomic_folder(folder) as aside:
             model.save_pretrained(aside)  # pyright: ignore[reportCallIssue]
         return
     # Tied weights are written under each of their names, so that a plain load_state_dict finds them all.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as aside:
+    with atomic_write(folder / WEIGHTS) as aside:
         save_file(state, str(aside), metadata={"format": "pt"})
     if spec is not None:
         built = {} if shape is None else {"classes": shape.classes, "image": shape.image}
@@ -129,7 +131,7 @@ def load_model(folder: str | Path) -> nn.Module:
         return _hugging_face_as_saved(str(folder)).eval()
     spec = ModelSpec(config[_MARK], config.get("settings", {}))
     image = config.get("image")
-    shape = Shape(config.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
+    shape = DataShape(config.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
     model = build_model(spec, shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
@@ -157,7 +159,7 @@ def _call(name: str, make: Any, settings: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _user_model(name: str, settings: dict[str, Any], shape: Shape) -> nn.Module:
+def _user_model(name: str, settings: dict[str, Any], shape: DataShape) -> nn.Module:
     import inspect
 
     module_name, function_name = name.split(":", 1)
@@ -185,7 +187,7 @@ def _hugging_face_as_saved(name: str) -> nn.Module:
 
 
 def _hugging_face(
-    name: str, settings: dict[str, Any], shape: Shape | None, labels: list[str] | None, from_scratch: bool
+    name: str, settings: dict[str, Any], shape: DataShape | None, labels: list[str] | None, from_scratch: bool
 ) -> nn.Module:
     from transformers import (
         AutoConfig,

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.atomic_files import atomic_write, write_text
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, predict_logits
-from limbeck.files import write_text, written_whole
 
 STUDENT_COLOUR, TEACHER_COLOUR, QUIET_COLOUR = "#3b6ea5", "#a5533b", "#888888"
 COLUMNS = {
@@ -203,7 +203,7 @@ def history_figure(history: Sequence[dict[str, float]]) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as a picture; the suffix tells its format."""
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format=path.suffix.removeprefix("."), dpi=150, bbox_inches="tight")
 
 

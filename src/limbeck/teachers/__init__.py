@@ -1,5 +1,5 @@
 """Where the targets come from."""
 
-from limbeck.teachers.base import Ensemble, LiveTeacher, RememberedTeacher, Teacher, TeacherOutput
+from limbeck.teachers.base import Ensemble, InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput
 
-__all__ = ["Ensemble", "LiveTeacher", "RememberedTeacher", "Teacher", "TeacherOutput"]
+__all__ = ["Ensemble", "InMemoryTeacher", "LiveTeacher", "Teacher", "TeacherOutput"]

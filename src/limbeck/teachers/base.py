@@ -120,7 +120,7 @@ class Ensemble:
         return TeacherOutput(t * torch.logsumexp(torch.stack(terms), 0))
 
 
-class RememberedTeacher:
+class InMemoryTeacher:
     """Logits that were computed once for every training example, looked up by the batch's ``example_id``.
 
     It knows one view of each example, so it does not fit augmented inputs.
@@ -134,7 +134,7 @@ class RememberedTeacher:
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
 
-    def to(self, device: torch.device) -> RememberedTeacher:
+    def to(self, device: torch.device) -> InMemoryTeacher:
         """Move the logits."""
         self.logits = self.logits.to(device)
         return self

@@ -5,9 +5,9 @@ change T during training (``schedules``) or from example to example (``examples`
 ``fit`` is the smooth curve that it trusts.
 """
 
-from limbeck.temperature.base import Policy, Softening
-from limbeck.temperature.fit import Curve, Observation, fit
+from limbeck.temperature.gaussian_process import Curve, Observation, fit
 from limbeck.temperature.policies import POLICIES, policy_from
+from limbeck.temperature.policies.base import Policy, Softening
 from limbeck.temperature.search import Choice, Plan, Trial, search
 
 __all__ = [

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.temperature.base import centred
+from limbeck.temperature.policies.base import centred
 
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 
@@ -167,14 +167,14 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """The temperature that makes a classifier's probabilities honest, by the likelihood of true labels."""
     from scipy.optimize import minimize_scalar
 
-    from limbeck.metrics import measure
+    from limbeck.evaluation.metrics import classification_metrics
 
     def nll(log_t: float) -> float:
         return torch.nn.functional.cross_entropy(logits / math.exp(log_t), labels).item()
 
     found: Any = minimize_scalar(nll, bounds=(-3.0, 4.0), method="bounded")
     t = math.exp(float(found.x))
-    before, after = measure(logits, labels), measure(logits / t, labels)
+    before, after = classification_metrics(logits, labels), classification_metrics(logits / t, labels)
     return Calibration(t, before.calibration_error, after.calibration_error, before.nll, after.nll)
 
 

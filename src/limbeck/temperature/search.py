@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.temperature.fit import Curve, Observation, fit
+from limbeck.temperature.gaussian_process import Curve, Observation, fit
 
 if TYPE_CHECKING:
     from optuna import Study

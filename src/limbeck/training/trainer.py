@@ -16,8 +16,8 @@ from transformers.utils.import_utils import is_peft_available
 
 from limbeck.losses import LossParts, SparseTargets
 from limbeck.models import forward_logits, load_model, save_model
+from limbeck.store import StoredTeacher, is_store
 from limbeck.teachers import LiveTeacher, Teacher, TeacherOutput
-from limbeck.teachers.store import StoredTeacher, is_store
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint
 from limbeck.training.columns import drop_unused_columns

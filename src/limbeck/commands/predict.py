@@ -1,0 +1,71 @@
+"""What a run's student says of new inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.data import IGNORE_INDEX, Examples, Inputs
+from limbeck.errors import DataError
+from limbeck.evaluation import predict_logits
+from limbeck.models import load_model
+from limbeck.run.folder import STUDENT, read_run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the student says of one input: argmax and plain softmax, T = 1."""
+
+    input: str
+    label: str
+    probabilities: dict[str, float]
+
+
+def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
+    """Predict images (files, or a folder of them) or texts (a .txt file with one text a line, or the text itself).
+
+    Raises:
+        DataError: nothing to predict was found, or a file cannot be read.
+    """
+    folder = Path(folder)
+    read_run(folder)
+    model, read = load_model(folder / STUDENT), Inputs.load(folder / STUDENT)
+    items = _items(inputs, is_image=read.image is not None)
+    predictions = []
+    for start in range(0, len(items), 256):
+        batch = items[start : start + 256]
+        examples = _unlabelled(read(batch), len(batch))
+        for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
+            probabilities = dict(zip(read.label_names, row.tolist(), strict=True))
+            predictions.append(Prediction(str(item), read.label_names[int(row.argmax())], probabilities))
+    return predictions
+
+
+def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
+    items: list[str] = []
+    for given in inputs:
+        path = Path(given)
+        if is_image and path.is_dir():
+            items += sorted(
+                str(p) for p in path.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+            )
+        elif is_image and not path.is_file():
+            raise DataError(f"{given}: no such file. Expected an image, or a folder of images.")
+        elif not is_image and path.suffix == ".txt" and path.is_file():
+            items += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            items.append(str(given))
+    if not items:
+        raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
+    return items
+
+
+def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
+    def load(rows: list[int]) -> dict[str, Any]:
+        return {name: value[rows] for name, value in batch.items()}
+
+    return Examples(load, torch.full((count,), IGNORE_INDEX))

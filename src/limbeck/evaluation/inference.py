@@ -1,0 +1,75 @@
+"""Run a model over examples: its logits, its speed, its metrics."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from limbeck.data import Examples, Splits, identity_collate
+from limbeck.evaluation.metrics import classification_metrics
+from limbeck.models import count_parameters, forward_logits
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, examples: Examples, *, batch_size: int = 512, progress: str | None = None
+) -> Tensor:
+    """The model's logits for every example, (N, V) in float32 on the CPU; the model is left in eval mode.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call.
+        examples: what to run it on.
+        batch_size: examples at a time.
+        progress: the title of a progress bar, which appears when it takes longer than a second.
+    """
+    from tqdm import tqdm
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.eval()
+    # An unshuffled loader still draws a seed for its workers: from a generator of its own, so that evaluating a model
+    # does not change how the next one is trained.
+    loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
+    batches = tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None)
+    logits = [forward_logits(model, _to(batch, device)).float().cpu() for batch in batches]
+    return torch.cat(logits) if logits else torch.empty(0, 0)
+
+
+@torch.no_grad()
+def milliseconds_per_batch(
+    model: nn.Module, examples: Examples, *, batch_size: int = 128, seconds: float = 0.2
+) -> float:
+    """The median time of one forward pass on a batch of ``batch_size``."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    batch = _to(examples.__getitems__([i % len(examples) for i in range(batch_size)]), device)
+    model.eval()
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        start = time.perf_counter()
+        forward_logits(model, batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])
+
+
+def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, dict[str, float]]:
+    """Size, speed and test metrics of each model; agreement where there is a teacher."""
+    logits: dict[str, Tensor] = {
+        name: predict_logits(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()
+    }
+    results = {}
+    for name, model in models.items():
+        reference = logits.get("teacher") if name != "teacher" else None
+        metrics = classification_metrics(logits[name], splits.test.labels, reference).as_dict()
+        speed = milliseconds_per_batch(model, splits.test)
+        results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
+    return results
+
+
+def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

@@ -1,0 +1,76 @@
+"""What logits are worth on labelled examples, at T = 1."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from limbeck.data import IGNORE_INDEX
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """Of a model on labelled examples."""
+
+    accuracy: float
+    """Share of examples whose argmax is the label."""
+    nll: float
+    """Mean negative log-likelihood of the label, in nats."""
+    calibration_error: float
+    """Expected calibration error of the first class, in 15 bins of equal width (Guo et al., 2017)."""
+    agreement: float | None = None
+    """Share of examples where the student's argmax is the teacher's."""
+
+    def as_dict(self) -> dict[str, float]:
+        """Without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def classification_metrics(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None
+) -> ClassificationMetrics:
+    """Metrics of logits (N, V) at T = 1, over the examples that have a label.
+
+    Example:
+        >>> classification_metrics(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])).accuracy
+        0.5
+    """
+    if len(logits) != len(labels):
+        raise ValueError(f"labels: expected one for each of {len(logits)} rows of logits, got {len(labels)}.")
+    known = labels != IGNORE_INDEX
+    logits, labels = logits[known].double(), labels[known]
+    if not len(labels):
+        raise ValueError("labels: no example has one, so there is nothing to measure.")
+    predictions = logits.argmax(-1)
+    agreement = None
+    if teacher_logits is not None:
+        agreement = (predictions == teacher_logits[known].argmax(-1)).double().mean().item()
+    return ClassificationMetrics(
+        accuracy=(predictions == labels).double().mean().item(),
+        nll=cross_entropy(logits, labels).item(),
+        calibration_error=calibration_error(logits.softmax(-1), labels),
+        agreement=agreement,
+    )
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of confidence.
+
+    Args:
+        probabilities: (N, V), rows that sum to 1.
+        labels: (N,).
+        bins: of equal width over [0, 1].
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+    confidence, predictions = probabilities.max(-1)
+    gap = (predictions == labels).double() - confidence.double()
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of, gap)
+    return (sums.abs().sum() / len(labels)).item()

@@ -1,0 +1,111 @@
+"""A store behind a URL: whole shards are brought here when they are needed, and a build sends each when it is whole."""
+
+import shutil
+import uuid
+
+import fsspec
+import pytest
+import torch
+
+from limbeck.errors import StoreError
+from limbeck.store import Hidden, StoredTeacher, TeacherStore, TopK, is_store, verify
+from support.stores import build, contents, live
+
+IDS = torch.tensor([49, 0, 16, 15, 15, 31])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def url():
+    """Of a file system that has no folders and no paths on this machine."""
+    return f"memory://bucket-{uuid.uuid4().hex}/store"
+
+
+def files(url):
+    system, root = fsspec.core.url_to_fs(url)
+    return {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(root, detail=False)}
+
+
+def brought(cache):
+    return sorted(path.name for path in cache.rglob("*.arrow"))
+
+
+def test_what_was_built_there_is_what_is_built_here(url, tmp_path):
+    for codec, where in ((TopK(5), url), (Hidden("float32"), f"{url}-hidden")):
+        build(where, codec)
+        build(tmp_path / codec.name, codec)
+        assert files(where) == contents(tmp_path / codec.name)
+        assert verify(where) == []
+
+
+def test_shards_are_brought_when_they_are_needed(url, cache, tmp_path):
+    build(tmp_path / "here")
+    system, root = fsspec.core.url_to_fs(url)
+    system.put(str(tmp_path / "here"), root, recursive=True)
+    teacher = StoredTeacher(url)
+    assert is_store(url)
+    assert brought(cache) == []
+    torch.testing.assert_close(teacher({"example_id": IDS[1:2]}).logits, live(IDS[1:2]))
+    assert brought(cache) == ["000000000000-000000000016.arrow"]
+    torch.testing.assert_close(teacher({"example_id": IDS}).logits, live(IDS))
+    assert len(brought(cache)) == 3
+
+
+def test_what_was_brought_is_not_brought_again_unless_it_changed(url, cache, monkeypatch):
+    build(url)
+    TeacherStore(url).look_up(IDS)
+    fetched = []
+    system, _ = fsspec.core.url_to_fs(url)
+    get = type(system).get_file
+    monkeypatch.setattr(
+        type(system), "get_file", lambda self, name, to, **k: (fetched.append(name), get(self, name, to))[1]
+    )
+    TeacherStore(url).look_up(IDS)
+    assert not [name for name in fetched if name.endswith(".arrow")]
+    shard = next(path for path in cache.rglob("*.arrow"))
+    shard.write_bytes(b"x" * shard.stat().st_size)  # torn by somebody
+    torch.testing.assert_close(TeacherStore(url).look_up(IDS).logits, live(IDS))
+    assert [name for name in fetched if name.endswith(".arrow")] == [f"{fsspec.core.url_to_fs(url)[1]}/{shard.name}"]
+
+
+def test_an_interrupted_build_goes_on(url):
+    build(url)
+    whole = files(url)
+    system, root = fsspec.core.url_to_fs(url)
+    for name in ("000000000016-000000000032.json", "000000000048-000000000050.arrow"):
+        system.rm_file(f"{root}/{name}")
+    assert [fault.partition(" ")[0] for fault in verify(url)] == [
+        f"{url}/000000000016-000000000032.json:", f"{url}/000000000048-000000000050.arrow:",
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match=r"2 of 4 shards are missing"):
+        TeacherStore(url)
+    assert build(url).written == 2
+    assert files(url) == whole
+
+
+def test_a_bit_flipped_there_is_found_and_named(url, cache):
+    build(url)
+    system, root = fsspec.core.url_to_fs(url)
+    name = "000000000016-000000000032.arrow"
+    data = bytearray(system.cat_file(f"{root}/{name}"))
+    data[-100] ^= 1
+    system.pipe_file(f"{root}/{name}", bytes(data))
+    TeacherStore(url).look_up(IDS)  # from what was written on the way there
+    assert [fault.partition(": ")[0] for fault in verify(url)] == [f"{url}/{name}"]
+    shutil.rmtree(cache)
+    with pytest.raises(StoreError, match=rf"{name}: its checksum is"):
+        TeacherStore(url).look_up(IDS)
+
+
+def test_a_place_that_is_not_there(url):
+    assert not is_store(url)
+    with pytest.raises(StoreError, match=r"memory://.*: there is no such folder"):
+        TeacherStore(url)
+    with pytest.raises(StoreError, match=r"nosuch://bucket: .*nosuch"):
+        TeacherStore("nosuch://bucket")
+    assert verify(url) == [f"{url}: there is no such folder."]
