@@ -16,10 +16,10 @@ import torch
 
 from benchmarks import machine
 from limbeck.config import Config, DistillationConfig
-from limbeck.data import SourceOptions, load_splits
+from limbeck.data import DataConfig, load_splits
 from limbeck.evaluation import predict_logits
 from limbeck.evaluation.metrics import classification_metrics
-from limbeck.models import ModelSpec, build_model
+from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
 from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
 from limbeck.teachers import InMemoryTeacher
@@ -34,14 +34,14 @@ CODECS: tuple[Codec, ...] = (
 def main() -> None:
     arguments = machine.begin(__doc__)
     told = machine.describe()
-    splits = load_splits(SourceOptions(name="fashion-mnist"), labelled=2000, transfer=True, seed=0)
+    splits = load_splits(DataConfig(name="fashion-mnist", labelled=2000), seed=0)
     config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
     cosine = {"save_strategy": "no", "logging_strategy": "no", "lr_scheduler_type": "cosine"}
     results: list[dict] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         torch.manual_seed(0)
-        teacher = build_model(ModelSpec("cnn", {}), splits.shape)
+        teacher = build_model(ModelConfig("cnn", {}), splits.shape)
         schedule = {**cosine, "per_device_train_batch_size": 128, "learning_rate": 2e-3, "num_train_epochs": 3}
         train(
             teacher, None, splits.train.with_labels(splits.true_labels), config, folder=folder / "t", training=schedule
@@ -62,7 +62,7 @@ def main() -> None:
             scores = []
             for seed in range(SEEDS):
                 torch.manual_seed(seed)
-                student = build_model(ModelSpec("mlp", {"hidden": [128]}), splits.shape)
+                student = build_model(ModelConfig("mlp", {"hidden": [128]}), splits.shape)
                 train(
                     student, who, splits.train, config, folder=folder / "s", distillation=objective, training=schedule,
                     seed=seed,

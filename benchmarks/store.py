@@ -18,8 +18,8 @@ import torch
 from benchmarks import machine
 from limbeck.commands.cache import quality_of
 from limbeck.config import Config
-from limbeck.data import Examples, SourceOptions, load_splits
-from limbeck.models import ModelSpec, build_model
+from limbeck.data import DataConfig, Examples, load_splits
+from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
 from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
 from limbeck.teachers import LiveTeacher
@@ -84,11 +84,11 @@ def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
 def main() -> None:
     arguments = machine.begin(__doc__)
     told, limits = machine.introduce()
-    splits = load_splits(SourceOptions(name="fashion-mnist"))
+    splits = load_splits(DataConfig(name="fashion-mnist"))
     examples = splits.train
     torch.manual_seed(0)
-    teacher = build_model(ModelSpec("cnn", {}), splits.shape).eval()
-    student = build_model(ModelSpec("mlp", {"hidden": [128]}), splits.shape)
+    teacher = build_model(ModelConfig("cnn", {}), splits.shape).eval()
+    student = build_model(ModelConfig("mlp", {"hidden": [128]}), splits.shape)
     results: list[dict] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -15,11 +15,10 @@ from typing import Any
 
 from limbeck.atomic_files import append_line, read_lines
 from limbeck.config import Config, config_from
-from limbeck.data import Splits
+from limbeck.data import Splits, load_splits
 from limbeck.evaluation import omission, predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters
-from limbeck.run.opening import load_data
 from limbeck.run.teacher import obtain_teacher
 from limbeck.run.training import build_student, train
 from limbeck.store import Dense, StoredTeacher, build_store
@@ -179,7 +178,7 @@ class Studies:
             "training": training,
         }  # fmt: skip
         config = config_from(json.loads(json.dumps(values)))
-        splits = load_data(config.data, config.seed)
+        splits = load_splits(config.data, seed=config.seed)
         return config, splits, StoredTeacher(self.store(chosen.teacher))
 
     @functools.cache  # noqa: B019
@@ -187,7 +186,7 @@ class Studies:
         """Where a teacher's words on all of its training examples are; it is trained and asked when they are not there."""
         folder = self.folder / teacher
         config = config_from({**TEACHERS[teacher], "student": mlp(16)})
-        splits = load_data(config.data, config.seed)
+        splits = load_splits(config.data, seed=config.seed)
         model = obtain_teacher(config, splits, folder)
         build_store(model, splits.train, folder / "store", Dense("float32"))
         return folder / "store"

@@ -19,7 +19,7 @@ import torch
 from experiments.collect import Arms
 from experiments.combinations import COMBINATIONS, GRID, SEEDS, TEMPERATURES, WIDTHS, Studies, of_width
 
-from limbeck.models import ModelSpec, build_model, count_parameters
+from limbeck.models import ModelConfig, build_model, count_parameters
 from limbeck.temperature import Observation, fit
 from limbeck.temperature.analysis import analyze
 
@@ -38,7 +38,9 @@ def features(studies: Studies, name: str) -> dict[str, float]:
     told = analyze(logits.float(), temperatures=FINE).softness
     softened = next((row.temperature for row in told if row.effective_classes >= CLASSES), FINE[-1])
     torch.manual_seed(0)
-    student = build_model(ModelSpec(combination.student["model"], dict(combination.student["settings"])), splits.shape)
+    student = build_model(
+        ModelConfig(combination.student["model"], dict(combination.student["settings"])), splits.shape
+    )
     return {
         "log T of 1.5 classes": math.log(softened),
         "log parameters": math.log(count_parameters(student)),

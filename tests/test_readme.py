@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.models import DataShape, ModelSpec, build_model, save_model
+from limbeck.models import DataShape, ModelConfig, build_model, save_model
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,7 +33,7 @@ def test_there_is_something_to_run():
 def test_python(page, tmp_path, monkeypatch):
     """The blocks of a page run one after the other, in one namespace, in a folder that holds a student of the demo's kind."""
     monkeypatch.chdir(tmp_path)
-    shape, spec = DataShape(10, (1, 8, 8)), ModelSpec("mlp", {"hidden": [64]})
+    shape, spec = DataShape(10, (1, 8, 8)), ModelConfig("mlp", {"hidden": [64]})
     save_model(build_model(spec, shape), tmp_path / "runs" / "demo" / "student", spec, shape)
     namespace: dict = {"__name__": "__main__"}
     for block in blocks(page, "python"):

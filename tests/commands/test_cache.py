@@ -63,7 +63,7 @@ def test_a_student_from_the_store_is_the_live_teachers_student(live, store, tmp_
     monkeypatch.setattr("limbeck.run.opening.obtain_teacher", no_teacher)
     monkeypatch.setattr(
         "limbeck.run.training.build_model",
-        lambda spec, *a, **k: built(spec, *a, **k) if spec.name == "mlp" else no_teacher(),
+        lambda spec, *a, **k: built(spec, *a, **k) if spec.model == "mlp" else no_teacher(),
     )
     status, out, err = distil(capsys, live, tmp_path / "run", f"teacher={{cache: {store}}}")
     assert status == 0, err

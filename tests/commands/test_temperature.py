@@ -89,15 +89,15 @@ def test_other_students_are_another_search(folder, config, monkeypatch):
 def test_the_test_set_is_not_looked_at(folder, config, tmp_path, monkeypatch):
     settings = load_config(config, [f"out={tmp_path}", f"teacher={{model: {folder / 'run' / 'teacher'}}}"])
     loaded = []
-    real = __import__("limbeck.commands.temperature", fromlist=["x"]).load_data
+    real = __import__("limbeck.commands.temperature", fromlist=["x"]).load_splits
 
-    def load(*arguments):
-        splits = real(*arguments)
+    def load(*arguments, **options):
+        splits = real(*arguments, **options)
         monkeypatch.setattr(splits.test, "load", lambda rows: pytest.fail("the test set was read"))
         loaded.append(splits)
         return splits
 
-    monkeypatch.setattr("limbeck.commands.temperature.load_data", load)
+    monkeypatch.setattr("limbeck.commands.temperature.load_splits", load)
     resolved, choice = with_chosen_temperature(settings)
     assert loaded
     assert resolved.distillation.temperature == choice.temperature

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from limbeck.data import SourceOptions, hide_labels, identity_collate, load_splits
+from limbeck.data import DataConfig, hide_labels, identity_collate, load_splits
 from limbeck.errors import DataError
 
 
@@ -13,7 +13,7 @@ def rows_of(splits):
 
 
 def test_digits_are_kept_apart_and_stratified():
-    splits = load_splits(SourceOptions())
+    splits = load_splits(DataConfig())
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [1097, 300, 400]
     train, validation, test = rows_of(splits)
     assert len(train | validation | test) == 1797
@@ -21,7 +21,7 @@ def test_digits_are_kept_apart_and_stratified():
         shares = torch.bincount(part.labels, minlength=10) / len(part)
         assert shares.min() > 0.08
         assert shares.max() < 0.12
-    again = load_splits(SourceOptions(), seed=5)
+    again = load_splits(DataConfig(), seed=5)
     assert rows_of(again) == rows_of(splits)  # the seed draws labels, not the split
     pixels = splits.train.all()["pixel_values"]
     assert pixels.shape == (1097, 1, 8, 8)
@@ -29,7 +29,7 @@ def test_digits_are_kept_apart_and_stratified():
 
 
 def test_hidden_labels():
-    splits = load_splits(SourceOptions(), labelled=100, seed=1)
+    splits = load_splits(DataConfig(labelled=100), seed=1)
     assert splits.labelled.sum() == 100
     assert torch.bincount(splits.train.labels[splits.labelled]).tolist() == [10] * 10
     assert torch.equal(splits.true_labels[splits.labelled], splits.train.labels[splits.labelled])
@@ -40,14 +40,14 @@ def test_hidden_labels():
 
 
 def test_transfer_left_out():
-    splits = load_splits(SourceOptions(), labelled=100, transfer=False)
+    splits = load_splits(DataConfig(labelled=100, transfer="labelled"))
     assert len(splits.train) == 100
     assert splits.labelled.all()
-    assert set(splits.train.rows.tolist()) < rows_of(load_splits(SourceOptions()))[0]
+    assert set(splits.train.rows.tolist()) < rows_of(load_splits(DataConfig()))[0]
 
 
 def test_batches_come_whole_from_a_loader():
-    splits = load_splits(SourceOptions(), labelled=50)
+    splits = load_splits(DataConfig(labelled=50))
     batch = next(iter(DataLoader(splits.train, batch_size=7, collate_fn=identity_collate)))
     assert batch["pixel_values"].shape == (7, 1, 8, 8)
     assert batch["example_id"].tolist() == splits.train.rows[:7].tolist()
@@ -62,7 +62,7 @@ def test_batches_come_whole_from_a_loader():
 )
 def test_too_many_or_too_few_labels(labelled, message):
     with pytest.raises(DataError, match=message):
-        load_splits(SourceOptions(), labelled=labelled)
+        load_splits(DataConfig(labelled=labelled))
 
 
 def write_csv(path, texts, labels, header="text,label"):
@@ -98,7 +98,7 @@ def test_texts_from_files(kind, tmp_path, tokenizer):
         data.to_parquet(path)
     else:
         data.save_to_disk(path)
-    splits = load_splits(SourceOptions(name=str(path), tokenizer=tokenizer, max_length=2))
+    splits = load_splits(DataConfig(name=str(path), tokenizer=tokenizer, max_length=2))
     assert splits.label_names == ["bad", "good"]
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [32, 4, 4]
     assert len(splits.notes) == 2  # it says what it carved out
@@ -112,7 +112,7 @@ def test_files_for_validation_and_test(tmp_path, tokenizer):
     for name, count in (("train", 20), ("validation", 6), ("test", 8)):
         write_csv(tmp_path / f"{name}.csv", ["w1"] * count, [i % 2 for i in range(count)])
     splits = load_splits(
-        SourceOptions(
+        DataConfig(
             name=str(tmp_path / "train.csv"), validation=str(tmp_path / "validation.csv"),
             test=str(tmp_path / "test.csv"), tokenizer=tokenizer,
         )
@@ -128,11 +128,11 @@ def test_an_image_folder(tmp_path):
         for i in range(15):
             pixels = generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{i}.png")
-    splits = load_splits(SourceOptions(name=str(tmp_path / "pets"), image_size=8))
+    splits = load_splits(DataConfig(name=str(tmp_path / "pets"), image_size=8))
     assert splits.label_names == ["cat", "dog"]
     assert splits.shape.image == (3, 8, 8)
     assert splits.train.__getitems__([0, 1])["pixel_values"].shape == (2, 3, 8, 8)
-    grey = load_splits(SourceOptions(name=str(tmp_path / "pets"), channels=1))
+    grey = load_splits(DataConfig(name=str(tmp_path / "pets"), channels=1))
     assert grey.shape.image == (1, 9, 7)
 
 
@@ -146,7 +146,7 @@ def test_fashion_mnist_from_a_folder(tmp_path):
         for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
             header = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
             (tmp_path / f"{prefix}-{kind}-ubyte").write_bytes(header + values.tobytes())
-    splits = load_splits(SourceOptions(name="fashion-mnist", folder=str(tmp_path)))
+    splits = load_splits(DataConfig(name="fashion-mnist", folder=str(tmp_path)))
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [1000, 5000, 50]
     assert splits.label_names[9] == "Ankle boot"
     assert splits.shape.image == (1, 28, 28)
@@ -155,35 +155,33 @@ def test_fashion_mnist_from_a_folder(tmp_path):
 class TestErrors:
     def test_nothing_of_that_name(self):
         with pytest.raises(DataError, match=r"data\.name: 'no/such-set'.*digits, fashion-mnist, a Hugging Face id"):
-            load_splits(SourceOptions(name="no/such-set"))
+            load_splits(DataConfig(name="no/such-set"))
 
     def test_no_folder(self):
         with pytest.raises(DataError, match=r"data\.folder: /nowhere is no folder"):
-            load_splits(SourceOptions(name="fashion-mnist", folder="/nowhere"))
+            load_splits(DataConfig(name="fashion-mnist", folder="/nowhere"))
 
     def test_columns(self, tmp_path, tokenizer):
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10, header="words,mood")
         with pytest.raises(DataError, match=r"data\.label_column: none of the columns words, mood"):
-            load_splits(SourceOptions(name=str(tmp_path / "a.csv"), tokenizer=tokenizer))
+            load_splits(DataConfig(name=str(tmp_path / "a.csv"), tokenizer=tokenizer))
         with pytest.raises(DataError, match=r"data\.label_column: no column 'x'"):
-            load_splits(SourceOptions(name=str(tmp_path / "a.csv"), label_column="x", tokenizer=tokenizer))
-        named = SourceOptions(
-            name=str(tmp_path / "a.csv"), label_column="mood", text_column="words", tokenizer=tokenizer
-        )
+            load_splits(DataConfig(name=str(tmp_path / "a.csv"), label_column="x", tokenizer=tokenizer))
+        named = DataConfig(name=str(tmp_path / "a.csv"), label_column="mood", text_column="words", tokenizer=tokenizer)
         assert len(load_splits(named).train) == 16
 
     def test_no_tokenizer(self, tmp_path):
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10)
         with pytest.raises(DataError, match=r"data\.tokenizer: needed for texts"):
-            load_splits(SourceOptions(name=str(tmp_path / "a.csv")))
+            load_splits(DataConfig(name=str(tmp_path / "a.csv")))
 
     def test_a_file_of_another_kind(self, tmp_path):
         (tmp_path / "a.xlsx").write_text("x")
         with pytest.raises(DataError, match=r"not one of \.csv"):
-            load_splits(SourceOptions(name=str(tmp_path / "a.xlsx")))
+            load_splits(DataConfig(name=str(tmp_path / "a.xlsx")))
 
     def test_a_label_that_train_lacks(self, tmp_path, tokenizer):
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10)
         write_csv(tmp_path / "b.csv", ["w1"] * 2, [0, 7])
         with pytest.raises(DataError, match="test has the label 7"):
-            load_splits(SourceOptions(name=str(tmp_path / "a.csv"), test=str(tmp_path / "b.csv"), tokenizer=tokenizer))
+            load_splits(DataConfig(name=str(tmp_path / "a.csv"), test=str(tmp_path / "b.csv"), tokenizer=tokenizer))

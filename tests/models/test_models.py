@@ -9,7 +9,7 @@ from limbeck.models import (
     CNN,
     MLP,
     DataShape,
-    ModelSpec,
+    ModelConfig,
     ResNet,
     build_model,
     count_parameters,
@@ -24,11 +24,11 @@ SHAPE = DataShape(3, (1, 8, 8))
 @pytest.mark.parametrize(
     "spec",
     [
-        ModelSpec("mlp", {"hidden": [5, 4]}),
-        ModelSpec("cnn", {"width": 4, "hidden": 8}),
-        ModelSpec("resnet", {"width": 4, "blocks": 2}),
+        ModelConfig("mlp", {"hidden": [5, 4]}),
+        ModelConfig("cnn", {"width": 4, "hidden": 8}),
+        ModelConfig("resnet", {"width": 4, "blocks": 2}),
     ],
-    ids=lambda spec: spec.name,
+    ids=lambda spec: spec.model,
 )
 def test_a_built_in_network_is_saved_and_loaded(spec, tmp_path):
     model = build_model(spec, SHAPE)
@@ -46,7 +46,7 @@ def test_an_mlp_loads_into_plain_torch(tmp_path):
     from safetensors.torch import load_file
 
     model = MLP(64, 3, hidden=[5])
-    save_model(model, tmp_path, ModelSpec("mlp", {"hidden": [5]}), SHAPE)
+    save_model(model, tmp_path, ModelConfig("mlp", {"hidden": [5]}), SHAPE)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
     plain.load_state_dict(load_file(tmp_path / "model.safetensors"))
     images = torch.randn(2, 1, 8, 8)
@@ -71,15 +71,15 @@ def test_a_function_by_name_is_offered_what_the_data_ask_for(tmp_path, monkeypat
         "def wrong():\n    return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    model = build_model(ModelSpec("my_models:small", {"units": 7}), SHAPE)
+    model = build_model(ModelConfig("my_models:small", {"units": 7}), SHAPE)
     assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
     assert model[1].out_features == 7
-    save_model(model, tmp_path / "saved", ModelSpec("my_models:small", {"units": 7}), SHAPE)
+    save_model(model, tmp_path / "saved", ModelConfig("my_models:small", {"units": 7}), SHAPE)
     assert torch.equal(load_model(tmp_path / "saved")[1].weight, model[1].weight)
     with pytest.raises(ModelError, match=r"my_models:wrong.*torch\.nn\.Module.*int"):
-        build_model(ModelSpec("my_models:wrong"), SHAPE)
+        build_model(ModelConfig("my_models:wrong"), SHAPE)
     with pytest.raises(ModelError, match=r"my_models:absent.*package\.module:function"):
-        build_model(ModelSpec("my_models:absent"), SHAPE)
+        build_model(ModelConfig("my_models:absent"), SHAPE)
 
 
 def test_a_hugging_face_image_model(tmp_path):
@@ -89,7 +89,7 @@ def test_a_hugging_face_image_model(tmp_path):
         num_channels=1, embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic", num_labels=5
     )
     ResNetForImageClassification(config).save_pretrained(tmp_path / "hub")
-    model = build_model(ModelSpec(str(tmp_path / "hub")), SHAPE, labels=["a", "b", "c"])
+    model = build_model(ModelConfig(str(tmp_path / "hub")), SHAPE, labels=["a", "b", "c"])
     logits = forward_logits(model, {"pixel_values": torch.randn(2, 1, 8, 8), "labels": torch.tensor([0, 1])})
     assert logits.shape == (2, 3)  # a new head, for other classes
     assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
@@ -98,7 +98,7 @@ def test_a_hugging_face_image_model(tmp_path):
     again = ResNetForImageClassification.from_pretrained(tmp_path / "saved")  # loadable without Limbeck
     assert torch.equal(again.classifier[1].weight, model.classifier[1].weight)
     assert type(load_model(tmp_path / "saved")) is ResNetForImageClassification
-    fresh = build_model(ModelSpec(str(tmp_path / "hub")), SHAPE, from_scratch=True)
+    fresh = build_model(ModelConfig(str(tmp_path / "hub"), from_scratch=True), SHAPE)
     assert not torch.equal(next(fresh.parameters()), next(model.parameters()))
 
 
@@ -149,21 +149,21 @@ def test_shared_parameters_are_counted_once():
 class TestErrors:
     def test_settings_that_do_not_fit(self):
         with pytest.raises(ModelError, match=r"'mlp'.*widht"):
-            build_model(ModelSpec("mlp", {"widht": 3}), SHAPE)
+            build_model(ModelConfig("mlp", {"widht": 3}), SHAPE)
         with pytest.raises(ModelError, match=r"divisible by 4.*resnet"):
-            build_model(ModelSpec("cnn"), DataShape(3, (1, 9, 9)))
+            build_model(ModelConfig("cnn"), DataShape(3, (1, 9, 9)))
         with pytest.raises(ModelError, match=r"'mlp' takes images.*text"):
-            build_model(ModelSpec("mlp"), DataShape(3))
+            build_model(ModelConfig("mlp"), DataShape(3))
 
     def test_a_name_that_is_nothing(self):
         with pytest.raises(ModelError, match=r"no/such-model.*mlp, cnn, resnet.*Hugging Face"):
-            build_model(ModelSpec("no/such-model"), SHAPE)
+            build_model(ModelConfig("no/such-model"), SHAPE)
 
     def test_a_broken_folder(self, tmp_path):
         with pytest.raises(ModelError, match=r"no config\.json here"):
             load_model(tmp_path)
         model = MLP(64, 3)
-        save_model(model, tmp_path, ModelSpec("mlp"), SHAPE)
+        save_model(model, tmp_path, ModelConfig("mlp"), SHAPE)
         content = (tmp_path / "model.safetensors").read_bytes()
         (tmp_path / "model.safetensors").write_bytes(content[:100])
         with pytest.raises(ModelError, match=r"model\.safetensors"):
@@ -176,7 +176,7 @@ class TestErrors:
             load_model(tmp_path)
 
     def test_other_weights(self, tmp_path):
-        save_model(MLP(64, 3), tmp_path, ModelSpec("mlp"), SHAPE)
+        save_model(MLP(64, 3), tmp_path, ModelConfig("mlp"), SHAPE)
         config = json.loads((tmp_path / "config.json").read_text())
         config["settings"]["hidden"] = [7]
         (tmp_path / "config.json").write_text(json.dumps(config))

@@ -76,9 +76,9 @@ def test_any_callable_teacher_and_a_folder(tmp_path):
     said = student(torch.randn(20, 6)).softmax(-1).mean(0)
     torch.testing.assert_close(said, torch.arange(CLASSES).float().softmax(-1), rtol=0.2, atol=0.02)
 
-    from limbeck.models import MLP, DataShape, ModelSpec
+    from limbeck.models import MLP, DataShape, ModelConfig
 
-    save_model(MLP(6, CLASSES), tmp_path / "teacher", ModelSpec("mlp"), DataShape(CLASSES, (1, 2, 3)))
+    save_model(MLP(6, CLASSES), tmp_path / "teacher", ModelConfig("mlp"), DataShape(CLASSES, (1, 2, 3)))
     trainer = DistillationTrainer(Net(), tmp_path / "teacher", arguments(tmp_path), train_dataset=vectors())
     assert isinstance(trainer.teacher, LiveTeacher)
 

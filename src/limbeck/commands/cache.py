@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from limbeck.config import CacheConfig, Config
-from limbeck.data import FixedViews
+from limbeck.data import FixedViews, load_splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.run.opening import load_data
 from limbeck.run.teacher import obtain_teacher
 from limbeck.store import Built, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 
@@ -43,7 +42,7 @@ def build_cache(
     if where is None:
         raise ConfigError("teacher.cache: name the folder of the store there, or by --out.")
     views = views_of(config)
-    splits = load_data(config.data, config.seed)
+    splits = load_splits(config.data, seed=config.seed)
     teacher = obtain_teacher(config, splits, Path(config.out))
     state = process_state()
     teacher.to(state.device)

@@ -27,7 +27,7 @@ from limbeck.models import count_parameters, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import in_memory_teacher, obtain_teacher
-from limbeck.run.training import QUIET, build_student, spec_of, steps_of, train
+from limbeck.run.training import QUIET, build_student, steps_of, train
 from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
@@ -162,7 +162,7 @@ class _Bench:
         else:
             self._train(student, None, labelled, seed)
         if seed == self.config.seed:
-            save_model(student, self.first_student(arm), spec_of(self.config.student), splits.shape)
+            save_model(student, self.first_student(arm), self.config.student, splits.shape)
         return self._measure(student)
 
     def _train(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from limbeck.data import load_splits
 from limbeck.evaluation import evaluate_models
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, TEACHER, read_run
-from limbeck.run.opening import load_data
 from limbeck.run.teacher import obtain_teacher
 
 
@@ -15,7 +15,7 @@ def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
     """Measure a run's student, and its teacher where the run has one, on the test set again."""
     folder = Path(folder)
     config = read_run(folder)
-    splits = load_data(config.data, config.seed)
+    splits = load_splits(config.data, seed=config.seed)
     models = {"student": load_model(folder / STUDENT)}
     if (folder / TEACHER).is_dir():
         models = {"teacher": load_model(folder / TEACHER), **models}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.config import Config, DistillationConfig
-from limbeck.data import Examples, FixedViews, Splits
+from limbeck.data import Examples, FixedViews, Splits, load_splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
@@ -27,7 +27,6 @@ from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import load_model
 from limbeck.run.folder import REPORT, STUDENT, check_folder, read_run
-from limbeck.run.opening import load_data
 from limbeck.run.teacher import in_memory_teacher, obtain_teacher, stored_teacher
 from limbeck.run.training import QUIET, arguments, build_student, steps_of, train
 from limbeck.store import StoredTeacher
@@ -75,7 +74,7 @@ def search_config(config: Config, folder: Path) -> Choice:
     plan = plan_of(config)
     objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
     config = config.model_copy(update={"distillation": objective})
-    splits = load_data(config.data, config.seed)
+    splits = load_splits(config.data, seed=config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
     teacher: nn.Module | Teacher = _asked(config, splits)
@@ -187,7 +186,7 @@ def analyze_config(config: Config, folder: Path, *, student: Path | None = None)
     """
     if student is not None:
         read_run(student)
-    splits = load_data(config.data, config.seed)
+    splits = load_splits(config.data, seed=config.seed)
     teacher = _asked(config, splits)
     true = splits.train.with_labels(splits.true_labels)
     generator = torch.Generator().manual_seed(config.seed)

@@ -2,25 +2,19 @@
 
 from limbeck.config.reading import config_from, load_config, training_model, write_config
 from limbeck.config.schema import (
-    AugmentationConfig,
     CacheConfig,
     CompareConfig,
     Config,
-    DataConfig,
     DistillationConfig,
-    ModelConfig,
     SearchConfig,
     TeacherConfig,
 )
 
 __all__ = [
-    "AugmentationConfig",
     "CacheConfig",
     "CompareConfig",
     "Config",
-    "DataConfig",
     "DistillationConfig",
-    "ModelConfig",
     "SearchConfig",
     "TeacherConfig",
     "config_from",

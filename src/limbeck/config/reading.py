@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,29 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from limbeck.atomic_files import atomic_write
+from limbeck.config.faults import Origin, validation_faults
 from limbeck.config.schema import Config
 from limbeck.errors import ConfigError
-
-
-@dataclasses.dataclass(frozen=True)
-class _Origin:
-    """Where each key of a config was written."""
-
-    name: str
-    lines: Mapping[tuple[str | int, ...], int]
-    overrides: Mapping[tuple[str, ...], str]
-
-    def line(self, path: tuple[str | int, ...]) -> int:
-        return next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 0)
-
-    def place(self, path: tuple[str | int, ...]) -> str:
-        for length in range(len(path), -1, -1):
-            prefix = path[:length]
-            if prefix in self.overrides:
-                return f"--set {self.overrides[prefix]}"  # pyright: ignore[reportArgumentType]
-            if prefix in self.lines:
-                return f"{self.name}:{self.lines[prefix]}"
-        return self.name
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
@@ -56,13 +36,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bo
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}). Expected a YAML file.") from None
     values, lines = _parse(text, str(path))
-    return _validate(values, _Origin(str(path), lines, _apply(values, overrides)), training)
+    return _validate(values, Origin(str(path), lines, _apply(values, overrides)), training)
 
 
 def config_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, name: str = "config") -> Config:
     """The same from a mapping."""
     copied = _copy(values)
-    return _validate(copied, _Origin(name, {}, _apply(copied, overrides)), training=True)
+    return _validate(copied, Origin(name, {}, _apply(copied, overrides)), training=True)
 
 
 def write_config(config: Config, path: str | Path) -> None:
@@ -76,13 +56,14 @@ def write_config(config: Config, path: str | Path) -> None:
         yaml.dump(config.model_dump(), file)
 
 
-def _validate(values: dict[str, Any], origin: _Origin, training: bool) -> Config:
+def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
     faults: list[str] = []
     config = None
     try:
-        config = Config.model_validate(values)
+        # As JSON, strict types still take what YAML can write: mappings for dataclasses, lists for tuples.
+        config = Config.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        faults += _faults(error, (), values, Config, origin)
+        faults += validation_faults(error, (), values, Config, origin)
     if training:
         teacher = values.get("teacher")
         sections: dict[tuple[str, ...], Any] = {("training",): values.get("training")}
@@ -97,13 +78,13 @@ def _validate(values: dict[str, Any], origin: _Origin, training: bool) -> Config
 
 
 def _training_faults(
-    section: dict[str, Any], path: tuple[str, ...], values: dict[str, Any], origin: _Origin
+    section: dict[str, Any], path: tuple[str, ...], values: dict[str, Any], origin: Origin
 ) -> list[str]:
     model = training_model()
     try:
         model.model_validate(section)
     except ValidationError as error:
-        return _faults(error, path, values, model, origin)
+        return validation_faults(error, path, values, model, origin)
     return []
 
 
@@ -133,61 +114,6 @@ def _without_free_text(hint: Any) -> Any:
         if isinstance(choice, type) and issubclass(choice, enum.Enum):
             return Literal[tuple(member.value for member in choice)]
     return hint
-
-
-def _faults(
-    error: ValidationError,
-    prefix: tuple[str, ...],
-    values: Any,
-    model: type[BaseModel],
-    origin: _Origin,
-) -> list[str]:
-    """One line for each key at fault; the branches of a union are one fault."""
-    grouped: dict[tuple[str | int, ...], list[Any]] = {}
-    for detail in error.errors():
-        path: tuple[str | int, ...] = prefix + detail["loc"]
-        if detail["type"] != "missing":
-            path = _existing(values, path)
-        grouped.setdefault(path, []).append(detail)
-    lines = []
-    for path, details in sorted(grouped.items(), key=lambda item: origin.line(item[0])):
-        key = ".".join(map(str, path))
-        kinds = {detail["type"] for detail in details}
-        if kinds == {"extra_forbidden"}:
-            message = "unknown key" + _suggestion(path[len(prefix) :], model)
-        elif kinds == {"missing"}:
-            message = "missing"
-        else:
-            expected = " or ".join(dict.fromkeys(_expected(detail["msg"]) for detail in details))
-            message = f"{expected}, got {details[0]['input']!r}"
-        lines.append(f"{origin.place(path)}  {key}: {message}")
-    return lines
-
-
-def _expected(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "should")
-
-
-def _existing(values: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The part of ``path`` that the user wrote: pydantic adds the names of a union's branches."""
-    for i, key in enumerate(path):
-        try:
-            values = values[key]
-        except (KeyError, IndexError, TypeError):
-            return path[:i]
-    return path
-
-
-def _suggestion(path: Sequence[str | int], model: type[BaseModel]) -> str:
-    for key in path[:-1]:
-        field = model.model_fields.get(str(key))
-        candidates = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    known = list(model.model_fields)
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
-    if close:
-        return f", did you mean {close[0]}?"
-    return f"; known are {', '.join(known)}" if len(known) <= 25 else ""
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
@@ -223,11 +149,11 @@ def _collect_lines(node: Any, path: tuple[str | int, ...], lines: dict[tuple[str
         _collect_lines(value, (*path, key), lines)
 
 
-def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[tuple[str, ...], str]:
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[tuple[str | int, ...], str]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    applied = {}
+    applied: dict[tuple[str | int, ...], str] = {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:

@@ -3,90 +3,42 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from limbeck.data import Augmentation, DataConfig
+from limbeck.models import ModelConfig
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A part of the config: unknown keys are faults, and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class AugmentationConfig(Section):
-    """Random views of an image, the same for teacher and student."""
-
-    shift: Annotated[int, Field(ge=0)] = 0
-    """Pixels."""
-    flip: bool = False
-    mixup: Annotated[float, Field(ge=0)] = 0.0
-    """The Beta distribution's parameter; 0 for none."""
-
-    @property
-    def is_on(self) -> bool:
-        """Whether a student sees anything but the image as it is."""
-        return bool(self.shift or self.flip or self.mixup)
-
-
-class DataConfig(Section):
-    """Which examples, and which of their labels are known."""
-
-    name: str = "digits"
-    """"digits", "fashion-mnist", a Hugging Face id, a data set saved to disk, a CSV, JSONL or Parquet file, or a folder with
-    one folder of images for each class."""
-    folder: str | None = None
-    """Where the IDX files of Fashion-MNIST are."""
-    validation: str | None = None
-    """The file with validation examples, beside a ``name`` that is a file."""
-    test: str | None = None
-    labelled: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = None
-    """How many true labels are known: a number, or a share below 1; all by default."""
-    transfer: Literal["all", "labelled"] = "all"
-    """Which examples the student trains on: the others too, unlabelled, or the labelled ones alone."""
-    text_column: str | None = None
-    label_column: str | None = None
-    image_column: str | None = None
-    image_size: PositiveInt | None = None
-    channels: Literal[1, 3] | None = None
-    mean: float | list[float] = 0.0
-    """Taken from each channel of the pixels, which go from 0 to 1."""
-    std: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]] = 1.0
-    tokenizer: str | None = None
-    """The Hugging Face id or folder of the tokenizer that teacher and student share."""
-    max_length: PositiveInt = 128
-    augmentation: AugmentationConfig = AugmentationConfig()
-
-
-class ModelConfig(Section):
-    """A model by name."""
-
-    model: str
-    """"mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, or a Hugging Face id or folder."""
-    settings: dict[str, Any] = {}
-    from_scratch: bool = False
-    """Of a Hugging Face model, take the architecture alone."""
-
-
+@dataclass(frozen=True)
 class TeacherConfig(ModelConfig):
-    """The teacher: a model, or a store of what one said; with ``training`` it is trained first, on every true label."""
+    """The teacher: a model, or a store of a teacher's outputs. With ``training`` it is trained first, on every true label."""
 
     model: str = ""
+    """As for the student. It may be left out where there is a cache."""
     cache: str | None = None
-    """The folder or URL of a store that ``limbeck cache build`` wrote: the student is trained from it, no teacher is run."""
+    """The folder or URL of a store that ``limbeck cache build`` wrote. The student is trained from it; no
+    teacher is run."""
     training: dict[str, Any] | None = None
-    augmentation: AugmentationConfig | None = None
-    """While the teacher itself is trained; by default as for the student."""
+    """Arguments of ``transformers.TrainingArguments`` for training the teacher; by default the model is used as it is."""
+    augmentation: Augmentation | None = None
+    """Random views while the teacher itself is trained; by default the same as for the student."""
 
-    @model_validator(mode="after")
-    def _something(self) -> TeacherConfig:
+    def __post_init__(self) -> None:
         if not self.model and self.cache is None:
             raise ValueError("needs a model, or a cache of what one said")
-        return self
 
 
 def _known(divergence: str) -> str:
@@ -97,7 +49,7 @@ def _known(divergence: str) -> str:
     return divergence
 
 
-class DistillationConfig(Section):
+class DistillationConfig(StrictModel):
     """The objective."""
 
     temperature: Any = 4.0
@@ -138,7 +90,7 @@ class DistillationConfig(Section):
         return _known(name)
 
 
-class CacheConfig(Section):
+class CacheConfig(StrictModel):
     """What ``limbeck cache build`` keeps of each example."""
 
     format: Literal["dense", "topk", "sampled", "hidden"] = "dense"
@@ -153,7 +105,7 @@ class CacheConfig(Section):
     """Examples in a file; by default as many as make 128 MB."""
 
 
-class SearchConfig(Section):
+class SearchConfig(StrictModel):
     """What ``limbeck temperature search`` tries; the defaults take 12 trainings."""
 
     temperatures: Annotated[list[Temperature], Field(min_length=3)] = [
@@ -183,7 +135,7 @@ class SearchConfig(Section):
         return [_known(name) for name in names]
 
 
-class CompareConfig(Section):
+class CompareConfig(StrictModel):
     """What ``limbeck compare`` trains: every arm with every seed."""
 
     seeds: PositiveInt = 5
@@ -191,7 +143,7 @@ class CompareConfig(Section):
     temperatures: Annotated[list[Temperature], Field(min_length=1)] = [1.0, 4.0]
 
 
-class Config(Section):
+class Config(StrictModel):
     """A run."""
 
     out: str = "runs/distilled"

@@ -2,19 +2,19 @@
 labels, ``images`` and ``texts`` make batches of what was read, ``examples`` is what comes out, ``inputs`` how a student
 is fed."""
 
+from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, Splits, identity_collate
 from limbeck.data.images import Augmentation, FixedViews
 from limbeck.data.preprocessing import Inputs
-from limbeck.data.sources import SourceOptions
 from limbeck.data.splits import hide_labels, load_splits
 
 __all__ = [
     "IGNORE_INDEX",
     "Augmentation",
+    "DataConfig",
     "Examples",
     "FixedViews",
     "Inputs",
-    "SourceOptions",
     "Splits",
     "hide_labels",
     "identity_collate",

@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from limbeck.errors import DataError
+from limbeck.errors import ArgumentError, DataError
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,18 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(values.reshape(shape).copy())
 
 
+@dataclass(frozen=True)
 class Augmentation:
     """Random views of a batch of images. Teacher and student see the same view (Beyer et al., 2022, call it consistent).
 
     Args:
         shift: move each image by up to this many pixels in either direction, filling with its own border.
         flip: mirror each image left to right with probability 1/2.
-        mixup: Beta(mixup, mixup) draws the share in which each image is mixed with another of the batch; 0 for none. The hard
-            term counts both labels by their shares. (Zhang et al., "mixup", 2018.)
+        mixup: the parameter of Beta(mixup, mixup), which draws the weight of each image when it is mixed with another one of
+            the batch; 0 for none. The hard term counts both labels by these weights. (Zhang et al., "mixup", 2018.)
+
+    Raises:
+        ArgumentError: shift or mixup is negative.
 
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
@@ -89,10 +93,22 @@ class Augmentation:
         ['labels', 'mixup_labels', 'mixup_share', 'pixel_values']
     """
 
-    def __init__(self, *, shift: int = 0, flip: bool = False, mixup: float = 0.0) -> None:
-        if shift < 0 or mixup < 0:
-            raise ValueError(f"augmentation: shift and mixup must not be negative, got shift={shift}, mixup={mixup}.")
-        self.shift, self.flip, self.mixup = shift, flip, mixup
+    shift: int = 0
+    """Move each image by up to this many pixels in either direction."""
+    flip: bool = False
+    """Mirror each image left to right with probability 1/2."""
+    mixup: float = 0.0
+    """The parameter of the Beta distribution that draws how two images are mixed; 0 for no mixing."""
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "mixup"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(name, f"should be greater than or equal to 0, got {getattr(self, name)}.")
+
+    @property
+    def is_on(self) -> bool:
+        """True if a student sees anything but the image as it is."""
+        return bool(self.shift or self.flip or self.mixup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A new batch; the given one is left as it is."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.data.config import DataConfig
 from limbeck.data.examples import Examples, TensorRows
 from limbeck.data.images import ImageFormat, read_idx
 from limbeck.data.preprocessing import Inputs
@@ -28,25 +28,6 @@ TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 
 
-@dataclass(frozen=True)
-class SourceOptions:
-    """How to read a source, as the ``data`` section of a config says."""
-
-    name: str = "digits"
-    folder: str | None = None
-    validation: str | None = None
-    test: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    image_column: str | None = None
-    image_size: int | None = None
-    channels: int | None = None
-    mean: float | Sequence[float] = 0.0
-    std: float | Sequence[float] = 1.0
-    tokenizer: str | None = None
-    max_length: int = 128
-
-
 @dataclass
 class Source:
     """What a source holds before it is split: ``parts`` has "train" and perhaps "validation" and "test"."""
@@ -57,36 +38,36 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
 
-def read_source(options: SourceOptions) -> Source:
-    """Read the data set that ``options`` names.
+def read_source(config: DataConfig) -> Source:
+    """Read the data set that ``config`` names.
 
     Raises:
         DataError: it cannot be found or read; the message says what was tried.
     """
-    if options.name == "digits":
-        return _digits(options)
-    if options.name == "fashion-mnist":
-        return _fashion_mnist(options)
-    return _from_datasets(options)
+    if config.name == "digits":
+        return _digits(config)
+    if config.name == "fashion-mnist":
+        return _fashion_mnist(config)
+    return _from_datasets(config)
 
 
-def _digits(options: SourceOptions) -> Source:
+def _digits(config: DataConfig) -> Source:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     # scikit-learn's pixels go from 0 to 16
     images = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) / 16
-    return _image_tensors({"train": (images, torch.from_numpy(labels))}, [str(i) for i in range(10)], options)
+    return _image_tensors({"train": (images, torch.from_numpy(labels))}, [str(i) for i in range(10)], config)
 
 
-def _fashion_mnist(options: SourceOptions) -> Source:
-    tried = [options.folder] if options.folder else list(FASHION_FOLDERS)
+def _fashion_mnist(config: DataConfig) -> Source:
+    tried = [config.folder] if config.folder else list(FASHION_FOLDERS)
     folder = next((Path(f) for f in tried if f and Path(f).is_dir()), None)
-    if folder is None and options.folder:
-        raise DataError(f"data.folder: {options.folder} is no folder. Expected the IDX files of Fashion-MNIST there.")
+    if folder is None and config.folder:
+        raise DataError(f"data.folder: {config.folder} is no folder. Expected the IDX files of Fashion-MNIST there.")
     if folder is None:
         try:
-            return _from_datasets(SourceOptions(**{**vars(options), "name": FASHION_HUB_ID}))
+            return _from_datasets(replace(config, name=FASHION_HUB_ID))
         except DataError as error:
             raise DataError(
                 f"data.name: fashion-mnist is neither in {', '.join(tried)} (Debian's package dataset-fashion-mnist) nor "
@@ -96,12 +77,12 @@ def _fashion_mnist(options: SourceOptions) -> Source:
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = (read_idx(folder / f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         parts[part] = (images.unsqueeze(1).float() / 255, labels)
-    return _image_tensors(parts, FASHION_CLASSES, options)
+    return _image_tensors(parts, FASHION_CLASSES, config)
 
 
-def _image_tensors(parts: dict[str, tuple[Tensor, Tensor]], names: list[str], options: SourceOptions) -> Source:
+def _image_tensors(parts: dict[str, tuple[Tensor, Tensor]], names: list[str], config: DataConfig) -> Source:
     _, channels, height, width = parts["train"][0].shape
-    image_format = ImageFormat((height, width), channels, options.mean, options.std)
+    image_format = ImageFormat((height, width), channels, config.mean, config.std)
     return Source(
         {
             part: Examples(TensorRows("pixel_values", image_format.normalise(pixels)), labels)
@@ -112,28 +93,28 @@ def _image_tensors(parts: dict[str, tuple[Tensor, Tensor]], names: list[str], op
     )
 
 
-def _from_datasets(options: SourceOptions) -> Source:
-    parts = _load_datasets(options)
+def _from_datasets(config: DataConfig) -> Source:
+    parts = _load_datasets(config)
     features = parts["train"].features
-    image_column = options.image_column or next(
+    image_column = config.image_column or next(
         (name for name, feature in features.items() if type(feature).__name__ == "Image"), None
     )
-    label_column = _column(options.label_column, LABEL_COLUMNS, features, "label_column")
+    label_column = _column(config.label_column, LABEL_COLUMNS, features, "label_column")
     labels, names = _encode_labels(parts, label_column)
     if image_column is not None:
         first = parts["train"][0][image_column]
-        channels = options.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
-        height, width = (options.image_size,) * 2 if options.image_size else (first.height, first.width)
-        image_format = ImageFormat((height, width), channels, options.mean, options.std)
+        channels = config.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
+        height, width = (config.image_size,) * 2 if config.image_size else (first.height, first.width)
+        image_format = ImageFormat((height, width), channels, config.mean, config.std)
         loaders = {part: ColumnImages(data, image_column, image_format) for part, data in parts.items()}
         shape = DataShape(len(names), (channels, height, width))
         inputs = Inputs(names, image_format)
     else:
-        text_column = _column(options.text_column, TEXT_COLUMNS, features, "text_column")
-        tokenizer = load_tokenizer(options.tokenizer)
-        loaders = {part: Texts(list(data[text_column]), tokenizer, options.max_length) for part, data in parts.items()}
+        text_column = _column(config.text_column, TEXT_COLUMNS, features, "text_column")
+        tokenizer = load_tokenizer(config.tokenizer)
+        loaders = {part: Texts(list(data[text_column]), tokenizer, config.max_length) for part, data in parts.items()}
         shape = DataShape(len(names))
-        inputs = Inputs(names, tokenizer=tokenizer, max_length=options.max_length)
+        inputs = Inputs(names, tokenizer=tokenizer, max_length=config.max_length)
     examples = {part: Examples(loaders[part], labels[part]) for part in parts}
     return Source(examples, shape, inputs)
 
@@ -148,45 +129,45 @@ class ColumnImages:
         return {"pixel_values": self.image_format(self.dataset[rows][self.column])}
 
 
-def _load_datasets(options: SourceOptions) -> dict[str, Any]:
+def _load_datasets(config: DataConfig) -> dict[str, Any]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    path = Path(options.name)
+    path = Path(config.name)
     try:
         if path.is_file():
-            loaded = _load_files(options)
+            loaded = _load_files(config)
         elif path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(str(path))
         elif path.is_dir():
             loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
         else:
-            loaded = datasets.load_dataset(options.name)
+            loaded = datasets.load_dataset(config.name)
     except (OSError, ValueError, DatasetsError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
-            f"data.name: {options.name!r} cannot be read: {reason} Expected digits, fashion-mnist, a Hugging Face id, a data "
+            f"data.name: {config.name!r} cannot be read: {reason} Expected digits, fashion-mnist, a Hugging Face id, a data "
             f"set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each class."
         ) from None
     named: dict[Any, Any] = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     parts = {str(name): data for name, data in named.items()}
     if "train" not in parts:
-        raise DataError(f"data.name: {options.name!r} has no split 'train', only {', '.join(parts)}.")
+        raise DataError(f"data.name: {config.name!r} has no split 'train', only {', '.join(parts)}.")
     known = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
     return {known[name]: data for name, data in parts.items() if name in known}
 
 
-def _load_files(options: SourceOptions) -> Any:
+def _load_files(config: DataConfig) -> Any:
     import datasets
 
-    files = {"train": options.name, "validation": options.validation, "test": options.test}
+    files = {"train": config.name, "validation": config.validation, "test": config.test}
     files = {part: name for part, name in files.items() if name is not None}
     for part, name in files.items():
         if not Path(name).is_file():
             raise DataError(f"data.{part}: no file {name}.")
-    suffix = Path(options.name).suffix
+    suffix = Path(config.name).suffix
     if suffix not in FILE_FORMATS:
-        raise DataError(f"data.name: {options.name} is not one of {', '.join(FILE_FORMATS)}.")
+        raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
     return datasets.load_dataset(FILE_FORMATS[suffix], data_files=files)
 
 

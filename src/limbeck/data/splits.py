@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, Splits
-from limbeck.data.sources import Source, SourceOptions, read_source
+from limbeck.data.sources import Source, read_source
 from limbeck.errors import DataError
 
 DIGITS_VALIDATION, DIGITS_TEST = 300, 400
@@ -18,20 +19,21 @@ SHARE = 0.1
 """Of the training examples, what becomes a validation or test set that the source lacks."""
 
 
-def load_splits(
-    options: SourceOptions, *, labelled: float | None = None, transfer: bool = True, seed: int = 0
-) -> Splits:
-    """Read a data set and split it.
+def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
+    """Read a data set, split it, and hide the labels that are not known.
 
     Args:
-        options: which data set, and how to read it.
-        labelled: keep this many true labels of the training set (an integer), or this share (a float below 1), stratified;
-            None keeps all.
-        transfer: keep the other examples as an unlabelled transfer set; False leaves them out.
-        seed: which labels are kept. The split into training, validation and test does not depend on it.
+        config: which data set, how to read it, and how many of its labels are known.
+        seed: draws which labels are known. The split into training, validation and test does not depend on it.
+
+    Returns:
+        The training, validation and test examples.
+
+    Raises:
+        DataError: the data set cannot be read, or has fewer examples than labels that should be known.
     """
-    source = read_source(options)
-    train, validation, test = _three_parts(source, options.name)
+    source = read_source(config)
+    train, validation, test = _three_parts(source, config.name)
     splits = Splits(
         train,
         validation,
@@ -41,7 +43,7 @@ def load_splits(
         train.labels,
         source.notes,
     )
-    return hide_labels(splits, labelled, transfer=transfer, seed=seed)
+    return hide_labels(splits, config.labelled, transfer=config.transfer == "all", seed=seed)
 
 
 def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True, seed: int = 0) -> Splits:

@@ -2,7 +2,7 @@
 ``calling`` turns a batch into logits whatever the model."""
 
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.loading import BUILT_IN, DataShape, ModelSpec, build_model, load_model, save_model
+from limbeck.models.loading import BUILT_IN, DataShape, ModelConfig, build_model, load_model, save_model
 from limbeck.models.networks import CNN, MLP, ResNet
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "CNN",
     "MLP",
     "DataShape",
-    "ModelSpec",
+    "ModelConfig",
     "ResNet",
     "build_model",
     "count_parameters",

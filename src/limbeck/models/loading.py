@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,30 +51,31 @@ class DataShape:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """A model by name with its settings, as a config writes it."""
+class ModelConfig:
+    """A model by name with its settings: the ``student`` section of a config, and the base of its ``teacher`` section."""
 
-    name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str
+    """"mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, or a Hugging Face id or folder."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings that the model is built with, such as {hidden: [64]} for "mlp"."""
+    from_scratch: bool = False
+    """Take only the architecture of a Hugging Face model, with fresh weights."""
 
 
-def build_model(
-    spec: ModelSpec, shape: DataShape, *, labels: list[str] | None = None, from_scratch: bool = False
-) -> nn.Module:
-    """Build or load the model that ``spec`` names.
+def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None) -> nn.Module:
+    """Build or load the model that ``config`` names.
 
     Args:
-        spec: ``name`` is "mlp", "cnn" or "resnet"; a folder that ``save_model`` wrote; ``package.module:function``,
+        config: ``model`` is "mlp", "cnn" or "resnet"; a folder that ``save_model`` wrote; ``package.module:function``,
             called with the settings and, where it takes them, ``classes`` and ``image``; else a Hugging Face id or
             folder.
         shape: what the data ask for.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
-        from_scratch: for a Hugging Face name: its architecture with fresh weights.
 
     Raises:
         ModelError: the name is not known, or the settings do not fit.
     """
-    name, settings = spec.name, dict(spec.settings)
+    name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         settings = {**shape.settings(name), **settings}
         return _call(name, BUILT_IN[name], settings)
@@ -83,15 +83,15 @@ def build_model(
         return _user_model(name, settings, shape)
     if (Path(name) / CONFIG).is_file() and _MARK in _read_config(Path(name)):
         return load_model(name)
-    return _hugging_face(name, settings, shape, labels, from_scratch)
+    return _hugging_face(name, settings, shape, labels, config.from_scratch)
 
 
 def save_model(
-    model: nn.Module, folder: str | Path, spec: ModelSpec | None = None, shape: DataShape | None = None
+    model: nn.Module, folder: str | Path, config: ModelConfig | None = None, shape: DataShape | None = None
 ) -> None:
     """Write ``model.safetensors`` and ``config.json``; a Hugging Face model saves itself.
 
-    ``spec`` and ``shape`` go into the config, so that ``load_model`` can build the model again.
+    ``config`` and ``shape`` go into the folder's ``config.json``, so that ``load_model`` can build the model again.
     """
     from safetensors.torch import save_file
 
@@ -104,12 +104,12 @@ def save_model(
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as aside:
         save_file(state, str(aside), metadata={"format": "pt"})
-    if spec is not None:
+    if config is not None:
         built = {} if shape is None else {"classes": shape.classes, "image": shape.image}
-        settings = dict(spec.settings)
-        if spec.name in BUILT_IN and shape is not None:
-            settings = {**shape.settings(spec.name), **settings}
-        write_json(folder / CONFIG, {_MARK: spec.name, "settings": settings, **built})
+        settings = dict(config.settings)
+        if config.model in BUILT_IN and shape is not None:
+            settings = {**shape.settings(config.model), **settings}
+        write_json(folder / CONFIG, {_MARK: config.model, "settings": settings, **built})
 
 
 def load_model(folder: str | Path) -> nn.Module:
@@ -126,13 +126,12 @@ def load_model(folder: str | Path) -> nn.Module:
         raise ModelError(
             f"{folder}: no {CONFIG} here. Expected a folder with {WEIGHTS} and {CONFIG}, as a run's student/."
         )
-    config = _read_config(folder) if folder.is_dir() else {}
-    if _MARK not in config:
+    saved = _read_config(folder) if folder.is_dir() else {}
+    if _MARK not in saved:
         return _hugging_face_as_saved(str(folder)).eval()
-    spec = ModelSpec(config[_MARK], config.get("settings", {}))
-    image = config.get("image")
-    shape = DataShape(config.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
-    model = build_model(spec, shape)
+    image = saved.get("image")
+    shape = DataShape(saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
+    model = build_model(ModelConfig(saved[_MARK], saved.get("settings", {})), shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
     try:

@@ -19,7 +19,7 @@ from limbeck.config import Config, load_config
 from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
-from limbeck.models import ModelSpec, save_model
+from limbeck.models import save_model
 
 CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
 STUDENT, TEACHER, CHECKPOINTS = "student", "teacher", "checkpoints"
@@ -61,5 +61,5 @@ def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequen
 
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
     """Write a run's ``student/``, with what it takes to feed it."""
-    save_model(student, folder / STUDENT, ModelSpec(config.student.model, config.student.settings), splits.shape)
+    save_model(student, folder / STUDENT, config.student, splits.shape)
     splits.inputs.save(folder / STUDENT)

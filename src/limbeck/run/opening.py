@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from torch import nn
 
-from limbeck.config import Config, DataConfig, write_config
-from limbeck.data import SourceOptions, Splits, load_splits
+from limbeck.config import Config, write_config
+from limbeck.data import Splits, load_splits
 from limbeck.distributed import process_state
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.teacher import obtain_teacher, stored_teacher
@@ -26,7 +25,7 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> tuple[Spl
         ConfigError, DataError, ModelError: a fault; nothing was written.
     """
     begun = check_folder(config, folder, resume=resume)
-    splits = load_data(config.data, config.seed)
+    splits = load_splits(config.data, seed=config.seed)
     build_student(config.student, splits, config.seed)
     arguments(config, folder)
     teacher = None
@@ -40,10 +39,3 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> tuple[Spl
     if not begun and process_state().is_main_process:
         write_config(config, folder / CONFIG)
     return splits, teacher
-
-
-def load_data(data: DataConfig, seed: int) -> Splits:
-    """The examples that a config names; ``seed`` draws which labels are known."""
-    known = {field.name for field in dataclasses.fields(SourceOptions)}
-    options = SourceOptions(**{name: value for name, value in data.model_dump().items() if name in known})
-    return load_splits(options, labelled=data.labelled, transfer=data.transfer == "all", seed=seed)

@@ -14,7 +14,7 @@ from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import predict_logits
 from limbeck.models import BUILT_IN, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, TEACHER
-from limbeck.run.training import QUIET, build_student, spec_of, train
+from limbeck.run.training import QUIET, build_student, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.teachers import InMemoryTeacher
 
@@ -47,7 +47,7 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
         title="Training the teacher",
     )
     if trainer.is_world_process_zero():
-        save_model(teacher, saved, spec_of(spec), splits.shape)
+        save_model(teacher, saved, spec, splits.shape)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.config import AugmentationConfig, Config, DistillationConfig, ModelConfig
+from limbeck.config import Config, DistillationConfig
 from limbeck.data import Augmentation, Examples, Splits, identity_collate
 from limbeck.errors import ConfigError
-from limbeck.models import ModelSpec, build_model
+from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
 from limbeck.teachers import Teacher
 
@@ -23,12 +23,7 @@ QUIET = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
 def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
     """Build a model with weights that ``seed`` draws."""
     torch.manual_seed(seed)
-    return build_model(spec_of(config), splits.shape, labels=splits.label_names, from_scratch=config.from_scratch)
-
-
-def spec_of(config: ModelConfig) -> ModelSpec:
-    """A config's model as the models room knows it."""
-    return ModelSpec(config.model, config.settings)
+    return build_model(config, splits.shape, labels=splits.label_names)
 
 
 def train(
@@ -40,7 +35,7 @@ def train(
     folder: Path,
     distillation: DistillationConfig | None = None,
     training: dict[str, Any] | None = None,
-    augmentation: AugmentationConfig | None = None,
+    augmentation: Augmentation | None = None,
     validation: Examples | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -71,7 +66,7 @@ def train(
         identity_collate,
         examples,
         validation,
-        augment=Augmentation(**asked.model_dump()) if augmented else None,
+        augment=asked if augmented else None,
         callbacks=[] if title is None else [ProgressBar(title)],
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):

@@ -1,0 +1,118 @@
+"""Faults of a config as lines: where the key was written, the key, what is expected and what was given."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from limbeck.errors import ArgumentError
+
+Path = tuple[str | int, ...]
+"""The keys that lead to a value, from the top of the config."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each key of a config was written.
+
+    Args:
+        name: the config's file, or another name for it.
+        lines: the line of each key in the file.
+        overrides: the text of each override, by its key.
+    """
+
+    name: str
+    lines: Mapping[Path, int]
+    overrides: Mapping[Path, str]
+
+    def line(self, path: Path) -> int:
+        """Return the line of a key, or of the nearest section around it that was written; 0 if there is none."""
+        return next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 0)
+
+    def place(self, path: Path) -> str:
+        """Return the file and line of a key, or the override that set it."""
+        for length in range(len(path), -1, -1):
+            prefix = path[:length]
+            if prefix in self.overrides:
+                return f"--set {self.overrides[prefix]}"
+            if prefix in self.lines:
+                return f"{self.name}:{self.lines[prefix]}"
+        return self.name
+
+
+def validation_faults(
+    error: ValidationError, prefix: tuple[str, ...], values: Any, schema: type[Any], origin: Origin
+) -> list[str]:
+    """Return one line for each key at fault; the branches of a union are one fault.
+
+    Args:
+        error: what pydantic found.
+        prefix: the keys that lead to the part of the config that was validated.
+        values: the whole config, as it was written.
+        schema: the pydantic model that the part was validated by.
+        origin: where each key was written.
+    """
+    grouped: dict[Path, list[Any]] = {}
+    for detail in error.errors():
+        path: Path = prefix + detail["loc"]
+        if detail["type"] != "missing":
+            path = _written(values, path)
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, ArgumentError):
+            path += tuple(cause.argument.split("."))
+        grouped.setdefault(path, []).append(detail)
+    return [
+        f"{origin.place(path)}  {'.'.join(map(str, path))}: {_message(details, path[len(prefix) :], schema)}"
+        for path, details in sorted(grouped.items(), key=lambda item: origin.line(item[0]))
+    ]
+
+
+def _message(details: Sequence[Any], path: Path, schema: type[Any]) -> str:
+    """Return what is wrong with one key."""
+    kinds = {detail["type"] for detail in details}
+    if kinds <= {"extra_forbidden", "unexpected_keyword_argument"}:
+        return "unknown key" + _suggestion(path, schema)
+    if kinds == {"missing"}:
+        return "missing"
+    causes = [detail.get("ctx", {}).get("error") for detail in details]
+    if all(isinstance(cause, ArgumentError) for cause in causes):
+        return " ".join(cause.message for cause in causes)
+    expected = " or ".join(dict.fromkeys(_expected(detail["msg"]) for detail in details))
+    return f"{expected}, got {details[0]['input']!r}"
+
+
+def _expected(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "should").replace("an object", "a section")
+
+
+def _written(values: Any, path: Path) -> Path:
+    """Return the part of ``path`` that the user wrote: pydantic adds the names of a union's branches."""
+    for i, key in enumerate(path):
+        try:
+            values = values[key]
+        except (KeyError, IndexError, TypeError):
+            return path[:i]
+    return path
+
+
+def _suggestion(path: Path, schema: type[Any]) -> str:
+    """Return the known key that is most like the last one of ``path``, or the list of the known keys."""
+    for key in path[:-1]:
+        annotation = typing.get_type_hints(schema).get(str(key))
+        candidates = [annotation, *typing.get_args(annotation)]
+        schema = next((candidate for candidate in candidates if _is_section(candidate)), schema)
+    known = list(schema.model_fields) if issubclass(schema, BaseModel) else [f.name for f in dataclasses.fields(schema)]
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    if close:
+        return f", did you mean {close[0]}?"
+    return f"; known are {', '.join(known)}" if len(known) <= 25 else ""
+
+
+def _is_section(candidate: Any) -> bool:
+    return isinstance(candidate, type) and (issubclass(candidate, BaseModel) or dataclasses.is_dataclass(candidate))
