@@ -1,0 +1,128 @@
+"""Classes by their names: which column of a teacher is which class of the data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limbeck.errors import ArgumentError
+
+SHOWN = 8
+"""Names that a message lists of a long list."""
+
+
+def is_generic(names: Sequence[str]) -> bool:
+    """Return True if the names say nothing: "LABEL_0", "LABEL_1", ... in order, which Hugging Face configs have by default.
+
+    Args:
+        names: the name of each column.
+
+    Example:
+        >>> is_generic(["LABEL_0", "LABEL_1"]), is_generic(["cat", "dog"])
+        (True, False)
+    """
+    return all(re.fullmatch(rf"LABEL_{i}", name) for i, name in enumerate(names))
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """The classes that a model's output columns stand for, in the order of the columns.
+
+    Args:
+        names: the name of each column, all different; any character is allowed.
+        source: where the names come from, for messages, such as "the data" or "teacher/config.json".
+
+    Raises:
+        ArgumentError: a name occurs twice.
+    """
+
+    names: tuple[str, ...]
+    source: str = "the model"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(str(name) for name in self.names))
+        twice = sorted({name for name in self.names if self.names.count(name) > 1}) if self._has_duplicates else []
+        if twice:
+            raise ArgumentError(
+                "classes",
+                f"{self.source} has the name {twice[0]!r} for several classes, so that they cannot be told apart. "
+                "Give each class a name of its own.",
+            )
+
+    @property
+    def _has_duplicates(self) -> bool:
+        return len(set(self.names)) < len(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def are_known(self) -> bool:
+        """True if the names mean something; generic names count as numbers and are compared by their count alone."""
+        return not is_generic(self.names)
+
+
+def align_classes(teacher: ClassNames, student: ClassNames) -> tuple[int, ...] | None:
+    """Return which column of the teacher stands for each class of the student, or None where they are the same already.
+
+    Args:
+        teacher: the teacher's classes.
+        student: the student's classes, which are those of the data.
+
+    Returns:
+        One column of the teacher for each class of the student, in the student's order. None if no column has to move.
+
+    Raises:
+        ArgumentError: the student has a class that the teacher lacks, or the meaning of the columns is not known and their
+            number differs. The message shows both lists and the remedy.
+
+    Example:
+        >>> align_classes(ClassNames(("pos", "neutral", "neg")), ClassNames(("neg", "pos")))
+        (2, 0)
+    """
+    if not (teacher.are_known and student.are_known):
+        if len(teacher) == len(student):
+            return None
+        raise ArgumentError(
+            "classes",
+            f"{teacher.source} has {len(teacher)} output columns{_named(teacher)}, and {student.source} has {len(student)}"
+            f"{_named(student)}. Without names on both sides nobody knows which columns belong together. Write the names into "
+            "the config of the model (id2label), or use a model with as many columns.",
+        )
+    if teacher.names == student.names:
+        return None
+    column = {name: i for i, name in enumerate(teacher.names)}
+    missing = [name for name in student.names if name not in column]
+    if missing:
+        raise ArgumentError("classes", _refusal(teacher, student, missing))
+    return tuple(column[name] for name in student.names)
+
+
+def _refusal(teacher: ClassNames, student: ClassNames, missing: Sequence[str]) -> str:
+    text = (
+        f"{teacher.source} lacks {len(missing)} of the {len(student)} classes of {student.source}: {_listed(missing)}. "
+        f"{_beginning(teacher.source)} has {_listed(teacher.names)}; {student.source} has {_listed(student.names)}."
+    )
+    folded = {_folded(name): name for name in teacher.names}
+    alike = [f"{folded[_folded(name)]!r} for {name!r}" for name in missing if _folded(name) in folded]
+    if alike:
+        return f"{text} Some differ in spelling alone ({', '.join(alike[:SHOWN])}): rename them on one side."
+    return f"{text} Rename the classes of one side (id2label of the model), or use a teacher that knows these classes."
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def _beginning(source: str) -> str:
+    return source[:1].upper() + source[1:]
+
+
+def _named(classes: ClassNames) -> str:
+    return f" ({_listed(classes.names)})" if classes.are_known else " without names"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
