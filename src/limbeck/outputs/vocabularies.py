@@ -60,8 +60,8 @@ def align_vocabularies(teacher: Vocabulary, student: Vocabulary) -> int:
         )
         raise ArgumentError(
             "vocabulary",
-            f"{len(conflicts)} ids do not stand for the same token in both tokenizers: {shown}. Their columns cannot be compared one "
-            "by one. Use a student and a teacher that share a tokenizer.",
+            f"{len(conflicts)} ids do not stand for the same token in both tokenizers: {shown}. Their columns cannot be "
+            "compared one by one. Use a student and a teacher that share a tokenizer.",
         )
     return min(teacher.columns, student.columns)
 
