@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from experiments.combinations import GRID, SEEDS, TEMPERATURES, Studies
 
-from limbeck.temperature import Choice, Plan, Trial, search
+from limbeck.temperature import Choice, SearchPlan, Trial, search
 
 
 def objective_of(trial: Trial) -> dict[str, Any]:
     return {"alpha": 0.0} if trial.alpha == 0 else {"temperature": trial.temperature}
 
 
-def chosen(studies: Studies, name: str, plan: Plan) -> Choice:
+def chosen(studies: Studies, name: str, plan: SearchPlan) -> Choice:
     """What the search picks for a combination, by validation accuracy alone."""
 
     def train(trial: Trial) -> float:
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    studies, plan, rows = Studies(arguments.work), Plan(), []
+    studies, plan, rows = Studies(arguments.work), SearchPlan(), []
     for name in GRID:
         choice, table = chosen(studies, name, plan), test_table(studies, name)
         row = {

@@ -20,7 +20,7 @@ from experiments.collect import Arms
 from experiments.combinations import COMBINATIONS, GRID, SEEDS, TEMPERATURES, WIDTHS, Studies, of_width
 
 from limbeck.models import ModelSpec, build_model, count_parameters
-from limbeck.temperature import Observation, fit
+from limbeck.temperature import Observation, fit_curve
 from limbeck.temperature.analysis import analyze
 
 NAMES = tuple(dict.fromkeys((*GRID, *map(of_width, WIDTHS))))
@@ -53,7 +53,7 @@ def best_of(arms: Arms, name: str) -> tuple[float, dict[float, float]]:
     table = {t: arms(name, temperature=t) for t in TEMPERATURES}
     seen = [Observation(t, seed, table[t][seed]) for t in TEMPERATURES for seed in range(SEEDS)]
     inside = [t for t in FINE if TEMPERATURES[0] <= t <= TEMPERATURES[-1]]
-    return fit(seen, inside).best, {t: float(values.mean()) for t, values in table.items()}
+    return fit_curve(seen, inside).best, {t: float(values.mean()) for t, values in table.items()}
 
 
 def nearest(t: float) -> float:

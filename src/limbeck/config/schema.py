@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from limbeck.errors import ArgumentError
+
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,9 +125,9 @@ class DistillationConfig(Section):
             from limbeck.temperature import policy_from
 
             try:
-                policy_from(value)
-            except ValueError as error:
-                raise ValueError(str(error).removeprefix("temperature").lstrip(".: ")) from None
+                policy_from(value, argument="")
+            except ArgumentError as error:
+                raise ValueError(str(error) if error.argument else error.message) from None
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "auto" and not (number and 0 < value < math.inf):
