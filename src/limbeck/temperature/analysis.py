@@ -172,6 +172,9 @@ def softness(teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, tem
         student_logits: (N, V), float64.
         labels: (N,) integers, none missing.
         temperature: T, a positive number.
+
+    Returns:
+        The measurements, averaged over the examples.
     """
     log_p = (teacher_logits / temperature).log_softmax(-1)
     p = log_p.exp()

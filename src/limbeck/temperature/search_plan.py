@@ -77,7 +77,10 @@ class SearchPlan:
 
     @property
     def cost(self) -> int:
-        """Return how many students the search trains, at most."""
+        """Return how many students the search trains.
+
+        With other alphas or divergences it can be one more, when the chosen temperature was tried with one seed alone.
+        """
         first_round, without_teacher = len(self.temperatures[::2]), 2
         other_settings = len(self.alphas) + len(self.divergences)
         return first_round + without_teacher + sum(self.batches) + 2 * other_settings

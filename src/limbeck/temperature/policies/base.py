@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Softening:
     """One number, or (...,) with one for each position; None for the divergence's own C(T)."""
 
     @property
-    def temperature(self) -> Any:
+    def temperature(self) -> Tensor | float | tuple[Tensor | float, Tensor | float]:
         """Return the ``temperature`` argument of the losses: one value, or the pair (teacher's, student's)."""
         if self.teacher_temperature is self.student_temperature:
             return self.teacher_temperature
@@ -87,7 +87,7 @@ def require_teacher_logits(teacher_logits: Tensor | None) -> Tensor:
     """Return the teacher's logits, which must be known for all classes.
 
     Args:
-        teacher_logits: (..., V), or None when only some classes are known.
+        teacher_logits: (..., V); None when only some classes are known.
 
     Raises:
         ArgumentError: they are None.
@@ -101,11 +101,22 @@ def require_teacher_logits(teacher_logits: Tensor | None) -> Tensor:
 
 
 def as_float(logits: Tensor) -> Tensor:
-    """Return the logits in float32, or in float64 when they are in float64 already."""
+    """Return the logits in float32, or in float64 when they are in float64 already.
+
+    Args:
+        logits: any shape, any floating dtype.
+    """
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def centered(logits: Tensor) -> Tensor:
-    """Return the logits (..., V) minus their mean over the classes, in float32 at least."""
+    """Return the logits minus their mean over the classes.
+
+    Args:
+        logits: (..., V), any floating dtype.
+
+    Returns:
+        (..., V), in float64 when the logits are, else in float32.
+    """
     logits = as_float(logits)
     return logits - logits.mean(-1, keepdim=True)
