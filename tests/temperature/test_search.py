@@ -16,7 +16,7 @@ from limbeck.temperature.journal import Journal
 
 
 def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
-    """A student's, always the same for one trial: an effect of its seed, and noise of its own."""
+    """Return the quality of a trial's student, which is always the same: a hill, an effect of the seed, and noise."""
     key = [trial.seed, round(1000 * trial.temperature), round(100 * (trial.alpha or 0)), trial.alpha is None]
     noise = (
         noise * np.random.default_rng(key).standard_normal()
@@ -47,7 +47,7 @@ def test_it_finds_the_top_at_a_quarter_of_the_grid():
 
 
 def test_it_regrets_little_over_many_searches():
-    """Wherever the top is: by how much the chosen temperature's true quality is below the best."""
+    """The regret is how far the true quality of the chosen temperature is below the best, for tops anywhere."""
     regrets = []
     for i in range(12):
         top = float(np.exp(np.random.default_rng(i).uniform(np.log(0.5), np.log(20))))
@@ -72,7 +72,7 @@ def test_alpha_and_divergence_are_tried_at_the_chosen_temperature():
     assert (choice.temperature, choice.interval) == (
         plain.temperature,
         plain.interval,
-    )  # what comes after does not move it
+    )  # the other settings do not move it
     others = [trial for trial, _ in choice.trials if trial.divergence or trial.alpha]
     assert {trial.temperature for trial in others} == {choice.temperature}
     assert len(others) == 8
@@ -129,7 +129,7 @@ def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path
         time.sleep(0.01)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    out, err = second.communicate(timeout=120)  # which finds that the first is dead
+    out, err = second.communicate(timeout=120)  # the second finds that the first is dead
     assert second.returncode == 0, err
     assert out.strip() == str(search(quality).temperature)
     done = trained(tmp_path)
@@ -139,8 +139,8 @@ def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path
 
 
 def test_a_worker_on_another_machine_that_is_not_heard_of_again(tmp_path):
-    """Its student is waited for, and trained here when it takes far longer than any."""
-    lost = Journal(tmp_path / "journal", "temperature", host="elsewhere")  # it is cut off before it can say anything
+    """This worker waits for its student, and trains it when it takes far longer than any other."""
+    lost = Journal(tmp_path / "journal", "temperature", host="elsewhere")  # it never reports
     assert lost.claim([Trial(0.5, 0)]) is not None
     started = time.time()
     found = search(quality, journal=tmp_path / "journal", patience=1.5)
