@@ -158,7 +158,7 @@ class TestAnalyze:
         effective = [row["effective_classes"] for row in found["softness"]]
         assert effective == sorted(effective)
         assert 1 <= effective[0] < 3 < effective[-1] < 10
-        assert found["views"] == "augmented views"
+        assert found["view_kind"] == "augmented views"
         assert [rank["rank"] for rank in found["ranks"]] == list(range(1, 10))
         assert all(rank["spread"] > 0 for rank in found["ranks"])
         assert found["calibration"]["temperature"] > 0
@@ -176,7 +176,7 @@ class TestAnalyze:
     def test_dropout_and_stores(self, folder, config, tmp_path, capsys):
         teacher = f"teacher={{model: {folder / 'run' / 'teacher'}}}"
         assert limbeck(capsys, "temperature", "analyze", config, "--out", tmp_path / "a", "--set", teacher)[0] == 0
-        assert read(tmp_path / "a" / "analysis.json")["views"] == "dropout passes"
+        assert read(tmp_path / "a" / "analysis.json")["view_kind"] == "dropout passes"
         shift = ("--set", "data.augmentation={shift: 1}", "--set", "distillation.temperature=1")
         for views, kind, count in ((1, "", 0), (3, "the store's views", 9)):
             store = tmp_path / f"store-{views}"
@@ -207,7 +207,7 @@ class TestAnalyze:
             assert limbeck(capsys, *analyze)[0] == 0
             found = read(tmp_path / "b" / "analysis.json")
             assert len(found["ranks"]) == count
-            assert not count or found["views"] == kind
+            assert not count or found["view_kind"] == kind
 
 
 class TestFaults:

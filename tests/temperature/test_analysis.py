@@ -21,8 +21,8 @@ def test_the_numbers_of_two_classes_by_hand():
     entropy = -p * math.log(p) - (1 - p) * math.log(1 - p)
     assert row.entropy == pytest.approx(entropy)
     assert row.effective_classes == pytest.approx(math.exp(entropy))
-    assert row.first_class == pytest.approx(p)
-    assert row.on_negative_labels == pytest.approx(0.5)  # the gradients of two classes are each other's opposite
+    assert row.top_probability == pytest.approx(p)
+    assert row.fraction_on_negatives == pytest.approx(0.5)  # the gradients of two classes are each other's opposite
     assert row.soft_over_hard == pytest.approx((p - 0.5) / t / 0.5)
     assert row.compensated_over_hard == pytest.approx(t * (p - 0.5) / 0.5)
     assert row.limit_over_hard == pytest.approx(a / 2 / 2 / 0.5)
@@ -41,12 +41,12 @@ def test_gradients_are_those_of_the_loss(t):
     assert row.soft_over_hard == pytest.approx((soft.norm(dim=-1).mean() / norm).item(), rel=1e-9)
     assert row.compensated_over_hard == pytest.approx((gradient(alpha=1.0).norm(dim=-1).mean() / norm).item(), rel=1e-9)
     of_label = soft.gather(-1, LABELS[:, None]).squeeze(-1).square() / soft.square().sum(-1)
-    assert row.on_negative_labels == pytest.approx(1 - of_label.mean().item())
+    assert row.fraction_on_negatives == pytest.approx(1 - of_label.mean().item())
     lowest = 0.0
     for g, z, y in zip(soft, TEACHER, LABELS, strict=True):  # 6 negative labels, of which the 3 lowest
         negative = sorted((z[c].item(), c) for c in range(7) if c != y)[:3]
         lowest += (sum(g[c] ** 2 for _, c in negative) / g.square().sum()).item() / 200
-    assert row.on_the_lowest == pytest.approx(lowest)
+    assert row.fraction_on_lowest == pytest.approx(lowest)
 
 
 def test_the_law_of_one_over_t_squared_is_a_limit():

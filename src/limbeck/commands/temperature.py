@@ -21,7 +21,7 @@ from limbeck.atomic_files import write_json
 from limbeck.config import Config, DistillationConfig
 from limbeck.data import Examples, FixedViews, Splits, load_splits
 from limbeck.distributed import process_state
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
@@ -31,7 +31,7 @@ from limbeck.run.teacher import in_memory_teacher, obtain_teacher, stored_teache
 from limbeck.run.training import QUIET, arguments, build_student, steps_of, train
 from limbeck.store import StoredTeacher
 from limbeck.teachers import Teacher
-from limbeck.temperature import Choice, Plan, Trial, search
+from limbeck.temperature import Choice, SearchPlan, Trial, search
 from limbeck.temperature.analysis import Analysis, analyze
 
 SEARCH, JOURNAL, CHOICE = "search", "students.journal", "choice.json"
@@ -112,7 +112,7 @@ def _name_of(config: Config) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(told, sort_keys=True).encode())
 
 
-def plan_of(config: Config) -> Plan:
+def plan_of(config: Config) -> SearchPlan:
     """The search that a config asks for.
 
     Raises:
@@ -120,18 +120,18 @@ def plan_of(config: Config) -> Plan:
     """
     asked = config.search
     try:
-        return Plan(
-            temperatures=asked.temperatures,
-            seeds=range(asked.seeds),
-            batches=asked.batches,
-            alphas=asked.alphas,
-            divergences=asked.divergences,
+        return SearchPlan(
+            temperatures=tuple(asked.temperatures),
+            seeds=asked.seeds,
+            batches=tuple(asked.batches),
+            alphas=tuple(asked.alphas),
+            divergences=tuple(asked.divergences),
         )
-    except ValueError as error:
-        raise ConfigError(f"search.{error}") from None
+    except ArgumentError as error:
+        raise ConfigError(f"search.{error.argument}: {error.message}") from None
 
 
-def choice_lines(choice: Choice, plan: Plan) -> list[str]:
+def choice_lines(choice: Choice, plan: SearchPlan) -> list[str]:
     """What was chosen and why."""
     low, high = choice.interval
     points, error = 100 * choice.gain, 100 * choice.gain_error
@@ -155,10 +155,10 @@ def choice_lines(choice: Choice, plan: Plan) -> list[str]:
     return lines
 
 
-def choice_as_dict(choice: Choice, plan: Plan) -> dict[str, Any]:
+def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
     """For JSON: the choice, the curve and every student."""
     assert choice.curve is not None
-    behind, error = choice.curve.behind()
+    behind, error = choice.curve.behind_best()
     return {
         "temperature": choice.temperature, "interval": list(choice.interval), "alpha": choice.alpha,
         "divergence": choice.divergence, "gain": choice.gain, "gain_error": choice.gain_error,
@@ -196,7 +196,7 @@ def analyze_config(config: Config, folder: Path, *, student: Path | None = None)
     held_out = None
     if isinstance(teacher, nn.Module):  # it has seen the labels of its training examples
         held_out = predict_logits(teacher, splits.validation), splits.validation.labels
-    found = analyze(logits, some.labels, student_logits=student_logits, held_out=held_out, views=views, kind=kind)
+    found = analyze(logits, some.labels, student_logits=student_logits, held_out=held_out, views=views, view_kind=kind)
     write_json(folder / ANALYSIS, found.as_dict())
     report.write_page(folder / REPORT, "What each temperature does", report.analysis_sections(found))
     return found

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from limbeck.data import Augmentation, DataConfig
 from limbeck.models import ModelConfig
 
+from limbeck.errors import ArgumentError
+
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -75,9 +77,9 @@ class DistillationConfig(StrictModel):
             from limbeck.temperature import policy_from
 
             try:
-                policy_from(value)
-            except ValueError as error:
-                raise ValueError(str(error).removeprefix("temperature").lstrip(".: ")) from None
+                policy_from(value, argument="")
+            except ArgumentError as error:
+                raise ValueError(str(error) if error.argument else error.message) from None
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "auto" and not (number and 0 < value < math.inf):

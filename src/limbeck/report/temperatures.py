@@ -16,7 +16,7 @@ from limbeck.temperature.analysis import Analysis, Softness
 def search_rows(choice: Choice) -> list[tuple[str, ...]]:
     """The curve and the students, as a table: header, then one row for each temperature."""
     assert choice.curve is not None
-    behind, error = choice.curve.behind()
+    behind, error = choice.curve.behind_best()
     rows = [("T", "behind the best, points", "students, %")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
         own = [100 * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
@@ -31,7 +31,7 @@ def search_figure(choice: Choice) -> Any:
     curve, t = choice.curve, np.array(choice.curve.temperatures)
     students = [(trial.temperature, v) for trial, v in choice.trials if _is_plain(trial)]
     level = np.mean([v - curve.at(x) for x, v in students])
-    _, error = curve.behind()
+    _, error = curve.behind_best()
     mean = 100 * (curve.mean + level)
     axes.axvspan(*choice.interval, color=STUDENT_COLOUR, alpha=0.1, label="within one standard error of the best")
     axes.plot(t, mean, color=STUDENT_COLOUR, label="fit")
@@ -59,7 +59,7 @@ def analysis_rows(found: Analysis) -> list[tuple[str, ...]]:
     header = "T, entropy, classes, first %, negatives %, lowest %, soft / hard, times T², limit"
     rows: list[tuple[str, ...]] = [tuple(header.split(", "))]
     for s in found.softness:
-        percents = (f"{100 * x:.2f}" for x in (s.first_class, s.on_negative_labels, s.on_the_lowest))
+        percents = (f"{100 * x:.2f}" for x in (s.top_probability, s.fraction_on_negatives, s.fraction_on_lowest))
         ratios = (f"{x:.3g}" for x in (s.soft_over_hard, s.compensated_over_hard, s.limit_over_hard))
         rows.append((f"{s.temperature:g}", f"{s.entropy:.3f}", f"{s.effective_classes:.2f}", *percents, *ratios))
     return rows
@@ -87,7 +87,7 @@ def analysis_sections(found: Analysis) -> list[Section]:
             ],
             figure=_lines_figure(
                 found.softness,
-                {"all negative labels": "on_negative_labels", "the lowest half of them": "on_the_lowest"},
+                {"all negative labels": "fraction_on_negatives", "the lowest half of them": "fraction_on_lowest"},
                 "share of the soft gradient's square",
             ),
         ),
@@ -118,7 +118,8 @@ def analysis_sections(found: Analysis) -> list[Section]:
             Section(
                 "How reliable is each negative label?",
                 lines=[
-                    f"Over {found.views}: how far the logit of the class at each rank lies below the first (line), how much "
+                    f"Over {found.view_kind}: how far the logit of the class at each rank lies below the first (line), "
+                    "how much "
                     "that moves from view to view of one example (band), and how often the same class has the rank (bars). "
                     "Where the band is as wide as the steps between ranks, their order is noise, and a temperature that makes "
                     "it heard teaches noise."

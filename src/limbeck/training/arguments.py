@@ -63,7 +63,7 @@ class DistillationArguments(TrainingArguments):
         policy, shared = self.policy(), self.teacher_temperature is None
         if policy is not None and not shared:
             raise ValueError("teacher_temperature: a policy sets both temperatures. Leave it out.")
-        temperature = self.temperature if policy is None else policy.start
+        temperature = self.temperature if policy is None else policy.nominal_temperature
         return DistillationLoss(
             temperature=temperature if shared else (self.teacher_temperature, temperature),  # pyright: ignore[reportArgumentType]
             alpha=self.alpha,

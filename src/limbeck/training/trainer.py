@@ -310,7 +310,7 @@ class DistillationTrainer(Trainer):
             known = teacher if isinstance(teacher, Tensor) else None
             progress = self.state.global_step / max(1, self.state.max_steps)
             softening = self.policy(logits, known, targets.labels, progress)
-            softened = {"temperature": softening.temperature, "scale": softening.scale}
+            softened = {"temperature": softening.temperature, "scale": softening.compensation}
             for running in self.policy.buffers():  # each process saw its own part of the batch
                 running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
 
