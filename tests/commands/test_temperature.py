@@ -228,8 +228,8 @@ class TestFaults:
             ),
             ("search.temperatures=[1, 2]", "search.temperatures: "),
             ("search.temperatures=[1, 1, 2]", "search.temperatures: expected at least 3 different positive numbers"),
-            ("search.seeds=1", "search.seeds: should be greater than or equal to 2"),
-            ("search.divergences=[kl]", "search.divergences: should be one of forward_kl"),
+            ("search.seeds=1", "search.seeds: expected at least 2, got 1."),
+            ("search.divergences=[kl]", "search.divergences: expected names among forward_kl"),
         ],
     )
     def test_one_line_and_nothing_written(self, config, tmp_path, capsys, setting, message):

@@ -76,14 +76,14 @@ def distill(
 ) -> None:
     """Train the student that CONFIG describes, and leave a run folder."""
     from limbeck.commands.distill import distill as distill_config
-    from limbeck.commands.temperature import choice_lines, plan_of, with_chosen_temperature
+    from limbeck.commands.temperature import choice_lines, with_chosen_temperature
     from limbeck.config import load_config
     from limbeck.distributed import end_process_group
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
     settings, choice = with_chosen_temperature(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
     if choice is not None and _is_main_process():
-        _lines(choice_lines(choice, plan_of(settings)))
+        _lines(choice_lines(choice, settings.search))
     folder = distill_config(settings, resume=resume)
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
@@ -245,7 +245,7 @@ def temperature_search(
     seed: Seed = None,
 ) -> None:
     """Find the temperature for CONFIG's student by training a few; again, and it goes on. Several workers may share it."""
-    from limbeck.commands.temperature import CHOICE, SEARCH, choice_lines, plan_of, search_config
+    from limbeck.commands.temperature import CHOICE, SEARCH, choice_lines, search_config
     from limbeck.config import load_config
     from limbeck.report import search_rows
     from limbeck.run.folder import REPORT
@@ -254,7 +254,7 @@ def temperature_search(
     folder = Path(settings.out) / SEARCH
     choice = search_config(settings, folder)
     _table("Validation", search_rows(choice))
-    _lines(choice_lines(choice, plan_of(settings)))
+    _lines(choice_lines(choice, settings.search))
     _files({"page": folder / REPORT, "choice": folder / CHOICE})
 
 

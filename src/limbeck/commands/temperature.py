@@ -21,7 +21,7 @@ from limbeck.atomic_files import write_json
 from limbeck.config import Config, DistillationConfig
 from limbeck.data import Examples, FixedViews, Splits, load_splits
 from limbeck.distributed import process_state
-from limbeck.errors import ArgumentError, ConfigError
+from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
@@ -71,7 +71,7 @@ def search_config(config: Config, folder: Path) -> Choice:
             "distillation.temperature: a search trains one student in each process. Run limbeck temperature search without a "
             "launcher (several of them share one search), then name the temperature that it found."
         )
-    plan = plan_of(config)
+    plan = config.search
     objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
     config = config.model_copy(update={"distillation": objective})
     splits = load_splits(config.data, seed=config.seed)
@@ -110,25 +110,6 @@ def _name_of(config: Config) -> str:
         exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
     )
     return xxhash.xxh3_64_hexdigest(json.dumps(told, sort_keys=True).encode())
-
-
-def plan_of(config: Config) -> SearchPlan:
-    """The search that a config asks for.
-
-    Raises:
-        ConfigError: it cannot be.
-    """
-    asked = config.search
-    try:
-        return SearchPlan(
-            temperatures=tuple(asked.temperatures),
-            seeds=asked.seeds,
-            batches=tuple(asked.batches),
-            alphas=tuple(asked.alphas),
-            divergences=tuple(asked.divergences),
-        )
-    except ArgumentError as error:
-        raise ConfigError(f"search.{error.argument}: {error.message}") from None
 
 
 def choice_lines(choice: Choice, plan: SearchPlan) -> list[str]:

@@ -6,7 +6,6 @@ from limbeck.config.schema import (
     CompareConfig,
     Config,
     DistillationConfig,
-    SearchConfig,
     TeacherConfig,
 )
 
@@ -15,7 +14,6 @@ __all__ = [
     "CompareConfig",
     "Config",
     "DistillationConfig",
-    "SearchConfig",
     "TeacherConfig",
     "config_from",
     "load_config",

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from limbeck.data import Augmentation, DataConfig
-from limbeck.models import ModelConfig
-
 from limbeck.errors import ArgumentError
+from limbeck.models import ModelConfig
+from limbeck.temperature import SearchPlan
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -107,36 +107,6 @@ class CacheConfig(StrictModel):
     """Examples in a file; by default as many as make 128 MB."""
 
 
-class SearchConfig(StrictModel):
-    """What ``limbeck temperature search`` tries; the defaults take 12 trainings."""
-
-    temperatures: Annotated[list[Temperature], Field(min_length=3)] = [
-        0.5,
-        1.0,
-        1.5,
-        2.0,
-        3.0,
-        4.0,
-        6.0,
-        8.0,
-        12.0,
-        20.0,
-    ]
-    seeds: Annotated[int, Field(ge=2)] = 3
-    """Of each temperature, at most."""
-    batches: list[PositiveInt] = [3, 2]
-    """How many promising students are trained, in each of the rounds after the first."""
-    alphas: list[Share] = []
-    """Other values of alpha, tried at the chosen temperature."""
-    divergences: list[str] = []
-    """Other divergences, likewise; they are compensated for their curvature."""
-
-    @field_validator("divergences")
-    @classmethod
-    def _are_known(cls, names: list[str]) -> list[str]:
-        return [_known(name) for name in names]
-
-
 class CompareConfig(StrictModel):
     """What ``limbeck compare`` trains: every arm with every seed."""
 
@@ -158,5 +128,5 @@ class Config(StrictModel):
     training: dict[str, Any] = {}
     """Arguments of ``transformers.TrainingArguments``."""
     compare: CompareConfig = CompareConfig()
-    search: SearchConfig = SearchConfig()
+    search: SearchPlan = SearchPlan()
     cache: CacheConfig = CacheConfig()
