@@ -136,7 +136,7 @@ def test_mixup_counts_both_labels(tmp_path):
     class Mix:
         def __call__(self, batch):
             mixed = {"x": 0.25 * batch["x"] + 0.75 * batch["x"].flip(0)}
-            return {**batch, **mixed, "mixup_share": 0.25, "mixup_labels": batch["labels"].flip(0)}
+            return {**batch, **mixed, "mixup_weight": 0.25, "mixup_labels": batch["labels"].flip(0)}
 
     data = [{"x": d["x"], "labels": d["labels"].clamp(min=0)} for d in vectors(8)]
     trainer = DistillationTrainer(

@@ -318,10 +318,10 @@ class DistillationTrainer(Trainer):
             return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softened)
 
         first = parts(targets.labels)
-        if "mixup_share" not in inputs or targets.labels is None:
+        if "mixup_weight" not in inputs or targets.labels is None:
             return first
         # Both terms are linear in the labels' share: the soft one is the same for either label.
-        share, second = inputs["mixup_share"], parts(inputs["mixup_labels"])
+        share, second = inputs["mixup_weight"], parts(inputs["mixup_labels"])
         hard = None if first.hard is None or second.hard is None else share * first.hard + (1 - share) * second.hard
         return LossParts(share * first.total + (1 - share) * second.total, first.soft, hard)
 
