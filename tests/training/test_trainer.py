@@ -181,9 +181,9 @@ def test_users_metrics_see_the_logits(tmp_path):
     trainer = DistillationTrainer(
         Net(), Net(24), arguments(tmp_path, per_device_eval_batch_size=5), eval_dataset=data, compute_metrics=metrics
     )
-    told = trainer.evaluate()
+    evaluated = trainer.evaluate()
     assert seen["shape"] == (13, CLASSES)
-    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= told.keys()
+    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= evaluated.keys()
     assert trainer.predict(data).predictions.shape == (13, CLASSES)
 
 

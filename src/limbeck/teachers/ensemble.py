@@ -66,7 +66,11 @@ class Ensemble(Teacher):
         return self
 
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
-        """Return the average of all teachers' logits or probabilities as logits in float32."""
+        """Return the average of all teachers' logits or probabilities as logits in float32.
+
+        Raises:
+            ArgumentTypeError: a teacher gives sparse targets.
+        """
         outputs = [teacher(batch).logits for teacher in self.teachers]
         logits = [output.float() for output in outputs if output is not None]
         if len(logits) < len(outputs):
