@@ -76,7 +76,7 @@ class TestAugmentation:
 
     def test_mixup_mixes_images_and_labels_alike(self):
         view = Augmentation(mixup=0.5)(self.batch)
-        share, partner = view["mixup_share"], view["mixup_labels"]  # labels are row numbers here
+        share, partner = view["mixup_weight"], view["mixup_labels"]  # labels are row numbers here
         images = self.batch["pixel_values"]
         torch.testing.assert_close(view["pixel_values"], share * images + (1 - share) * images[partner])
         assert 0 <= share <= 1

@@ -112,7 +112,7 @@ def make_trainer(
 
 
 def weights(trainer: DistillationTrainer) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in trainer._student.state_dict().items()}
+    return {name: value.detach().clone() for name, value in trainer.student.state_dict().items()}
 
 
 def main() -> None:
@@ -123,7 +123,7 @@ def main() -> None:
     evaluation = trainer.evaluate()
     trainer.save_model(folder)
     if trainer.is_world_process_zero():
-        torch.save({"log": trainer.state.log_history, "eval": evaluation}, Path(folder) / "told.pt")
+        torch.save({"log": trainer.state.log_history, "eval": evaluation}, Path(folder) / "result.pt")
     end_process_group()
 
 

@@ -64,7 +64,7 @@ def test_two_processes_equal_one(kind, tmp_path):
     )
     start = weights(one)
     one.train()
-    told_by_one = one.evaluate()
+    evaluated = one.evaluate()
     one.save_model(str(tmp_path / "one"))
 
     # `accelerate launch --cpu` starts one process unless there is MPI; this starts two, which talk over gloo.
@@ -89,10 +89,10 @@ def test_two_processes_equal_one(kind, tmp_path):
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert moved({k: start[k] for k in first}, first) > 1e-3
     assert_same(second, first)
-    told = torch.load(tmp_path / "two" / "told.pt", weights_only=True)
+    result = torch.load(tmp_path / "two" / "result.pt", weights_only=True)
     for name in ("eval_loss", "eval_accuracy"):
-        assert told["eval"][name] == pytest.approx(told_by_one[name], rel=1e-5), name
-    logs = [[e for e in log if "soft_loss" in e] for log in (one.state.log_history, told["log"])]
+        assert result["eval"][name] == pytest.approx(evaluated[name], rel=1e-5), name
+    logs = [[e for e in log if "soft_loss" in e] for log in (one.state.log_history, result["log"])]
     for mine, theirs in zip(*logs, strict=True):
         for name in ("loss", "soft_loss", "hard_loss", "agreement", "gradient_ratio"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
@@ -146,7 +146,7 @@ def test_evaluation_sees_every_row_needs_no_teacher_and_is_at_t_1(kind, tmp_path
     trainer.teacher = None  # nothing in evaluation may ask for it
     trainer.objective = None
     assert trainer.evaluate()["eval_loss"] == metrics["eval_loss"]
-    student, collate = trainer._student, trainer.data_collator
+    student, collate = trainer.student, trainer.data_collator
     nll, hits, labelled = 0.0, 0, 0
     for row in trainer.eval_dataset:
         batch = collate([row])

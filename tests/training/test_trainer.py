@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
+from limbeck import DistillationArguments, DistillationLoss, DistillationTrainer, distillation_loss
 from limbeck.models import save_model
 from limbeck.teachers import LiveTeacher, TeacherOutput
 from limbeck.training import last_complete_checkpoint
@@ -108,7 +108,7 @@ def test_logged_parts_are_what_they_say(tmp_path):
         assert entry["loss"] == pytest.approx(0.7 * entry["soft_loss"] + 0.3 * entry["hard_loss"], rel=1e-5)
     data = trainer.train_dataset
     x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
-    logits, teacher_logits = trainer._student(x), trainer.teacher.model(x)
+    logits, teacher_logits = trainer.student(x), trainer.teacher.model(x)
     mean = {name: sum(entry[name] for entry in logs) / 4 for name in ("soft_loss", "agreement")}
     soft = distillation_loss(logits, teacher_logits, alpha=1, temperature=2.0)
     assert mean["soft_loss"] == pytest.approx(soft.item(), rel=1e-5)  # one epoch, weights unmoved
@@ -124,19 +124,24 @@ def test_logged_parts_are_what_they_say(tmp_path):
     assert any(entry["gradient_ratio"] == pytest.approx(expected, rel=1e-4) for entry in logs)
 
 
-def test_the_gradient_ratio_is_measured_at_logging_steps_only(tmp_path, monkeypatch):
+def test_the_gradient_ratio_is_measured_at_logging_steps_only(tmp_path):
+    class Recording(DistillationLoss):
+        def parts(self, student_logits, *args, **kwargs):
+            if student_logits.is_leaf:  # the copy on which gradients are measured, not a model's output
+                steps.append(trainer.state.global_step)
+            return super().parts(student_logits, *args, **kwargs)
+
     trainer = make_trainer("module", tmp_path, logging_strategy="steps", logging_steps=3, max_steps=6)
-    calls = []
-    monkeypatch.setattr(trainer._train_meter, "add_gradients", lambda *_: calls.append(trainer.state.global_step))
+    trainer.objective, steps = Recording(temperature=2.0, alpha=0.7), []
     trainer.train()
-    assert calls == [2, 5]
+    assert steps == [2, 5]
 
 
 def test_mixup_counts_both_labels(tmp_path):
     class Mix:
         def __call__(self, batch):
             mixed = {"x": 0.25 * batch["x"] + 0.75 * batch["x"].flip(0)}
-            return {**batch, **mixed, "mixup_share": 0.25, "mixup_labels": batch["labels"].flip(0)}
+            return {**batch, **mixed, "mixup_weight": 0.25, "mixup_labels": batch["labels"].flip(0)}
 
     data = [{"x": d["x"], "labels": d["labels"].clamp(min=0)} for d in vectors(8)]
     trainer = DistillationTrainer(
@@ -176,9 +181,9 @@ def test_users_metrics_see_the_logits(tmp_path):
     trainer = DistillationTrainer(
         Net(), Net(24), arguments(tmp_path, per_device_eval_batch_size=5), eval_dataset=data, compute_metrics=metrics
     )
-    told = trainer.evaluate()
+    evaluated = trainer.evaluate()
     assert seen["shape"] == (13, CLASSES)
-    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= told.keys()
+    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= evaluated.keys()
     assert trainer.predict(data).predictions.shape == (13, CLASSES)
 
 

@@ -90,7 +90,7 @@ class Augmentation:
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
         >>> sorted(Augmentation(shift=1, mixup=0.2)(batch))
-        ['labels', 'mixup_labels', 'mixup_share', 'pixel_values']
+        ['labels', 'mixup_labels', 'mixup_weight', 'pixel_values']
     """
 
     shift: int = 0
@@ -124,7 +124,7 @@ class Augmentation:
             partner = torch.randperm(len(images), device=images.device)
             batch["pixel_values"] = share * images + (1 - share) * images[partner]
             if "labels" in batch:
-                batch |= {"mixup_share": share, "mixup_labels": batch["labels"][partner]}
+                batch |= {"mixup_weight": share, "mixup_labels": batch["labels"][partner]}
         return batch
 
 

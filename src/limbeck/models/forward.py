@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ModelError
 
-NOT_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_share"})
+NOT_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_weight"})
 """Entries of a batch that no model is fed. Labels stay out so that no model computes a loss of its own."""
 
 

@@ -27,7 +27,7 @@ from limbeck.store.output_layer import (
 )
 from limbeck.store.shards import Description, shards_of
 from limbeck.store.storage import open_storage
-from limbeck.teachers.base import LiveTeacher
+from limbeck.teachers import LiveTeacher
 
 SHARD_BYTES = 128 << 20
 

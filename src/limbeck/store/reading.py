@@ -20,7 +20,7 @@ from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_m
 from limbeck.store.output_layer import FILE, StoredOutputLayer
 from limbeck.store.shards import Description, Shard, codec_of, shards_of
 from limbeck.store.storage import Place, checksum, open_storage
-from limbeck.teachers.base import TeacherOutput
+from limbeck.teachers.base import Teacher, TeacherOutput
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.(arrow|json)")
 LEFT_ASIDE = re.compile(r"\.(\d{12}-\d{12}\.(arrow|json)|head\.safetensors)\.partial")
@@ -182,7 +182,7 @@ class TeacherStore:
         return first.manifest.description
 
 
-class StoredTeacher:
+class StoredTeacher(Teacher):
     """A teacher that was asked before: looks a batch up by its ``example_id``, and its ``view_id`` where the store has several.
 
     Args:
@@ -193,7 +193,7 @@ class StoredTeacher:
         self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
         self.views = self.store.description.views
         """What shows the student the views that the teacher was asked about: a trainer's ``augment``. None for one view."""
-        self.one_view = self.views is None
+        self.single_view = self.views is None
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> StoredTeacher:
