@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from limbeck.errors import StoreError
 from limbeck.store import TeacherStore, TopK, build_store, verify
-from limbeck.store.ids import write_ids
+from limbeck.store.ids import encode_ids
 from support.stores import build, contents, examples, teacher
 
 LARGE = 2**60 + np.arange(16)
@@ -88,9 +88,9 @@ class TestDamage:
         "change",
         [
             dict(rows=17), dict(bytes=3), dict(rows=2**60), dict(rows="many"), dict(path="/etc/passwd"), dict(checksum="md5:1"),
-            dict(ids="x"), dict(ids="é"), dict(ids=write_ids(np.arange(17))), dict(ids=write_ids(np.arange(15))),
-            dict(ids=write_ids(np.arange(16)[::-1])), dict(ids=write_ids(np.arange(16) - 1)), dict(ids=write_ids(LARGE)),
-            dict(ids=write_ids(np.arange(16)) + "AAAA"),
+            dict(ids="x"), dict(ids="é"), dict(ids=encode_ids(np.arange(17))), dict(ids=encode_ids(np.arange(15))),
+            dict(ids=encode_ids(np.arange(16)[::-1])), dict(ids=encode_ids(np.arange(16) - 1)), dict(ids=encode_ids(LARGE)),
+            dict(ids=encode_ids(np.arange(16)) + "AAAA"),
         ],
         ids=str,
     )  # fmt: skip
@@ -158,7 +158,7 @@ sys.path.insert(0, {tests!r})
 import support.stores as stores
 rank, world = int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-stores.build(sys.argv[1], stores.TopK(5, (2.0,)), shard_rows=2, rank=rank, world=world)
+stores.build(sys.argv[1], stores.TopK(5, (2.0,)), shard_rows=2, rank=rank, world_size=world)
 """
 
 

@@ -21,12 +21,11 @@ from limbeck.store import (
     TeacherStore,
     TopK,
     build_store,
-    codec_from,
-    fingerprint_of_examples,
-    fingerprint_of_model,
     verify,
 )
-from limbeck.store.codecs import pack, spec_of, unpack
+from limbeck.store.bit_packing import pack_ids, unpack_ids
+from limbeck.store.codecs import codec_from, codec_settings
+from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.teachers import LiveTeacher
 from support.stores import CLASSES, INPUTS, ROWS, build, contents, draw, every_codec, examples, live, teacher
 
@@ -111,21 +110,21 @@ class TestFormats:
 
     @every_codec
     def test_a_spec_is_the_codec(self, codec):
-        assert codec_from(json.loads(json.dumps(spec_of(codec)))) == codec
+        assert codec_from(json.loads(json.dumps(codec_settings(codec)))) == codec
 
     @given(k=st.integers(1, 9), classes=st.integers(1, 200_000), seed=st.integers(0, 2**31))
     def test_packed_ids_come_back(self, k, classes, seed):
         ids = torch.randint(classes, (3, k), generator=torch.Generator().manual_seed(seed))
-        packed = pack(ids, classes)
+        packed = pack_ids(ids, classes)
         assert packed.shape[1] == math.ceil(k * max(1, math.ceil(math.log2(classes))) / 8)
-        assert torch.equal(unpack(packed, k, classes), ids)
+        assert torch.equal(unpack_ids(packed, k, classes), ids)
 
     @every_codec
     def test_little_is_added_to_the_payload(self, tmp_path, codec):
         """The file has the id and at most a byte of rounding at a position, beside the payload."""
         columns = codec.columns(CLASSES)
         stored = sum(np.dtype(column.dtype).itemsize * column.width for column in columns)
-        assert codec.payload(CLASSES) <= stored < codec.payload(CLASSES) + 1
+        assert codec.payload_bytes(CLASSES) <= stored < codec.payload_bytes(CLASSES) + 1
         build(tmp_path, codec, shard_rows=ROWS)
         arrow = next(tmp_path.glob("*.arrow")).stat().st_size
         assert arrow <= ROWS * (8 + stored) + 2500  # Arrow's own: the schema, and padding to 64 bytes
@@ -196,7 +195,7 @@ class TestBuilding:
     def test_processes_share_the_work_and_the_bytes_are_the_same(self, tmp_path, codec):
         build(tmp_path / "one", codec)
         for rank in (2, 0, 1):
-            build(tmp_path / "three", codec, rank=rank, world=3)
+            build(tmp_path / "three", codec, rank=rank, world_size=3)
         assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
     def test_a_hole_is_filled(self, tmp_path):
@@ -222,7 +221,7 @@ class TestBuilding:
     def test_a_full_disk(self, tmp_path, monkeypatch):
         from limbeck.store import shards
 
-        build(tmp_path, rank=0, world=4)  # one shard
+        build(tmp_path, rank=0, world_size=4)  # one shard
         real = pa.ipc.new_stream
 
         def full(*args, **kwargs):

@@ -92,7 +92,7 @@ def test_the_bytes_do_not_depend_on_who_built_it(tmp_path):
     for codec in (TopK(4), Sampled(5)):
         build(tmp_path / codec.name / "one", codec)
         for rank in (1, 0):
-            build(tmp_path / codec.name / "two", codec, rank=rank, world=2)
+            build(tmp_path / codec.name / "two", codec, rank=rank, world_size=2)
         one, two = (
             {path.name: path.read_bytes() for path in (tmp_path / codec.name / name).iterdir()}
             for name in ("one", "two")

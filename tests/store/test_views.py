@@ -86,7 +86,7 @@ def test_every_shift_and_either_side_come_about_evenly():
 def test_several_processes_write_the_same_bytes(tmp_path):
     build(tmp_path / "one")
     for rank in (1, 0):
-        build(tmp_path / "two", rank=rank, world=2)
+        build(tmp_path / "two", rank=rank, world_size=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

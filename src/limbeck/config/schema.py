@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from limbeck.store import CacheConfig
+
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -136,21 +138,6 @@ class DistillationConfig(Section):
     @classmethod
     def _is_known(cls, name: str) -> str:
         return _known(name)
-
-
-class CacheConfig(Section):
-    """What ``limbeck cache build`` keeps of each example."""
-
-    format: Literal["dense", "topk", "sampled", "hidden"] = "dense"
-    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float16"
-    k: PositiveInt = 64
-    temperatures: list[Temperature] | None = None
-    """At which a top-k list can be used; by default the distillation's own."""
-    draws: PositiveInt = 12
-    views: PositiveInt = 1
-    """Of each image, made by ``data.augmentation``; 1 for the image as it is."""
-    shard_rows: PositiveInt | None = None
-    """Examples in a file; by default as many as make 128 MB."""
 
 
 class SearchConfig(Section):
