@@ -132,8 +132,8 @@ def read_lines(path: Path) -> list[Any]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    whole_lines = path.read_bytes().split(b"\n")[:-1]  # a crash may also have cut the last line within a letter
+    return [json.loads(line) for line in whole_lines if line]
 
 
 def write_text(path: Path, text: str) -> None:
