@@ -1,4 +1,4 @@
-"""Class ids come back as they were, in as few bits as the number of classes needs."""
+"""Packing class ids: unpacking returns the same ids, and they take as few bits as the number of classes needs."""
 
 import math
 

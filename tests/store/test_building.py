@@ -1,4 +1,4 @@
-"""Building: whole or not at all, the same bytes whoever builds, and no other store is written over."""
+"""Building a store: shards are whole or missing, several processes write the same bytes, other stores stay as they are."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Every format keeps what it promises, in the bytes that it promises, and refuses what it cannot keep."""
+"""The formats: each is as exact and as small as it promises, and refuses what it cannot hold."""
 
 import json
 import math
@@ -90,7 +90,7 @@ def test_the_settings_make_the_codec_again(codec):
 
 @every_codec
 def test_little_is_added_to_the_payload(tmp_path, codec):
-    """The file has the id and at most a byte of rounding at a position, beside the payload."""
+    """Beside the payload, the file holds at most one byte for each position, by rounding up to whole bytes."""
     columns = codec.columns(CLASSES)
     stored = sum(np.dtype(column.dtype).itemsize * column.width for column in columns)
     assert codec.payload_bytes(CLASSES) <= stored < codec.payload_bytes(CLASSES) + 1

@@ -1,4 +1,4 @@
-"""The cache section of a config: read as YAML is, checked by the codecs, and turned into a codec."""
+"""The cache section of a config: how it is read and checked, and which codec it asks for."""
 
 import json
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Fingerprints change with what they are of, and with nothing else."""
+"""Fingerprints: they change if the model or the examples change, and only then."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Ids come back as they were, whatever they are, in next to no space."""
+"""Ids as text: decoding returns the same ids, damaged text is refused, and consecutive ids take almost no space."""
 
 import base64
 import contextlib
@@ -37,7 +37,7 @@ def test_what_unpacks_to_more_than_it_says_is_not_unpacked():
 
 @pytest.mark.parametrize(("kept", "bits"), [(1.0, 0.1), (11 / 12, 1.1), (1 / 30, 11)])
 def test_bits_an_id(kept, bits):
-    """A run of ids, all but a validation set, and a few of many."""
+    """Test consecutive ids, the ids that are left without a validation set, and a few ids out of many."""
     chosen = np.random.default_rng(0).random(100_000) < kept
     ids = np.flatnonzero(chosen)
     assert 8 * len(encode_ids(ids)) / len(ids) < bits

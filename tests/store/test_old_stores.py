@@ -1,4 +1,4 @@
-"""Stores that an earlier Limbeck wrote: they are read, verified and gone on with, and what is written today is the same.
+"""Stores that an earlier Limbeck wrote: they can be read, verified and completed, and the same is written today.
 
 The folders in ``fixtures`` were written once, by version 1 of the format. The teachers' weights and inputs are small multiples
 of 1/8, so that their logits are exact on every machine, and what a store should hold is computed from them here.

@@ -1,4 +1,4 @@
-"""The last linear layer that hidden states need: found, checked, and read again."""
+"""The last linear layer of the teacher: how it is found, checked, written and read."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""How well a format keeps logits, against closed forms."""
+"""The measured error of a format, compared with closed forms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Looking outputs up by the ids of examples."""
+"""An open store: outputs are looked up by the ids of examples."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""One shard: an Arrow file that other tools open, and a manifest that says what is in it."""
+"""Shards: an Arrow file that other tools can open, and a manifest that says what is in it."""
 
 import json
 

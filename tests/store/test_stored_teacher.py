@@ -1,4 +1,4 @@
-"""The teacher that looks its outputs up: its loss is the live teacher's."""
+"""The stored teacher: a student's loss is the same as with the live teacher, as far as the format is exact."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ IDS = torch.tensor([49, 0, 16, 15, 15, 31])
 
 @every_codec
 def test_the_loss_of_what_is_read(tmp_path, codec):
-    """The stored teacher's loss is the live one's, to what the format promises."""
+    """Compare the losses of the stored and the live teacher; draws must at least give a finite loss."""
     build(tmp_path, codec)
     output, student = StoredTeacher(tmp_path)({"example_id": IDS}), draw(len(IDS), CLASSES, seed=9)
     if output.logits is not None:

@@ -1,4 +1,4 @@
-"""Damaged, forged and interrupted stores: every fault is found and named, and an interrupted build ends with the same bytes."""
+"""Damaged, forged and interrupted stores: every fault is found, and an interrupted build ends with the same bytes."""
 
 import itertools
 import json
@@ -170,7 +170,7 @@ def start(folder, rank=0, world=1):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_the_store_ends_byte_for_byte_the_same(tmp_path, capsys):
-    """Two processes, one of them killed again and again (SIGKILL), until the store is whole."""
+    """Let two processes build, and kill one of them (SIGKILL) again and again until the store is whole."""
     torch.set_num_threads(1)
     build(tmp_path / "whole", TopK(5, (2.0,)), shard_rows=2)
     random.seed(0)

@@ -109,7 +109,7 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Codec):
     """The format that keeps all logits of a position.
 
     Args:
@@ -178,7 +178,7 @@ def _encode_int8(logits: Tensor) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Codec):
     """The format that keeps the k most likely classes of a position, with their log-probabilities at T = 1.
 
     Class ids take as many bits as the number of classes needs. A student can be trained at T = 1 and at the temperatures
@@ -243,7 +243,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Codec):
     """The format that keeps class ids drawn from the teacher's distribution, with replacement.
 
     The draws give an unbiased estimate of all probabilities at one temperature, for which alone they can be used.
@@ -288,7 +288,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Hidden:
+class Hidden(Codec):
     """The format that keeps the inputs of the teacher's last linear layer, which is kept once beside the shards.
 
     The layer is applied when a batch is looked up, which gives all logits. They are as exact as the dtype of the inputs, and
