@@ -55,7 +55,7 @@ def main() -> None:
         for codec in CODECS:
             build_store(teacher, splits.train, folder / repr(codec), codec)
             store = TeacherStore(folder / repr(codec))
-            teachers[str(codec)] = StoredTeacher(store), codec.payload(10)
+            teachers[str(codec)] = StoredTeacher(store), codec.payload_bytes(10)
         schedule = {**cosine, "per_device_train_batch_size": 256, "learning_rate": 1e-2, "num_train_epochs": EPOCHS}
         objective = DistillationConfig(temperature=T, alpha=0.9)
         for name, (who, payload) in teachers.items():

@@ -16,12 +16,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
-from limbeck.commands.cache import quality_of
 from limbeck.config import Config
 from limbeck.data import DataConfig, Examples, load_splits
 from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
-from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
+from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store, measure_format
 from limbeck.teachers import LiveTeacher
 
 BATCH = 256
@@ -119,8 +118,8 @@ def main() -> None:
             order = torch.randperm(len(examples))
             batches = [examples.rows[part] for part in order.split(BATCH)]
             seconds = best_of(3, lambda store=store, batches=batches: [store.look_up(ids) for ids in batches])
-            quality = quality_of(codec, logits)
-            each, payload = store.bytes / len(store), codec.payload(10)
+            quality = measure_format(codec, logits)
+            each, payload = store.bytes / len(store), codec.payload_bytes(10)
             row = {"name": f"read {codec}", "rows_per_second": len(examples) / seconds, "bytes_per_example": each}
             row |= {
                 "payload": payload,

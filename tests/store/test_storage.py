@@ -1,4 +1,4 @@
-"""A store behind a URL: whole shards are brought here when they are needed, and a build sends each when it is whole."""
+"""Stores behind a URL: a shard is downloaded when it is first needed, and uploaded when it is whole."""
 
 import shutil
 import uuid
@@ -22,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def url():
-    """Of a file system that has no folders and no paths on this machine."""
+    """Return a URL of a file system in memory, which has no local paths and no empty folders."""
     return f"memory://bucket-{uuid.uuid4().hex}/store"
 
 

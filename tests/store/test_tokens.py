@@ -1,4 +1,4 @@
-"""A store of sequences: one position for each token, none for padding, put back where a batch has them."""
+"""Stores of sequences: each token has a position, padding has none, and tokens return to their places in a batch."""
 
 import copy
 
@@ -27,7 +27,7 @@ def language_model(seed, width):
 
 
 class Sequences:
-    """Ragged sequences, padded to the longest of the rows that are asked for, on the right or on the left."""
+    """Sequences of several lengths, padded on the right or on the left to the longest one in the batch."""
 
     def __init__(self, side="right"):
         generator = torch.Generator().manual_seed(0)
@@ -92,7 +92,7 @@ def test_the_bytes_do_not_depend_on_who_built_it(tmp_path):
     for codec in (TopK(4), Sampled(5)):
         build(tmp_path / codec.name / "one", codec)
         for rank in (1, 0):
-            build(tmp_path / codec.name / "two", codec, rank=rank, world=2)
+            build(tmp_path / codec.name / "two", codec, rank=rank, world_size=2)
         one, two = (
             {path.name: path.read_bytes() for path in (tmp_path / codec.name / name).iterdir()}
             for name in ("one", "two")
@@ -120,7 +120,7 @@ def test_another_tokenisation_is_refused(tmp_path):
 
 
 class Batches(Dataset):
-    """Whole batches for the trainer, as ``Examples`` gives them, with labels that are the tokens themselves."""
+    """A data set of whole batches, as ``Examples`` is one, whose labels are the tokens themselves."""
 
     def __len__(self):
         return ROWS

@@ -1,4 +1,4 @@
-"""Augmentation and a stored teacher: what the student sees is one of the views that the teacher was asked about."""
+"""Stores of augmented views: the student sees a view that the teacher saw too."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_views_depend_on_the_seed_the_example_and_the_number_alone():
 
 
 def test_every_shift_and_either_side_come_about_evenly():
-    """Of a picture with one bright pixel in the middle, over many views: a closed form for the shares."""
+    """Move one bright pixel over many views: each of the nine places has a ninth of the light."""
     picture = torch.zeros(1, 1, 5, 5)
     picture[..., 2, 2] = 1
     count, views = 4000, FixedViews(4000, shift=1, flip=True)
@@ -86,7 +86,7 @@ def test_every_shift_and_either_side_come_about_evenly():
 def test_several_processes_write_the_same_bytes(tmp_path):
     build(tmp_path / "one")
     for rank in (1, 0):
-        build(tmp_path / "two", rank=rank, world=2)
+        build(tmp_path / "two", rank=rank, world_size=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -119,7 +119,7 @@ def test_views_that_are_none(wrong):
 
 
 def test_the_trainer_shows_the_student_the_stored_views(tmp_path):
-    """A student of the store's views learns, to rounding, what one of the live teacher learns on the same views."""
+    """Train a student from the store and one beside the live teacher: on the same views they learn the same."""
     build(tmp_path / "store")
 
     def student_of(teacher, augment):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from limbeck.data import Augmentation, DataConfig
 from limbeck.errors import ArgumentError
 from limbeck.models import ModelConfig
+from limbeck.store import CacheConfig
 from limbeck.temperature import SearchPlan
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -90,21 +91,6 @@ class DistillationConfig(StrictModel):
     @classmethod
     def _is_known(cls, name: str) -> str:
         return _known(name)
-
-
-class CacheConfig(StrictModel):
-    """What ``limbeck cache build`` keeps of each example."""
-
-    format: Literal["dense", "topk", "sampled", "hidden"] = "dense"
-    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float16"
-    k: PositiveInt = 64
-    temperatures: list[Temperature] | None = None
-    """At which a top-k list can be used; by default the distillation's own."""
-    draws: PositiveInt = 12
-    views: PositiveInt = 1
-    """Of each image, made by ``data.augmentation``; 1 for the image as it is."""
-    shard_rows: PositiveInt | None = None
-    """Examples in a file; by default as many as make 128 MB."""
 
 
 class CompareConfig(StrictModel):

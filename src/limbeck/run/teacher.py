@@ -62,7 +62,7 @@ def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
     store = TeacherStore(config.teacher.cache)
     if store.description.classes != splits.shape.classes:
         raise StoreError(
-            f"{store.place}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
+            f"{store.storage}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
         )
     store.check(examples=splits.train)
     stored, asked = store.description.views, config.data.augmentation

@@ -1,4 +1,4 @@
-"""Damaged, forged and interrupted stores: every fault is found and named, and an interrupted build ends with the same bytes."""
+"""Damaged, forged and interrupted stores: every fault is found, and an interrupted build ends with the same bytes."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from limbeck.errors import StoreError
 from limbeck.store import TeacherStore, TopK, build_store, verify
-from limbeck.store.ids import write_ids
+from limbeck.store.ids import encode_ids
 from support.stores import build, contents, examples, teacher
 
 LARGE = 2**60 + np.arange(16)
@@ -88,9 +88,9 @@ class TestDamage:
         "change",
         [
             dict(rows=17), dict(bytes=3), dict(rows=2**60), dict(rows="many"), dict(path="/etc/passwd"), dict(checksum="md5:1"),
-            dict(ids="x"), dict(ids="é"), dict(ids=write_ids(np.arange(17))), dict(ids=write_ids(np.arange(15))),
-            dict(ids=write_ids(np.arange(16)[::-1])), dict(ids=write_ids(np.arange(16) - 1)), dict(ids=write_ids(LARGE)),
-            dict(ids=write_ids(np.arange(16)) + "AAAA"),
+            dict(ids="x"), dict(ids="é"), dict(ids=encode_ids(np.arange(17))), dict(ids=encode_ids(np.arange(15))),
+            dict(ids=encode_ids(np.arange(16)[::-1])), dict(ids=encode_ids(np.arange(16) - 1)), dict(ids=encode_ids(LARGE)),
+            dict(ids=encode_ids(np.arange(16)) + "AAAA"),
         ],
         ids=str,
     )  # fmt: skip
@@ -158,7 +158,7 @@ sys.path.insert(0, {tests!r})
 import support.stores as stores
 rank, world = int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-stores.build(sys.argv[1], stores.TopK(5, (2.0,)), shard_rows=2, rank=rank, world=world)
+stores.build(sys.argv[1], stores.TopK(5, (2.0,)), shard_rows=2, rank=rank, world_size=world)
 """
 
 
@@ -170,7 +170,7 @@ def start(folder, rank=0, world=1):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_the_store_ends_byte_for_byte_the_same(tmp_path, capsys):
-    """Two processes, one of them killed again and again (SIGKILL), until the store is whole."""
+    """Let two processes build, and kill one of them (SIGKILL) again and again until the store is whole."""
     torch.set_num_threads(1)
     build(tmp_path / "whole", TopK(5, (2.0,)), shard_rows=2)
     random.seed(0)
