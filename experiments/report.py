@@ -1,4 +1,4 @@
-"""Write what the studies found into docs/temperature.md, from experiments/results/: python -m experiments.report"""
+"""Write what the studies found into docs/explanation/temperature.md, from experiments/results/: python -m experiments.report"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments import studies
 from experiments.collect import RESULTS, Arms, shown
 from experiments.combinations import GRID, TEMPERATURES, WIDTHS, of_width
 
-PAGE = ROOT / "docs" / "temperature.md"
+PAGE = ROOT / "docs" / "explanation" / "temperature.md"
 
 
 def regrets() -> list[dict]:
