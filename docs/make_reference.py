@@ -1,8 +1,14 @@
 """Write the generated parts of ``docs/reference/``: python docs/make_reference.py
 
-What stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->`` comes from the code: ``names MODULE`` lists the public names of
-a module for mkdocstrings, ``overview`` is the table of what ``limbeck`` itself exports, ``registry`` lists what a registry holds,
-``config`` has every key of a config, and ``commands`` every command. The pages are in git, so that they can be read where the code is; the suite checks that they are fresh.
+What stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->`` comes from the code:
+
+- ``names MODULE``: the public names of a module, for mkdocstrings
+- ``overview``: the table of what ``limbeck`` itself exports
+- ``registry MODULE NAME``: what a registry of classes holds
+- ``config``: every key of a config
+- ``commands``: every command
+
+The pages are in git, so that they can be read where the code is. The suite checks that they are fresh.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 import types
@@ -52,10 +59,18 @@ def names(module: str) -> list[str]:
     short = public_names("limbeck")
     if module == "limbeck":
         return [f"::: limbeck.{name}\n" for name in short if home(name) == "limbeck"]
-    return [
-        f"::: limbeck.{name}\n" if name in short and home(name) == module else f"::: {module}.{name}\n"
-        for name in public_names(module)
-    ]
+    earlier = list(PUBLIC)[1 : list(PUBLIC).index(module)]
+    lines = []
+    for name in public_names(module):
+        if any(_same(name, module, other) for other in earlier):
+            continue  # another room's page has it
+        lines.append(f"::: {'limbeck' if name in short and home(name) == module else module}.{name}\n")
+    return lines
+
+
+def _same(name: str, module: str, other: str) -> bool:
+    one, two = (getattr(importlib.import_module(path), name, None) for path in (module, other))
+    return name in public_names(other) and one is two
 
 
 def overview() -> list[str]:
@@ -157,9 +172,10 @@ def docstrings(cls: type) -> dict[str, str]:
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = tree.body if isinstance(tree, ast.ClassDef) else []
-        for field, text in zip(body, body[1:], strict=False):
-            is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
+        for field, text in itertools.pairwise(body):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 found[field.target.id] = " ".join(str(text.value.value).split()).replace("``", "`")
     return found
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from experiments.collect import Arms
-from experiments.combinations import TEMPERATURES, of_width
+from experiments.collect import Arms  # noqa: E402
+from experiments.combinations import TEMPERATURES, of_width  # noqa: E402
 
 PATH = Path(__file__).parent / "images" / "students_and_temperature.svg"
 COLOURS = {16: "#b5492c", 32: "#d08a2e", 64: "#6a9a4b", 128: "#3b7ea5", 256: "#4b3b8f"}
@@ -49,7 +49,9 @@ def draw() -> str:
         lines.append(text(LEFT - 8, y(gain) + 4, f"{gain:+d}".replace("+0", "0").replace("-", "−"), anchor="end"))
     for temperature in TEMPERATURES:
         lines.append(text(x(temperature), BOTTOM + 20, f"{temperature:g}", anchor="middle"))
-    lines.append(text((LEFT + RIGHT) / 2, BOTTOM + 44, "temperature T (the best of each student is marked)", anchor="middle"))
+    lines.append(
+        text((LEFT + RIGHT) / 2, BOTTOM + 44, "temperature T (the best of each student is marked)", anchor="middle")
+    )
     arms = Arms()
     ends = []
     for width, colour in COLOURS.items():
@@ -72,7 +74,12 @@ def text(at_x: float, at_y: float, words: str, *, anchor: str = "start", size: i
     return f'<text {place} text-anchor="{anchor}" font-size="{size}" fill="{colour}">{words}</text>'
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the picture to its place."""
     PATH.parent.mkdir(exist_ok=True)
     PATH.write_text(draw(), encoding="utf-8")
-    print(PATH.relative_to(ROOT))
+    print(PATH)
+
+
+if __name__ == "__main__":
+    write()

@@ -112,7 +112,6 @@ class TestLiger:
         torch.testing.assert_close(ours, truth)
         assert abs(theirs - truth) > 0.02 * truth
 
-
     def test_it_refuses_a_larger_vocabulary_of_the_student(self):
         if peers.liger_jsd() is None:
             pytest.skip("liger-kernel is not installed")
@@ -140,7 +139,6 @@ class TestTorchtune:
         theirs = of_logits(lambda s: self.module.ReverseKLLoss()(s, TEACHER, LABELS))
         options = dict(temperature=1.0, alpha=1, divergence="reverse_kl")
         agree(of_logits(lambda s: distillation_loss(s, TEACHER, LABELS, **options)), theirs)
-
 
     @pytest.mark.parametrize("ratio", [0.3, 0.5])
     def test_symmetric_kl(self, ratio):
@@ -201,9 +199,7 @@ class TestTRLsGKD:
     @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
     @pytest.mark.parametrize("t", [1.0, 2.0])
     def test_generalized_jsd_loss(self, beta, t):
-        theirs = of_logits(
-            lambda s: self.trainer.generalized_jsd_loss(s, TEACHER, LABELS, beta=beta, temperature=t)
-        )
+        theirs = of_logits(lambda s: self.trainer.generalized_jsd_loss(s, TEACHER, LABELS, beta=beta, temperature=t))
         options = dict(temperature=t, alpha=1, divergence="jsd", beta=beta, compensate=False)
         agree(of_logits(lambda s: distillation_loss(s, TEACHER, LABELS, **options)), theirs)
 
