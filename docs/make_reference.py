@@ -109,6 +109,15 @@ def first_sentence(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of a config."""
+
+    path: str
+    cls: type
+    meaning: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Key:
     """A key of a config."""
 
@@ -123,30 +132,32 @@ def config() -> list[str]:
     from limbeck.config import Config
 
     lines: list[str] = []
-    for path, cls in sections(Config):
-        lines += ["", f"## `{path}`" if path else "## At the top", ""]
-        lines += [" ".join((inspect.getdoc(cls) or "").split()).replace("``", "`"), ""]
+    for section in sections(Config):
+        lines += ["", f"## `{section.path}`" if section.path else "## At the top", "", section.meaning, ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{k.path}` | {_cell(k.type)} | {_cell(k.default)} | {_cell(k.meaning)} |" for k in keys(cls, path)
-        ]
+        for key in keys(section):
+            cells = (f"`{key.path}`", _cell(key.type), _cell(key.default), _cell(key.meaning))
+            lines.append(f"| {' | '.join(cells)} |")
     return lines[1:]
 
 
-def sections(cls: type, path: str = "") -> Iterator[tuple[str, type]]:
-    """Yield the path and the class of a section and of each section inside of it, outermost first."""
-    yield path, cls
-    for name, annotation in typing.get_type_hints(cls, include_extras=True).items():
-        if name in _field_names(cls) and (inner := section_of(annotation)) is not None:
-            yield from sections(inner, f"{path}.{name}" if path else name)
-
-
-def keys(cls: type, path: str = "") -> list[Key]:
-    """Return the keys of a section, in order, without the sections inside of it."""
+def sections(cls: type, path: str = "", more: str = "") -> Iterator[Section]:
+    """Yield a section and each section inside of it, outermost first; ``more`` stands under its key."""
+    text = " ".join((inspect.getdoc(cls) or "").split()).replace("``", "`")
+    yield Section(path, cls, f"{text} {more}".strip())
     hints, meanings = typing.get_type_hints(cls, include_extras=True), docstrings(cls)
+    for name in _field_names(cls):
+        if (inner := section_of(hints[name])) is not None:
+            yield from sections(inner, f"{path}.{name}" if path else name, meanings.get(name, ""))
+
+
+def keys(section: Section) -> list[Key]:
+    """Return the keys of a section, in order, without the sections inside of it."""
+    hints, meanings = typing.get_type_hints(section.cls, include_extras=True), docstrings(section.cls)
+    prefix = f"{section.path}." if section.path else ""
     return [
-        Key(f"{path}.{name}" if path else name, type_text(hints[name]), default_text(cls, name), meanings.get(name, ""))
-        for name in _field_names(cls)
+        Key(prefix + name, type_text(hints[name]), default_text(section.cls, name), meanings.get(name, ""))
+        for name in _field_names(section.cls)
         if section_of(hints[name]) is None
     ]
 
@@ -168,7 +179,7 @@ def docstrings(cls: type) -> dict[str, str]:
     """Return the string that stands under each field, for a class and what it inherits."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
-        if "__annotations__" not in vars(base) or base.__module__.partition(".")[0] != "limbeck":
+        if "__annotations__" not in vars(base) or base.__module__.startswith("pydantic"):
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = tree.body if isinstance(tree, ast.ClassDef) else []
@@ -180,16 +191,22 @@ def docstrings(cls: type) -> dict[str, str]:
     return found
 
 
-NAMES = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", type(None): "`null`", Any: "any"}
-BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "min_length": "with a length of at least"}
+NAMES = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "`true` or `false`",
+    type(None): "`null`",
+    Any: "see its meaning",
+}
+BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def type_text(annotation: Any) -> str:
     """Return an annotation in words, such as "number above 0, or list of numbers"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        bounds = list(_bounds(arguments[1:]))
-        text = type_text(arguments[0])
+        bounds, text = list(_bounds(arguments[1:])), type_text(arguments[0])
         return f"{text} {' and '.join(bounds)}" if bounds else text
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(type_text(argument) for argument in arguments)
@@ -225,6 +242,8 @@ def _bounds(metadata: Any) -> Iterator[str]:
     for item in metadata:
         if hasattr(item, "metadata"):  # pydantic's Field(gt=0)
             yield from _bounds(item.metadata)
+        if getattr(item, "min_length", None) is not None:
+            yield f"({item.min_length} of them or more)"
         for bound, text in BOUNDS.items():
             if getattr(item, bound, None) is not None:
                 yield f"{text} {getattr(item, bound)}"

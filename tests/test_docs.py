@@ -6,9 +6,12 @@ import sys
 import tomllib
 import unicodedata
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,26 @@ PUBLIC_MODULES = (
     "limbeck", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.temperature", "limbeck.data",
     "limbeck.models", "limbeck.training",
 )  # fmt: skip
+
+
+class Inner(BaseModel):
+    """An inner section."""
+
+    count: Annotated[int, Field(gt=0)] = 3
+    """How many."""
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A section that is a dataclass of the library's own."""
+
+    kind: Literal["a", "b"] = "a"
+    """Which ``kind``."""
+    values: tuple[float, ...] = (0.5, 2.0)
+    inner: Inner = field(default_factory=Inner)
+    limit: int | None = None
+    """A limit,
+    over two lines."""
 
 
 def shown_by(page: Path) -> list[str]:
@@ -71,6 +94,16 @@ def test_every_public_name_is_shown_once():
     assert set(shown.values()) == {1}
 
 
+def test_sections_may_be_pydantic_models_or_dataclasses():
+    found = [key for section in make_reference.sections(Outer) for key in make_reference.keys(section)]
+    assert [(key.path, key.type, key.default, key.meaning) for key in found] == [
+        ("kind", "`a`, `b`", "`a`", "Which `kind`."),
+        ("values", "list of: number", "`[0.5, 2]`", ""),
+        ("limit", "integer, or `null`", "`null`", "A limit, over two lines."),
+        ("inner.count", "integer above 0", "`3`", "How many."),
+    ]
+
+
 def test_every_key_of_a_config_is_shown():
     from limbeck.config import config_from
 
@@ -94,7 +127,7 @@ def test_every_key_of_a_config_is_shown():
 def test_every_key_of_a_config_has_a_meaning():
     from limbeck.config import Config
 
-    keys = [key for path, cls in make_reference.sections(Config) for key in make_reference.keys(cls, path)]
+    keys = [key for section in make_reference.sections(Config) for key in make_reference.keys(section)]
     assert [key.path for key in keys if not key.meaning] == []
 
 
