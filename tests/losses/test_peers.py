@@ -112,6 +112,18 @@ class TestLiger:
         torch.testing.assert_close(ours, truth)
         assert abs(theirs - truth) > 0.02 * truth
 
+    def test_a_class_that_both_lack_is_nan_there(self):
+        if peers.liger_jsd() is None:
+            pytest.skip("liger-kernel is not installed")
+        x, w, y, v = HIDDEN
+        bias = torch.zeros(V)
+        bias[0] = -math.inf
+        labels = LABELS.clamp(min=1)
+        loss = peers.liger_jsd()(weight_hard_loss=0.5, weight_soft_loss=0.5, temperature=1.0, compiled=False)
+        assert loss(x, w, y, v, labels, bias, bias).isnan()
+        options = dict(student_bias=bias, teacher_bias=bias, temperature=1.0, alpha=0.5, divergence="jsd")
+        assert linear_distillation_loss(x, w, y, v, labels, **options).isfinite()
+
     def test_it_refuses_a_larger_vocabulary_of_the_student(self):
         if peers.liger_jsd() is None:
             pytest.skip("liger-kernel is not installed")
@@ -187,6 +199,15 @@ class TestTRL:
             return linear_distillation_loss(x, w, y, v, LABELS, **heads, **options)
 
         agree(of_hidden(ours), of_hidden(theirs))
+
+    def test_a_class_that_both_lack_is_nan_there(self):
+        divergence = peers.trl_divergence()
+        if divergence is None:
+            pytest.skip("trl is not installed")
+        x, w, y, v = HIDDEN
+        bias = torch.zeros(V)
+        bias[0] = -math.inf
+        assert divergence.apply(x, w, bias, y, v, bias, 0.5, 1.0, 1.0, None, 1.0, None)[0].isnan().any()
 
 
 class TestTRLsGKD:
