@@ -46,3 +46,14 @@ def trl_divergence() -> Any:
     except ImportError:
         return None
     return ChunkedDivergenceFunction
+
+
+def trl_gkd() -> Any:
+    """TRL's trainer for generalised knowledge distillation, whose loss on logits is a static method."""
+    if importlib.util.find_spec("trl") is None:
+        return None
+    try:
+        from trl.experimental.gkd.gkd_trainer import GKDTrainer
+    except ImportError:
+        return None
+    return GKDTrainer

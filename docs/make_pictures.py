@@ -1,4 +1,7 @@
-"""Draw the pictures of the pages into ``docs/pictures/``: python docs/make_pictures.py"""
+"""Draw the pictures of the pages into ``docs/pictures/``: python docs/make_pictures.py
+
+The README's picture, which is in git, is drawn too.
+"""
 
 import json
 import sys
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limbeck import distillation_loss, logit_mse_loss
@@ -14,6 +18,8 @@ from limbeck.losses import DIVERGENCES
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from experiments.collect import RESULTS, Arms
 from experiments.combinations import TEMPERATURES, WIDTHS, of_width
+
+import readme_picture
 
 FOLDER = Path(__file__).parent / "pictures"
 BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
@@ -27,16 +33,15 @@ def main() -> None:
         figure.savefig(path, bbox_inches="tight")
         figure.savefig(path.with_suffix(".png"), bbox_inches="tight", dpi=110)
         print(path)
+    readme_picture.write()
 
 
 def capacity() -> Figure:
-    """What each temperature gains a student of each size over one without a teacher."""
+    """Return the gain over no teacher against T, for students of several sizes."""
     figure, axes = axes_of(7.2, 4.2)
     arms = Arms()
     colours = colormaps["viridis"]
-    shown = [
-        width for width in WIDTHS if width >= 16
-    ]  # smaller ones fall out of the picture; the page's table has them
+    shown = [width for width in WIDTHS if width >= 16]  # smaller ones fall out of the picture
     for i, width in enumerate(shown):
         name, colour = of_width(width), colours(i / len(shown))
         alone = arms(name, alpha=0.0)
@@ -57,13 +62,13 @@ def capacity() -> Figure:
 
 
 def regret() -> Figure:
-    """Points that a choice of T loses against the best of the grid."""
+    """Return the points that a choice of T loses against the best of the grid."""
     rows = json.loads((RESULTS / "regret.json").read_text())["rows"]
     figure, axes = axes_of(7.2, 3.8)
-    for row, (key, colour, marker, told) in enumerate(
+    for row, (key, colour, marker, label) in enumerate(
         [("regret", BLUE, "o", "searched"), ("one", GREY, "x", "T = 1"), ("four", RED, "s", "T = 4")]
     ):
-        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=told, zorder=3 - row)
+        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=label, zorder=3 - row)
     for i, r in enumerate(rows):
         axes.plot([0, r["error"]], [i, i], color=BLUE, alpha=0.3, linewidth=6)
     axes.set_yticks(range(len(rows)), [r["combination"] for r in rows], fontsize=8)
@@ -73,7 +78,8 @@ def regret() -> Figure:
     return figure
 
 
-def axes_of(width: float = 6.4, height: float = 3.4):
+def axes_of(width: float = 6.4, height: float = 3.4) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -81,7 +87,7 @@ def axes_of(width: float = 6.4, height: float = 3.4):
 
 
 def example_logits(rows: int = 64, classes: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
-    """A student near its teacher, rows of zero mean, in float64."""
+    """Return the logits of a student near its teacher and of the teacher, rows of zero mean, in float64."""
     generator = torch.Generator().manual_seed(0)
     teacher = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
     student = teacher + torch.randn(rows, classes, generator=generator, dtype=torch.float64)
@@ -89,7 +95,7 @@ def example_logits(rows: int = 64, classes: int = 100) -> tuple[torch.Tensor, to
 
 
 def soft_targets() -> Figure:
-    """What a temperature does to one row of logits."""
+    """Return one row of logits as probabilities at four temperatures."""
     logits = torch.tensor([6.0, 3.5, 2.5, 0.5, -1.0, -3.0])
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     temperatures = (1, 2, 4, 20)
@@ -105,7 +111,7 @@ def soft_targets() -> Figure:
 
 
 def gradient_norms() -> Figure:
-    """The soft gradient with and without T²."""
+    """Return the norm of the soft gradient against T, with and without T²."""
     student, teacher = example_logits()
     temperatures = torch.logspace(-0.3, 2, 30, dtype=torch.float64).tolist()
     norms: dict[bool, list[float]] = {True: [], False: []}
@@ -128,7 +134,7 @@ def gradient_norms() -> Figure:
 
 
 def limit() -> Figure:
-    """T² KL against its limit, matching logits."""
+    """Return T² KL divided by its limit, logit matching, against T."""
     student, teacher = example_logits()
     temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
     matching = logit_mse_loss(student, teacher)
@@ -142,7 +148,7 @@ def limit() -> Figure:
 
 
 def divergences() -> Figure:
-    """Every smooth divergence with compensate="curvature": one limit."""
+    """Return every smooth divergence, with ``compensate="curvature"``, divided by their common limit, against T."""
     student, teacher = example_logits()
     temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
     matching = logit_mse_loss(student, teacher)
@@ -164,7 +170,7 @@ def divergences() -> Figure:
 
 
 def speed() -> Figure:
-    """How many times faster than eager torch, from the kept results of benchmarks/."""
+    """Return the speed in multiples of eager torch's, from the kept results of benchmarks/."""
     figure, axes = axes_of(7.2, 3.8)
     path = next((FOLDER.parents[1] / "benchmarks" / "results").glob("losses_*.json"))
     kept = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What do the tables of docs/temperature.md say?
+"""What do the tables of docs/explanation/temperature.md say?
 
     python -m experiments.report
 
@@ -17,7 +17,7 @@ from experiments import studies
 from experiments.collect import RESULTS, Arms, mean_and_error
 from experiments.combinations import GRID, TEMPERATURES, WIDTHS, of_width
 
-PAGE = ROOT / "docs" / "temperature.md"
+PAGE = ROOT / "docs" / "explanation" / "temperature.md"
 
 
 def regret_rows() -> list[dict]:

@@ -1,4 +1,4 @@
-"""What README and docs say runs: their Python as it stands, their commands with ``-m slow``."""
+"""What README and docs say runs: their Python as it stands, their commands with ``-m slow``; their figures were measured."""
 
 import json
 import re
@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from limbeck.models import DataShape, ModelConfig, build_model, save_model
+from support.texts import write_models, write_reviews
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 from benchmarks import report  # noqa: E402
 from experiments import report as studies  # noqa: E402
 from experiments.collect import ARMS  # noqa: E402
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+import readme_picture  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -31,10 +34,14 @@ def test_there_is_something_to_run():
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_python(page, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other, in one namespace, in a folder that holds a student of the demo's kind."""
+    """The blocks of a page run one after the other, in one namespace, in a folder that holds what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     shape, spec = DataShape(10, (1, 8, 8)), ModelConfig("mlp", {"hidden": [64]})
     save_model(build_model(spec, shape), tmp_path / "runs" / "demo" / "student", spec, shape)
+    if "models/teacher" in page.read_text(encoding="utf-8"):
+        monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+        write_models(tmp_path / "models", teacher=32, student=8)
+        write_reviews(tmp_path / "reviews.csv")
     namespace: dict = {"__name__": "__main__"}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), namespace)
@@ -55,6 +62,11 @@ def test_the_studies_are_those_that_were_run():
     assert studies.filled_page(text) == text
     whole = [arm for arm in json.loads(ARMS.read_text(encoding="utf-8")) if arm["share"] == 1]
     assert {len(seeds) for arm in whole for seeds in arm["found"].values()} == {5}
+
+
+def test_the_picture_is_of_the_studies():
+    """``python docs/readme_picture.py`` draws it."""
+    assert readme_picture.PATH.read_text(encoding="utf-8") == readme_picture.draw()
 
 
 @pytest.mark.slow

@@ -8,30 +8,17 @@ from limbeck.commands.distill import distill
 from limbeck.commands.evaluate import evaluate
 from limbeck.commands.predict import predict
 from limbeck.config import config_from
+from support.texts import BAD, FILLER, GOOD, write_models
 
 
 @pytest.fixture
 def shop(tmp_path):
     """Reviews whose mood is told by their words, a tokenizer and two untrained BERTs as a hub would give them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    good, bad, filler = ["fine", "lovely", "great"], ["poor", "awful", "sad"], ["the", "film", "was", "and", "so"]
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *good, *bad, *filler])}
-    fast = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[PAD]", unk_token="[UNK]")
-    for name, hidden in (("large", 32), ("small", 8)):
-        config = BertConfig(
-            vocab_size=len(words), hidden_size=hidden, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=2 * hidden, max_position_embeddings=16, pad_token_id=0,
-        )  # fmt: skip
-        BertForSequenceClassification(config).save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
+    write_models(tmp_path, large=32, small=8)
     with (tmp_path / "reviews.jsonl").open("w") as file:
         for i in range(240):
-            mood = (good, bad)[i % 2]
-            text = " ".join([filler[i % 5], filler[i % 3], mood[i % 3], filler[i % 4]][: 3 + i // 2 % 2])
+            mood = (GOOD, BAD)[i % 2]
+            text = " ".join([FILLER[i % 5], FILLER[i % 3], mood[i % 3], FILLER[i % 4]][: 3 + i // 2 % 2])
             file.write(json.dumps({"text": text, "label": ("good", "bad")[i % 2]}) + "\n")
     return tmp_path
 

@@ -4,7 +4,7 @@ This room may import ``teachers``, ``data``, ``models``, ``losses`` and the sing
 """
 
 from limbeck.store.building import BuildResult, build_store
-from limbeck.store.codecs import Codec, Dense, Hidden, Sampled, TopK
+from limbeck.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK
 from limbeck.store.config import CacheConfig
 from limbeck.store.quality import FormatQuality, measure_format
 from limbeck.store.reading import TeacherStore, is_store
@@ -12,6 +12,7 @@ from limbeck.store.stored_teacher import StoredTeacher
 from limbeck.store.verifying import verify
 
 __all__ = [
+    "CODECS",
     "BuildResult",
     "CacheConfig",
     "Codec",

@@ -8,9 +8,9 @@
        choose the one that is nearest to the middle of this interval.
 
 Students of one seed start from the same weights and see the examples in the same order, so they differ by T alone. All
-students are trained to the end: short trainings prefer lower temperatures (docs/temperature.md has the figures), so a search
-that stops bad students early would choose a T that is too low. Other values of alpha and other divergences are tried at the
-chosen T.
+students are trained to the end: short trainings prefer lower temperatures (docs/explanation/temperature.md has the figures),
+so a search that stops bad students early would choose a T that is too low. Other values of alpha and other divergences are
+tried at the chosen T.
 
 Optuna keeps the students in a journal file. A search that was killed continues where it stopped, and several workers on
 several machines share one search when they run the same command on the same file.
