@@ -89,5 +89,5 @@ class TestAugmentation:
         assert Augmentation()(batch).keys() == batch.keys()
 
     def test_negative_settings(self):
-        with pytest.raises(ValueError, match="shift: .* got -1"):
+        with pytest.raises(ValueError, match=r"shift: .* got -1"):
             Augmentation(shift=-1)

@@ -9,7 +9,7 @@ from limbeck.errors import DataError
 
 
 def rows_of(splits):
-    return [set(part.rows.tolist()) for part in (splits.train, splits.validation, splits.test)]
+    return [set(part.ids.tolist()) for part in (splits.train, splits.validation, splits.test)]
 
 
 def test_digits_are_kept_apart_and_stratified():
@@ -23,7 +23,7 @@ def test_digits_are_kept_apart_and_stratified():
         assert shares.max() < 0.12
     again = load_splits(DataConfig(), seed=5)
     assert rows_of(again) == rows_of(splits)  # the seed draws labels, not the split
-    pixels = splits.train.all()["pixel_values"]
+    pixels = splits.train.as_one_batch()["pixel_values"]
     assert pixels.shape == (1097, 1, 8, 8)
     assert (pixels.min(), pixels.max()) == (0, 1)
 
@@ -43,14 +43,14 @@ def test_transfer_left_out():
     splits = load_splits(DataConfig(labelled=100, transfer="labelled"))
     assert len(splits.train) == 100
     assert splits.labelled.all()
-    assert set(splits.train.rows.tolist()) < rows_of(load_splits(DataConfig()))[0]
+    assert set(splits.train.ids.tolist()) < rows_of(load_splits(DataConfig()))[0]
 
 
 def test_batches_come_whole_from_a_loader():
     splits = load_splits(DataConfig(labelled=50))
     batch = next(iter(DataLoader(splits.train, batch_size=7, collate_fn=identity_collate)))
     assert batch["pixel_values"].shape == (7, 1, 8, 8)
-    assert batch["example_id"].tolist() == splits.train.rows[:7].tolist()
+    assert batch["example_id"].tolist() == splits.train.ids[:7].tolist()
     one = splits.train[3]
     assert torch.equal(one["pixel_values"], batch["pixel_values"][3])
     with pytest.raises(IndexError):
@@ -105,7 +105,7 @@ def test_texts_from_files(kind, tmp_path, tokenizer):
     batch = splits.train.__getitems__([0, 1, 2, 3, 4])
     assert batch["input_ids"].shape[1] <= 2
     assert batch["input_ids"].shape == batch["attention_mask"].shape
-    assert splits.inputs(["w5 w6", "w7"])["input_ids"].tolist() == [[7, 8], [9, 0]]
+    assert splits.preprocessing(["w5 w6", "w7"])["input_ids"].tolist() == [[7, 8], [9, 0]]
 
 
 def test_files_for_validation_and_test(tmp_path, tokenizer):

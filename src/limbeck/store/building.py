@@ -83,7 +83,7 @@ def build_store(
 
     place, live, started = open_storage(folder), LiveTeacher(teacher), time.perf_counter()
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
-    ids = examples.rows.sort().values
+    ids = examples.ids.sort().values
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
     head = find_output_layer(teacher) if isinstance(codec, Hidden) else None
@@ -143,7 +143,7 @@ def _batch(examples: Examples, rows: Tensor, device: torch.device, views: FixedV
     if views is not None:
         images = batch["pixel_values"].repeat_interleave(views.count, 0)
         repeated = {"pixel_values": images, "example_id": rows.repeat_interleave(views.count)}
-        batch = {"pixel_values": views.show(repeated, torch.arange(views.count).repeat(len(rows)))["pixel_values"]}
+        batch = {"pixel_values": views.select(repeated, torch.arange(views.count).repeat(len(rows)))["pixel_values"]}
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 

@@ -33,7 +33,7 @@ def fingerprint_of_model(model: nn.Module) -> str:
 def fingerprint_of_examples(examples: Any) -> str:
     """Of the ids of all examples, and of the inputs, as the models get them, of 64 spread evenly over them."""
     digest = xxhash.xxh3_128()
-    rows = examples.rows.sort().values
+    rows = examples.ids.sort().values
     _add(digest, "ids", rows)
     if len(rows):
         chosen = torch.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).round().long()
