@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from limbeck.config import config_from, load_config, training_model, write_config
+from limbeck.config import config_from, load_config, training_arguments_schema, write_config
 from limbeck.errors import ConfigError
 
 GOOD = """\
@@ -85,7 +85,7 @@ def test_a_good_config_is_read_written_and_read_again(tmp_path):
 def test_every_training_argument_is_known():
     from transformers import TrainingArguments
 
-    known = set(training_model().model_fields)
+    known = set(training_arguments_schema().model_fields)
     assert known == {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
 
 
