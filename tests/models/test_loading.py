@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.errors import ModelError
+from limbeck.errors import ArgumentError, ModelError
 from limbeck.models import MLP, DataShape, ModelConfig, build_model, load_model, save_model
 
 SHAPE = DataShape(3, (1, 8, 8))
@@ -62,10 +62,24 @@ def test_a_function_by_name_is_offered_what_the_data_ask_for(tmp_path, monkeypat
 
 
 class TestErrors:
+    @pytest.mark.parametrize(
+        ("argument", "value"), [("model", 3), ("settings", [1]), ("settings", None), ("from_scratch", "no")]
+    )
+    def test_fields_of_another_type(self, argument, value):
+        with pytest.raises(ArgumentError) as caught:
+            ModelConfig(**({"model": "mlp"} | {argument: value}))
+        assert caught.value.argument == argument
+
+    def test_fresh_weights_for_a_folder_that_has_its_own(self, tmp_path):
+        save_model(MLP(64, 3), tmp_path, ModelConfig("mlp"), SHAPE)
+        assert torch.equal(build_model(ModelConfig(str(tmp_path)), SHAPE)[1].weight, load_model(tmp_path)[1].weight)
+        with pytest.raises(ModelError, match=r"from_scratch is for Hugging Face models"):
+            build_model(ModelConfig(str(tmp_path), from_scratch=True), SHAPE)
+
     def test_settings_that_do_not_fit(self):
         with pytest.raises(ModelError, match=r"'mlp'.*widht"):
             build_model(ModelConfig("mlp", {"widht": 3}), SHAPE)
-        with pytest.raises(ModelError, match=r"divisible by 4.*resnet"):
+        with pytest.raises(ModelError, match=r"divisible by 4.*data\.image_size.*resnet"):
             build_model(ModelConfig("cnn"), DataShape(3, (1, 9, 9)))
         with pytest.raises(ModelError, match=r"'mlp' takes images.*text"):
             build_model(ModelConfig("mlp"), DataShape(3))
