@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import Config, config_from, load_config, write_config
@@ -119,6 +119,7 @@ configs = st.fixed_dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(configs)
+@example({"teacher": {"model": "a\x85é"}, "student": {"model": "on"}, "out": "1e-3"})
 def test_any_config_is_written_and_read_again(tmp_path, values):
     config = config_from(values)
     write_config(config, tmp_path / "written.yaml")

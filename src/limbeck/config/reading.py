@@ -70,8 +70,11 @@ def write_config(config: Config, path: str | Path) -> None:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    values = config.model_dump()
+    # ruamel.yaml loses the character U+0085 unless it escapes every character beyond ASCII.
+    yaml.allow_unicode = "\x85" not in json.dumps(values, ensure_ascii=False, default=str)
     with atomic_write(Path(path)) as aside, aside.open("w", encoding="utf-8") as file:
-        yaml.dump(config.model_dump(), file)
+        yaml.dump(values, file)
 
 
 def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
