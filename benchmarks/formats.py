@@ -49,8 +49,8 @@ def main() -> None:
         accuracy = classification_metrics(predict_logits(teacher, splits.test), splits.test.labels).accuracy
         print(f"teacher {100 * accuracy:.1f} %", flush=True)
 
-        rows = torch.full((int(splits.train.rows.max()) + 1, 10), torch.nan)
-        rows[splits.train.rows] = predict_logits(teacher, splits.train)
+        rows = torch.full((int(splits.train.ids.max()) + 1, 10), torch.nan)
+        rows[splits.train.ids] = predict_logits(teacher, splits.train)
         teachers: dict[str, tuple[object, float | None]] = {"live": (InMemoryTeacher(rows), None)}
         for codec in CODECS:
             build_store(teacher, splits.train, folder / repr(codec), codec)

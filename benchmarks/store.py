@@ -56,7 +56,7 @@ def disk_rate(folder: Path, size: int = 1 << 28) -> float:
 
 
 def bare_forward(teacher: torch.nn.Module, examples: Examples) -> None:
-    live, ids = LiveTeacher(teacher), examples.rows.sort().values
+    live, ids = LiveTeacher(teacher), examples.ids.sort().values
     for some in ids.split(BATCH):
         live(examples.load(some.tolist()))
 
@@ -110,13 +110,13 @@ def main() -> None:
         print(f"the disk reads {disk / 1e6:.0f} MB/s", flush=True)
         some = splits.validation
         with torch.no_grad():
-            logits = teacher(some.all()["pixel_values"])
+            logits = teacher(some.as_one_batch()["pixel_values"])
         for codec in CODECS:
             where = folder / repr(codec)
             build_store(teacher, examples, where, codec, batch_size=BATCH)
             store = TeacherStore(where)
             order = torch.randperm(len(examples))
-            batches = [examples.rows[part] for part in order.split(BATCH)]
+            batches = [examples.ids[part] for part in order.split(BATCH)]
             seconds = best_of(3, lambda store=store, batches=batches: [store.look_up(ids) for ids in batches])
             quality = measure_format(codec, logits)
             each, payload = store.bytes / len(store), codec.payload_bytes(10)

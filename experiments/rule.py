@@ -41,7 +41,7 @@ def features(studies: Studies, name: str) -> dict[str, float]:
     """Return the features of a combination, all known before a student is trained."""
     combination = COMBINATIONS[name]
     _, splits, teacher = studies.setting(name)
-    rows = splits.train.rows[:5000]
+    rows = splits.train.ids[:5000]
     logits = teacher.store.look_up(rows).logits
     assert logits is not None
     rows_by_temperature = analyze(logits.float(), temperatures=FINE).softness

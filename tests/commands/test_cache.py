@@ -173,7 +173,10 @@ class TestErrors:
         ("overrides", "message"),
         [
             (["teacher={cache: nowhere}"], "nowhere: there is no such folder. Build a store first."),
-            (["teacher={settings: {}}"], "teacher: needs a model, or a cache of what one said"),
+            (
+                ["teacher={settings: {}}"],
+                "teacher.model: missing. Name a model, or in cache a store of a teacher's outputs.",
+            ),
             (["teacher={cache: STORE}", "data.mean=0.3"], "made from another data ("),
             (
                 ["teacher={cache: STORE}", "data.augmentation={shift: 1}"],

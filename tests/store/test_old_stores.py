@@ -99,7 +99,7 @@ class TestReading:
         assert stored.views == VIEWS
         batch = {"pixel_values": IMAGES[IDS], "example_id": IDS}
         for number in (0, 1):
-            shown = VIEWS.show(batch, torch.full((3,), number))
+            shown = VIEWS.select(batch, torch.full((3,), number))
             truth = logits("dense", shown)
             step = (truth.amax(-1) - truth.amin(-1)) / 254
             assert ((stored(shown).logits - truth).abs().amax(-1) <= 0.51 * step).all()

@@ -57,12 +57,12 @@ def test_the_stored_teacher_saw_what_the_student_sees(tmp_path, codec):
 
 def test_views_depend_on_the_seed_the_example_and_the_number_alone():
     ids = torch.arange(20)
-    one = VIEWS.show(batch(ids), torch.ones(20, dtype=torch.long))["pixel_values"]
+    one = VIEWS.select(batch(ids), torch.ones(20, dtype=torch.long))["pixel_values"]
     torch.manual_seed(1)
-    again = VIEWS.show(batch(ids.flip(0)), torch.ones(20, dtype=torch.long))["pixel_values"].flip(0)
+    again = VIEWS.select(batch(ids.flip(0)), torch.ones(20, dtype=torch.long))["pixel_values"].flip(0)
     assert torch.equal(one, again)
-    for other in (FixedViews(3, 2, True, seed=6).show(batch(ids), torch.ones(20, dtype=torch.long)),
-                  VIEWS.show(batch(ids), torch.full((20,), 2))):  # fmt: skip
+    for other in (FixedViews(3, 2, True, seed=6).select(batch(ids), torch.ones(20, dtype=torch.long)),
+                  VIEWS.select(batch(ids), torch.full((20,), 2))):  # fmt: skip
         assert not torch.equal(one, other["pixel_values"])
 
 
@@ -72,12 +72,12 @@ def test_every_shift_and_either_side_come_about_evenly():
     picture[..., 2, 2] = 1
     count, views = 4000, FixedViews(4000, shift=1, flip=True)
     many = {"pixel_values": picture.expand(count, -1, -1, -1), "example_id": torch.zeros(count, dtype=torch.long)}
-    places = views.show(many, torch.arange(count))["pixel_values"].mean(0)[0]
+    places = views.select(many, torch.arange(count))["pixel_values"].mean(0)[0]
     assert places.sum() == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(places[1:4, 1:4], torch.full((3, 3), 1 / 9), rtol=0, atol=0.02)
     edge = torch.zeros(1, 1, 5, 5)
     edge[..., 0] = 1
-    mirrored = FixedViews(4000, flip=True).show(
+    mirrored = FixedViews(4000, flip=True).select(
         many | {"pixel_values": edge.expand(count, -1, -1, -1)}, torch.arange(count)
     )
     assert mirrored["pixel_values"][:, 0, 0, 4].mean() == pytest.approx(0.5, abs=0.03)

@@ -128,7 +128,7 @@ class _Bench:
     def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
         self.config, self.splits, self.folder = config, splits, folder
         remembered = in_memory_teacher(teacher, splits.train)
-        self.teacher_logits = remembered.logits[splits.train.rows]
+        self.teacher_logits = remembered.logits[splits.train.ids]
         self.teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else remembered
         self.test_logits = predict_logits(teacher, splits.test)
         self.training = {**QUIET, **config.training, "max_steps": steps_of(config, splits.train)}

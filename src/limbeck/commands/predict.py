@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from limbeck.data import IGNORE_INDEX, Examples, Inputs
+from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
@@ -33,7 +33,7 @@ def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction
     """
     folder = Path(folder)
     read_run(folder)
-    model, read = load_model(folder / STUDENT), Inputs.load(folder / STUDENT)
+    model, read = load_model(folder / STUDENT), Preprocessing.load(folder / STUDENT)
     items = _items(inputs, is_image=read.image is not None)
     predictions = []
     for start in range(0, len(items), 256):

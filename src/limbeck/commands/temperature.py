@@ -193,8 +193,8 @@ def _views(teacher: nn.Module | StoredTeacher, examples: Examples, config: Confi
     """The teacher's logits, and its logits on several views of each example, and what these are."""
     if isinstance(teacher, StoredTeacher):
         stored = teacher.views
-        numbers = [None] if stored is None else [torch.full_like(examples.rows, v) for v in range(stored.count)]
-        outputs = [teacher.store.look_up(examples.rows, view).logits for view in numbers]
+        numbers = [None] if stored is None else [torch.full_like(examples.ids, v) for v in range(stored.count)]
+        outputs = [teacher.store.look_up(examples.ids, view).logits for view in numbers]
         if outputs[0] is None:
             raise ConfigError(
                 "teacher.cache: this store keeps a few classes of each example; the analysis needs all logits."
@@ -217,12 +217,12 @@ class _Shown(Examples):
     """Examples in one of their fixed views."""
 
     def __init__(self, examples: Examples, views: FixedViews, view: int) -> None:
-        super().__init__(examples.load, examples.labels, examples.rows)
+        super().__init__(examples.load, examples.labels, examples.ids)
         self._views, self._view = views, view
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         batch = super().__getitems__(indices)
-        return self._views.show(batch, torch.full_like(batch["example_id"], self._view))
+        return self._views.select(batch, torch.full_like(batch["example_id"], self._view))
 
 
 def _with_dropout(teacher: nn.Module, examples: Examples, seed: int) -> Tensor:

@@ -62,4 +62,4 @@ def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequen
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
     """Write a run's ``student/``, with what it takes to feed it."""
     save_model(student, folder / STUDENT, config.student, splits.shape)
-    splits.inputs.save(folder / STUDENT)
+    splits.preprocessing.save(folder / STUDENT)

@@ -71,7 +71,7 @@ def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
         raise ConfigError(
             f"data.augmentation: the stored teacher was asked about {there}. Set the same, or build the store with cache.views."
         )
-    first = splits.train.rows[:1]
+    first = splits.train.ids[:1]
     targets = store.look_up(first, None if stored is None else torch.zeros_like(first)).targets
     if targets is not None and targets.log_probs is not None:
         try:
@@ -99,6 +99,6 @@ def in_memory_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher
     """Ask the teacher once about every example, for students that see each in one view only."""
     logits = predict_logits(teacher, examples, progress="Asking the teacher")
     # example_id counts the source's rows, of which these examples are some
-    rows = logits.new_full((int(examples.rows.max()) + 1, logits.shape[1]), math.nan)
-    rows[examples.rows] = logits
+    rows = logits.new_full((int(examples.ids.max()) + 1, logits.shape[1]), math.nan)
+    rows[examples.ids] = logits
     return InMemoryTeacher(rows)

@@ -179,7 +179,7 @@ class _TeacherRunner:
             images = batch["pixel_values"].repeat_interleave(views.count, 0)
             repeated = {"pixel_values": images, "example_id": ids.repeat_interleave(views.count)}
             view_numbers = torch.arange(views.count).repeat(len(ids))
-            batch = {"pixel_values": views.show(repeated, view_numbers)["pixel_values"]}
+            batch = {"pixel_values": views.select(repeated, view_numbers)["pixel_values"]}
         return {name: value.to(self._device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
@@ -195,7 +195,7 @@ def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
 
 def _ascending_ids(examples: Examples) -> Tensor:
     """Return the ids of all examples, ascending, after checking that each occurs once."""
-    ids = examples.rows.sort().values
+    ids = examples.ids.sort().values
     if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
         raise StoreArgumentError("examples", f"expected at least one, each once, got {len(ids)}.")
     return ids

@@ -50,7 +50,7 @@ def fingerprint_of_examples(examples: Examples) -> str:
         examples that are looked at, which are spread evenly over all.
     """
     digest = xxhash.xxh3_128()
-    rows = examples.rows.sort().values
+    rows = examples.ids.sort().values
     _add(digest, "ids", rows)
     if len(rows):
         chosen = torch.linspace(0, len(rows) - 1, min(SAMPLED_EXAMPLES, len(rows))).round().long()
