@@ -28,15 +28,22 @@ def test_an_unknown_command_is_said(capsys):
     assert "destill" in err
 
 
-@pytest.mark.parametrize(("missing", "extra"), [("transformers", "train"), ("jinja2", "report")])
-def test_an_extra_that_is_not_installed_is_named(missing, extra, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "requirement", "extra"),
+    [("transformers", "transformers<6,>=5.17", "train"), ("jinja2", "jinja2>=3.1", "report"),
+     ("sklearn.datasets", "scikit-learn>=1.5", "train")],
+)  # fmt: skip
+def test_a_package_that_is_not_installed_is_named(module, requirement, extra, capsys, monkeypatch):
     def evaluate(_):
-        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr("limbeck.commands.evaluate.evaluate", evaluate)
     status, _, err = call(capsys, "evaluate", "anywhere")
     assert status == 2
-    assert err == f"{missing} is not installed. Add it with: pip install 'limbeck[{extra}]'\n"
+    assert err == (
+        f"{module.partition('.')[0]} is not installed. Add it with: pip install '{requirement}' "
+        f"(or install Limbeck with its extra '{extra}')\n"
+    )
 
 
 def test_an_interruption_ends_without_a_traceback(capsys, monkeypatch):

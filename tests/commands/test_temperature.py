@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from limbeck.commands.temperature_search import resolve_temperature, search_temperature
 
 from limbeck.commands import cli
-from limbeck.commands.temperature import search_config, with_chosen_temperature
 from limbeck.config import load_config
 from support.command_line import limbeck
 
@@ -58,9 +58,12 @@ def test_auto_searches_and_then_distils_at_what_it_found(folder, config, capsys)
     assert limbeck(capsys, "distill", config, "--out", folder / "run", "--resume")[0] == 0
 
 
-def test_the_search_alone_goes_on_and_says_why(folder, config, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "limbeck.commands.temperature.train", lambda *a, **k: pytest.fail("a student was trained again")
+def test_the_search_alone_goes_on_and_says_why(folder, config, capsys):
+    settings = load_config(config, [f"out={folder / 'run'}"])
+    search_temperature(
+        settings,
+        folder / "run" / "search",
+        train_student=lambda *a, **k: pytest.fail("a student was trained again"),
     )
     status, out, _ = limbeck(capsys, "temperature", "search", config, "--out", folder / "run")
     choice = read(folder / "run" / "search" / "choice.json")
@@ -71,25 +74,24 @@ def test_the_search_alone_goes_on_and_says_why(folder, config, capsys, monkeypat
     assert ("does not pay here" in out) == (not choice["worthwhile"])
 
 
-def test_other_students_are_another_search(folder, config, monkeypatch):
+def test_other_students_are_another_search(folder, config):
     """In the same folder, with the same journal."""
     trained = []
 
     def train(student, teacher, examples, config, **settings):
-        trained.append(settings["distillation"].temperature)
+        trained.append(config.distillation.temperature)
         raise RuntimeError("enough")
 
-    monkeypatch.setattr("limbeck.commands.temperature.train", train)
     settings = load_config(config, [f"out={folder / 'run'}", "student.settings={hidden: [8]}"])
     with pytest.raises(RuntimeError, match="enough"):
-        search_config(settings, folder / "run" / "search")
+        search_temperature(settings, folder / "run" / "search", train_student=train)
     assert trained == [1]
 
 
 def test_the_test_set_is_not_looked_at(folder, config, tmp_path, monkeypatch):
     settings = load_config(config, [f"out={tmp_path}", f"teacher={{model: {folder / 'run' / 'teacher'}}}"])
     loaded = []
-    real = __import__("limbeck.commands.temperature", fromlist=["x"]).load_splits
+    real = __import__("limbeck.commands.temperature_search", fromlist=["x"]).load_splits
 
     def load(*arguments, **options):
         splits = real(*arguments, **options)
@@ -97,8 +99,8 @@ def test_the_test_set_is_not_looked_at(folder, config, tmp_path, monkeypatch):
         loaded.append(splits)
         return splits
 
-    monkeypatch.setattr("limbeck.commands.temperature.load_splits", load)
-    resolved, choice = with_chosen_temperature(settings)
+    monkeypatch.setattr("limbeck.commands.temperature_search.load_splits", load)
+    resolved, choice = resolve_temperature(settings)
     assert loaded
     assert resolved.distillation.temperature == choice.temperature
 
@@ -126,7 +128,7 @@ def test_from_a_store_and_with_other_settings(folder, config, tmp_path, capsys):
             "search.divergences=[jsd]",
         ],
     )
-    choice = search_config(settings, tmp_path / "run" / "search")
+    choice = search_temperature(settings, tmp_path / "run" / "search")
     assert choice.cost <= 2 + 2 + 2 + 2 * 3
     kinds = {(trial.alpha, trial.divergence) for trial, _ in choice.trials}
     assert kinds == {(None, None), (0.0, None), (0.5, None), (None, "jsd")}
@@ -244,7 +246,9 @@ class TestFaults:
         code += f"main(['temperature', 'search', {str(config)!r}])"
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert run.returncode == 2
-        assert run.stderr.splitlines()[-1] == "optuna is not installed. Add it with: pip install 'limbeck[search]'"
+        assert run.stderr.splitlines()[-1] == (
+            "optuna is not installed. Add it with: pip install 'optuna>=4.2' (or install Limbeck with its extra 'search')"
+        )
 
 
 def test_comparing_has_temperatures_of_its_own(folder, config, tmp_path, capsys):

@@ -125,9 +125,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was(config, tmp_path, monkey
     from limbeck.commands import compare as comparison
 
     settings = ["training.max_steps=5", f"out={tmp_path / 'run'}"]
-    whole = comparison.compare_run(load_config(config, [*settings, f"out={tmp_path / 'whole'}"]))[1]
+    whole = comparison.compare(load_config(config, [*settings, f"out={tmp_path / 'whole'}"]))
     trained = []
-    real = comparison._Bench.run
+    real = comparison.ArmTrainer.train_arm
 
     def interrupted(bench, arm, seed):
         if len(trained) == 4:
@@ -135,16 +135,16 @@ def test_an_interrupted_comparison_goes_on_where_it_was(config, tmp_path, monkey
         trained.append((arm, seed))
         return real(bench, arm, seed)
 
-    monkeypatch.setattr(comparison._Bench, "run", interrupted)
+    monkeypatch.setattr(comparison.ArmTrainer, "train_arm", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        comparison.compare_run(load_config(config, settings))
+        comparison.compare(load_config(config, settings))
     with (tmp_path / "run" / "arms.jsonl").open("a") as file:
         file.write('{"arm": "labels')  # a line that the interruption cut short
     trained[:] = [None] * 4
-    monkeypatch.setattr(comparison._Bench, "run", lambda *a: trained.append(a[1:]) or real(*a))
-    resumed = comparison.compare_run(load_config(config, settings), resume=True)[1]
+    monkeypatch.setattr(comparison.ArmTrainer, "train_arm", lambda *a: trained.append(a[1:]) or real(*a))
+    resumed = comparison.compare(load_config(config, settings), resume=True)
     assert len(trained) == 4 + 12 - 4
-    again = comparison.compare_run(load_config(config, settings), resume=True)[1]  # the cut line spoilt no other
+    again = comparison.compare(load_config(config, settings), resume=True)  # the cut line spoilt no other
     assert len(trained) == 4 + 12 - 4
     assert again.arms == resumed.arms
     for arm in whole.arms:
