@@ -24,12 +24,26 @@ HARD = Arm("transfer set, teacher's hard labels", None, on_transfer_set=True)
 
 
 def soft_arm(temperature: float) -> Arm:
-    """Return the arm that distils on the labelled examples."""
+    """Return the arm that distils on the labelled examples.
+
+    Args:
+        temperature: of the soft targets.
+
+    Returns:
+        The arm.
+    """
     return Arm(f"labels + soft targets, T = {temperature:g}", temperature, on_transfer_set=False)
 
 
 def transfer_arm(temperature: float) -> Arm:
-    """Return the arm that distils on the labelled and the unlabelled examples."""
+    """Return the arm that distils on the labelled and the unlabelled examples.
+
+    Args:
+        temperature: of the soft targets.
+
+    Returns:
+        The arm.
+    """
     return Arm(f"transfer set, soft targets, T = {temperature:g}", temperature, on_transfer_set=True)
 
 

@@ -77,7 +77,7 @@ def views_of(config: Config) -> FixedViews | None:
     augmentation = config.data.augmentation
     if augmentation.mixup:
         raise ConfigError(
-            "data.augmentation.mixup: mixes examples anew in every batch, so a teacher cannot be asked before."
+            "data.augmentation.mixup: mixes other examples in every batch, so the teacher cannot be asked beforehand."
         )
     try:
         return FixedViews(config.cache.views, augmentation.shift, augmentation.flip, config.seed)

@@ -31,7 +31,8 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", help="Override a key of the config, as in distillation.temperature=2.")
+    list[str],
+    typer.Option("--set", help="Set a key of the config, as in distillation.temperature=2. It may be repeated."),
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -57,7 +58,10 @@ def _options(
 
 
 @app.command()
-def demo(out: Out = None, overrides: Overrides = []) -> None:  # noqa: B006
+def demo(
+    out: Annotated[str | None, typer.Option("--out", help="The run's folder; by default runs/demo.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
     """Distil a digit classifier, compare it with baselines, and keep a model that predicts; under two minutes."""
     from limbeck.commands.demo import OMITTED, omitted_class_finding, omitted_class_table, run_demo
 
@@ -129,9 +133,13 @@ def predict(
     run: RunFolder,
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Images or a folder of them; texts, or a .txt file with one a line.", metavar="INPUT..."),
+        typer.Argument(
+            help="Images or a folder of them; texts, or a .txt file with one text on each line.", metavar="INPUT..."
+        ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with every probability.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
+    ] = False,
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
     import dataclasses
@@ -208,9 +216,7 @@ def cache_export(
     typer.echo(str(parquet))
 
 
-temperature_app = typer.Typer(
-    help="Analyze what each temperature does, or search for the best one.", no_args_is_help=True
-)
+temperature_app = typer.Typer(help="See what each temperature does, or search for the best one.", no_args_is_help=True)
 app.add_typer(temperature_app, name="temperature")
 
 

@@ -15,7 +15,15 @@ STUDENT_COLOUR, TEACHER_COLOUR, GREY = "#3b6ea5", "#a5533b", "#888888"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure without axes; its size is in inches."""
+    """Make a figure without axes.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The figure.
+    """
     # Without pyplot there is no global state and no window, so it works on every machine.
     from matplotlib.figure import Figure
 
@@ -23,7 +31,15 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Any]:
-    """Return a figure with one pair of axes, and the axes; the figure's size is in inches."""
+    """Make a figure with one pair of axes.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The figure and its axes.
+    """
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     hide_frame(axes)
@@ -31,7 +47,11 @@ def new_axes(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def hide_frame(axes: Any) -> None:
-    """Remove the top and right lines of the axes, which carry no scale."""
+    """Remove the top and right lines of axes, which carry no scale.
+
+    Args:
+        axes: the axes of a figure.
+    """
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -47,7 +67,14 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def figure_as_svg(figure: Figure) -> str:
-    """Return a figure as an ``<svg>`` element for an HTML page."""
+    """Draw a figure as SVG.
+
+    Args:
+        figure: the figure.
+
+    Returns:
+        An ``<svg>`` element for an HTML page.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight")
     content = buffer.getvalue()

@@ -59,7 +59,7 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
     teacher_config = config.teacher
     if not teacher_config.model:
         raise ConfigError(
-            "teacher.model: needed here, where the teacher itself is run; a cache of its words is not enough."
+            "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
         )
     if teacher_config.training is None:
         if teacher_config.model in BUILT_IN:
