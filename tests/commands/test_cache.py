@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limbeck.commands import cli
 from limbeck.store import TeacherStore, verify
-from support.command_line import limbeck
+from support.command_line import limbeck, run_limbeck
+from support.runs import options
 
 CONFIG = """\
 data: {name: digits, labelled: 100}
@@ -32,22 +32,18 @@ def live(tmp_path_factory):
         "teacher={model: cnn, settings: {width: 8}, training: "
         "{max_steps: 60, per_device_train_batch_size: 64, learning_rate: 5e-3}}"
     )
-    with pytest.raises(SystemExit):
-        cli.main(["distill", str(folder / "config.yaml"), "--out", str(folder / "live"), "--set", train])
+    run_limbeck("distill", folder / "config.yaml", "--out", folder / "live", "--set", train)
     return folder
 
 
 @pytest.fixture(scope="module")
 def store(live):
-    arguments = ["cache", "build", live / "config.yaml", "--out", live / "store", "--set", "cache.dtype=float32"]
-    with pytest.raises(SystemExit):
-        cli.main([str(argument) for argument in arguments])
+    run_limbeck("cache", "build", live / "config.yaml", "--out", live / "store", "--set", "cache.dtype=float32")
     return live / "store"
 
 
 def distil(capsys, live, run, *overrides):
-    given = [part for override in overrides for part in ("--set", override)]
-    return limbeck(capsys, "distill", live / "config.yaml", "--out", run, *given)
+    return limbeck(capsys, "distill", live / "config.yaml", "--out", run, *options(*overrides))
 
 
 def weights(run):
