@@ -43,9 +43,8 @@ def main() -> None:
         torch.manual_seed(0)
         teacher = build_model(ModelConfig("cnn", {}), splits.shape)
         schedule = {**cosine, "per_device_train_batch_size": 128, "learning_rate": 2e-3, "num_train_epochs": 3}
-        train(
-            teacher, None, splits.train.with_labels(splits.true_labels), config, folder=folder / "t", training=schedule
-        )
+        as_teacher = config.model_copy(update={"training": schedule})
+        train(teacher, None, splits.train.with_labels(splits.true_labels), as_teacher, folder=folder / "t")
         accuracy = classification_metrics(predict_logits(teacher, splits.test), splits.test.labels).accuracy
         print(f"teacher {100 * accuracy:.1f} %", flush=True)
 
@@ -63,10 +62,8 @@ def main() -> None:
             for seed in range(SEEDS):
                 torch.manual_seed(seed)
                 student = build_model(ModelConfig("mlp", {"hidden": [128]}), splits.shape)
-                train(
-                    student, who, splits.train, config, folder=folder / "s", distillation=objective, training=schedule,
-                    seed=seed,
-                )  # fmt: skip
+                as_student = config.model_copy(update={"distillation": objective, "training": schedule, "seed": seed})
+                train(student, who, splits.train, as_student, folder=folder / "s")
                 scores.append(
                     100 * classification_metrics(predict_logits(student, splits.test), splits.test.labels).accuracy
                 )

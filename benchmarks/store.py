@@ -73,7 +73,8 @@ def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
 
     def run(epochs: int) -> float:
         start = time.perf_counter()
-        train(student, teacher, examples, config, folder=folder, training={**common, "num_train_epochs": epochs})
+        schedule = {**common, "num_train_epochs": epochs}
+        train(student, teacher, examples, config.model_copy(update={"training": schedule}), folder=folder)
         return time.perf_counter() - start
 
     one = min(run(1) for _ in range(2))

@@ -17,11 +17,11 @@ from typing import Any
 from limbeck.atomic_files import append_line, read_lines
 from limbeck.config import Config, config_from
 from limbeck.data import Splits, load_splits
-from limbeck.evaluation import omission, predict_logits
+from limbeck.evaluation import omitted_class_metrics, predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters
-from limbeck.run.teacher import obtain_teacher
-from limbeck.run.training import build_student, train
+from limbeck.run.teacher import load_or_train_teacher
+from limbeck.run.training import build_seeded_model, train
 from limbeck.store import Dense, StoredTeacher, build_store
 from limbeck.temperature import defaults
 
@@ -149,18 +149,16 @@ class Studies:
         chosen = COMBINATIONS[name]
         config, splits, teacher = self.setting(name)
         distillation = config.distillation.model_copy(update=dict(objective))
-        student, examples = build_student(config.student, splits, seed), splits.train
+        student, examples = build_seeded_model(config.student, splits, seed), splits.train
         if omitted is not None:
             examples = examples.subset((splits.true_labels != omitted).nonzero().squeeze(-1))
         steps = max(1, round(share * chosen.steps))
         settings = {**config.training, "max_steps": steps}
-        train(
-            student, teacher, examples, config, folder=self.folder / "scratch", distillation=distillation,
-            training=settings, seed=seed,
-        )  # fmt: skip
+        config = config.model_copy(update={"distillation": distillation, "training": settings, "seed": seed})
+        train(student, teacher, examples, config, folder=self.folder / "scratch")
         of_validation, of_test = (predict_logits(student, part) for part in (splits.validation, splits.test))
         if omitted is not None:
-            return omission(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
+            return omitted_class_metrics(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
         validation, test = (
             classification_metrics(of_validation, splits.validation.labels),
             classification_metrics(of_test, splits.test.labels),
@@ -195,6 +193,6 @@ class Studies:
         folder = self.folder / teacher
         config = config_from({**TEACHERS[teacher], "student": mlp(16)})
         splits = load_splits(config.data, seed=config.seed)
-        model = obtain_teacher(config, splits, folder)
+        model = load_or_train_teacher(config, splits, folder)
         build_store(model, splits.train, folder / "store", Dense("float32"))
         return folder / "store"

@@ -1,4 +1,4 @@
-"""``limbeck cache``: what a teacher says of a config's training examples, kept on the disk."""
+"""``limbeck cache``: store a teacher's outputs for a config's training examples, and describe such a store."""
 
 from __future__ import annotations
 
@@ -11,80 +11,81 @@ from torch import Tensor
 from limbeck.config import Config
 from limbeck.data import FixedViews, load_splits
 from limbeck.distributed import process_state
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.run.teacher import obtain_teacher
-from limbeck.store import (
-    BuildResult,
-    Codec,
-    Dense,
-    Hidden,
-    Sampled,
-    TeacherStore,
-    TopK,
-    build_store,
-    measure_format,
-)
+from limbeck.report import Table
+from limbeck.run.teacher import load_or_train_teacher
+from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
 
 SAMPLE = 256
-"""Examples on which the formats are compared."""
+"""The number of examples on which the formats are compared."""
 
 
 def build_cache(
     config: Config, folder: str | Path | None = None, *, batch_size: int = 256
-) -> tuple[BuildResult, list[tuple[str, ...]]]:
-    """Build the store of a config's teacher over its training examples, or go on with it.
+) -> tuple[BuildResult, Table]:
+    """Build the store of a config's teacher over its training examples, or continue a store that was begun.
 
-    Each process that ``accelerate launch`` starts writes its own shards.
+    Each process that ``accelerate launch`` starts writes its own shards. After an error, nothing that was stored before
+    is lost.
 
     Args:
-        config: the run; ``cache`` says what to keep. Its augmentation is left out, unless ``cache.views`` are asked for.
-        folder: where to, or a URL; by default ``teacher.cache``.
-        batch_size: examples at a time.
+        config: the run; ``cache`` says what to keep. Without ``cache.views`` the augmentation is not used.
+        folder: the folder or URL of the store; None for ``teacher.cache``.
+        batch_size: examples in one batch.
 
     Returns:
-        What was done, and the formats compared on some of the examples.
+        What was done, and a table of the formats compared on some of the examples.
 
     Raises:
-        ConfigError, StoreError: a fault; nothing that was there before is lost.
+        ConfigError: no folder is named, or the teacher or the views cannot be used.
+        StoreError: the folder holds the store of something else, or cannot be written.
+        DataError: the data cannot be read.
+        ModelError: the teacher cannot be built or loaded.
     """
-    where = folder or config.teacher.cache
-    if where is None:
+    destination = folder or config.teacher.cache
+    if destination is None:
         raise ConfigError("teacher.cache: name the folder of the store there, or by --out.")
     views = views_of(config)
     splits = load_splits(config.data, seed=config.seed)
-    teacher = obtain_teacher(config, splits, Path(config.out))
+    teacher = load_or_train_teacher(config, splits, Path(config.out))
     state = process_state()
     teacher.to(state.device)
     codec = config.cache.codec(_temperature(config))
     built = build_store(
-        teacher, splits.train, where, codec, views=views, batch_size=batch_size,
+        teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
         shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,
         world_size=state.num_processes, progress="Asking the teacher",
     )  # fmt: skip
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
-    return built, format_rows(predict_logits(teacher, some), codec, config)
+    return built, formats_table(predict_logits(teacher, some), codec, config)
 
 
 def views_of(config: Config) -> FixedViews | None:
-    """The views of each example that a config asks to store.
+    """Return the views of each example that a config asks to store.
+
+    Args:
+        config: the run.
+
+    Returns:
+        The views, or None for one view of each example, as it is.
 
     Raises:
-        ConfigError: several views, and no augmentation that makes them.
+        ConfigError: several views are asked for, and the augmentation makes none that can be stored.
     """
     if config.cache.views == 1:
         return None
-    view = config.data.augmentation
-    if view.mixup:
+    augmentation = config.data.augmentation
+    if augmentation.mixup:
         raise ConfigError(
-            "data.augmentation.mixup: mixes examples anew in every batch, so a teacher cannot be asked before."
+            "data.augmentation.mixup: mixes other examples in every batch, so the teacher cannot be asked beforehand."
         )
     try:
-        return FixedViews(config.cache.views, view.shift, view.flip, config.seed)
-    except ValueError as error:
-        raise ConfigError(f"cache.{error}") from None
+        return FixedViews(config.cache.views, augmentation.shift, augmentation.flip, config.seed)
+    except ArgumentError as error:
+        raise ConfigError(f"cache.{error.argument}: {error.message}") from None
 
 
 def _temperature(config: Config) -> float:
@@ -92,11 +93,20 @@ def _temperature(config: Config) -> float:
     return config.distillation.target_temperature or 1.0
 
 
-def format_rows(logits: Tensor, chosen: Codec, config: Config) -> list[tuple[str, ...]]:
-    """The formats compared on the same logits, as a table: header, then one row for each; the chosen one first."""
+def formats_table(logits: Tensor, chosen: Codec, config: Config) -> Table:
+    """Compare the formats on the same logits.
+
+    Args:
+        logits: (N, V), the teacher's.
+        chosen: the format that the config asks for.
+        config: the run; ``cache`` has the settings of the other formats.
+
+    Returns:
+        A header, then one row for each format, the chosen one first.
+    """
     others: list[Codec] = [Dense(dtype) for dtype in NUMPY_DTYPES]
     others += [replace(config.cache, format=name).codec(_temperature(config)) for name in ("topk", "sampled")]
-    rows: list[tuple[str, ...]] = [("format", "bytes / example", "payload", "mean |Δ log p|", "largest")]
+    rows: Table = [("format", "bytes / example", "payload", "mean |Δ log p|", "largest")]
     first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
     for codec in dict.fromkeys([*first, *others]):
         quality = measure_format(codec, logits)
@@ -107,33 +117,57 @@ def format_rows(logits: Tensor, chosen: Codec, config: Config) -> list[tuple[str
     return rows
 
 
-def store_rows(folder: str | Path) -> list[tuple[str, ...]]:
-    """What there is to know of a store, as a table."""
+def store_table(folder: str | Path) -> Table:
+    """Describe a store.
+
+    Args:
+        folder: the folder or URL of the store.
+
+    Returns:
+        A header, then one row for each property of the store.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
     store = TeacherStore(folder)
-    told = store.description
-    views = told.views.count if told.views else 1
-    payload = store.codec.payload_bytes(told.classes) * views
+    description = store.description
+    views, view_rows = 1, []
+    if description.views is not None:
+        views = description.views.count
+        shown = f"{views} of each, shift {description.views.shift}, flip {description.views.flip}"
+        view_rows = [("views", shown)]
+    payload = store.codec.payload_bytes(description.classes) * views
     each = store.bytes / len(store)
     return [
-        ("of", "value"),
+        ("property", "value"),
         ("format", str(store.codec)),
         ("examples", f"{len(store):,}"),
-        *([("views", f"{views} of each, shift {told.views.shift}, flip {told.views.flip}")] if told.views else []),
-        ("classes", f"{told.classes:,}"),
-        ("shards", f"{len(store.shards)} of {told.shard_rows:,} examples"),
+        *view_rows,
+        ("classes", f"{description.classes:,}"),
+        ("shards", f"{len(store.shards)} of {description.shard_rows:,} examples"),
         ("bytes", f"{store.bytes:,}"),
         ("bytes / example", f"{each:.1f}, of which {payload:.1f} payload (+{100 * (each / payload - 1):.1f} %)"),
-        ("teacher", told.teacher),
-        ("data", told.data),
+        ("teacher", description.teacher),
+        ("data", description.data),
     ]
 
 
-def cost_rows(folder: str | Path) -> list[tuple[str, ...]]:
-    """What the other formats would take for the same data: header, then one row for each."""
+def sizes_table(folder: str | Path) -> Table:
+    """Say how large a store would be in other formats.
+
+    Args:
+        folder: the folder or URL of the store.
+
+    Returns:
+        A header, then one row for each format.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
     store = TeacherStore(folder)
     classes, count = store.description.classes, len(store)
     codecs: list[Codec] = [*(Dense(dtype) for dtype in NUMPY_DTYPES), *(TopK(k, (2.0,)) for k in (8, 64)), Sampled(12)]
-    rows = [("format", "bytes / example", "for all, MB")]
+    rows: Table = [("format", "bytes / example", "for all, MB")]
     for codec in codecs:
         payload = codec.payload_bytes(classes)
         rows.append((str(codec), f"{payload:.1f}", f"{payload * count / 1e6:.1f}"))
@@ -141,7 +175,15 @@ def cost_rows(folder: str | Path) -> list[tuple[str, ...]]:
 
 
 def export_parquet(folder: str | Path, out: Path) -> None:
-    """All shards as one Parquet file, for every other tool."""
+    """Write all shards of a store as one Parquet file, for other tools.
+
+    Args:
+        folder: the folder or URL of the store.
+        out: the Parquet file to write.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
