@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
-from limbeck.config import Config, DistillationConfig
+from limbeck.config import DistillationConfig, config_from
 from limbeck.data import DataConfig, load_splits
 from limbeck.evaluation import predict_logits
 from limbeck.evaluation.metrics import classification_metrics
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = machine.begin(__doc__)
     told = machine.describe()
     splits = load_splits(DataConfig(name="fashion-mnist", labelled=2000), seed=0)
-    config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
+    config = config_from({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
     cosine = {"save_strategy": "no", "logging_strategy": "no", "lr_scheduler_type": "cosine"}
     results: list[dict] = []
     with tempfile.TemporaryDirectory() as place:

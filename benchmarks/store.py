@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
-from limbeck.config import Config
+from limbeck.config import config_from
 from limbeck.data import DataConfig, Examples, load_splits
 from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
@@ -63,7 +63,7 @@ def bare_forward(teacher: torch.nn.Module, examples: Examples) -> None:
 
 def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
     """One epoch of the Trainer, whose start is not counted: two epochs less one."""
-    config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
+    config = config_from({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
     common = {
         "per_device_train_batch_size": BATCH,
         "learning_rate": 1e-2,
