@@ -120,11 +120,12 @@ def time_contenders(
     """Return the time and the extra memory of each loss on random hidden states of a shape and dtype."""
     torch.manual_seed(0)
     rows, classes, student_width, teacher_width = (shape[key] for key in ("rows", "classes", "student", "teacher"))
-    options = dict(dtype=dtype, device=machine.DEVICE)
-    student_hidden = torch.randn(rows, student_width, **options)
-    teacher_hidden = torch.randn(rows, teacher_width, **options)
-    student_weight = 0.1 * torch.randn(classes, student_width, **options)
-    teacher_weight = 0.1 * torch.randn(classes, teacher_width, **options)
+
+    def draw(count: int, width: int) -> Tensor:
+        return torch.randn(count, width, dtype=dtype, device=machine.DEVICE)
+
+    student_hidden, teacher_hidden = draw(rows, student_width), draw(rows, teacher_width)
+    student_weight, teacher_weight = 0.1 * draw(classes, student_width), 0.1 * draw(classes, teacher_width)
     labels = torch.randint(classes, (rows,), device=machine.DEVICE)
     dtype_name = str(dtype).removeprefix("torch.")
     # The teacher's logits are one product; the student's logits and the gradients of its two factors are three.
