@@ -1,4 +1,4 @@
-"""A helper that runs Limbeck's command line in the test's own process."""
+"""Limbeck's command line, as a test calls it."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from limbeck.commands import cli
 
 
 def limbeck(capsys, *arguments):
-    """Run a command and return its exit status, its standard output and its standard error."""
+    """Exit status, standard output, standard error."""
     with pytest.raises(SystemExit) as caught:
         cli.main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return caught.value.code or 0, printed.out, printed.err
+    told = capsys.readouterr()
+    return caught.value.code or 0, told.out, told.err
