@@ -1,14 +1,16 @@
-"""Write the generated parts of ``docs/reference/``: python docs/make_reference.py
+"""Write the generated parts of ``docs/reference/``.
 
-What stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->`` comes from the code:
+    python docs/make_reference.py
+
+The text between ``<!-- generated: WHAT -->`` and ``<!-- end -->`` is made from the code. WHAT is one of:
 
 - ``names MODULE``: the public names of a module, for mkdocstrings
-- ``overview``: the table of what ``limbeck`` itself exports
-- ``registry MODULE NAME``: what a registry of classes holds
+- ``overview``: a table of the names that ``limbeck`` itself exports
+- ``registry MODULE NAME``: a table of the classes in a registry
 - ``config``: every key of a config
 - ``commands``: every command
 
-The pages are in git, so that they can be read where the code is. The suite checks that they are fresh.
+The pages are in git, so that they can be read beside the code. The suite checks that they are up to date.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ PUBLIC = {
 
 
 def public_names(module: str) -> list[str]:
-    """Return the public names of a module, dunders left out."""
+    """Return the public names of a module, without those like ``__version__``."""
     return [name for name in importlib.import_module(module).__all__ if not name.startswith("__")]
 
 
@@ -63,7 +65,7 @@ def names(module: str) -> list[str]:
     lines = []
     for name in public_names(module):
         if any(_same(name, module, other) for other in earlier):
-            continue  # another room's page has it
+            continue  # another module's page documents it
         lines.append(f"::: {'limbeck' if name in short and home(name) == module else module}.{name}\n")
     return lines
 
@@ -105,9 +107,6 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[^.])\.(?:\s|$)", paragraph)[0].rstrip(".:").replace("``", "`")
 
 
-# --- the keys of a config -------------------------------------------------------------------------------------------
-
-
 @dataclasses.dataclass(frozen=True)
 class Section:
     """A section of a config."""
@@ -142,7 +141,7 @@ def config() -> list[str]:
 
 
 def sections(cls: type, path: str = "", more: str = "") -> Iterator[Section]:
-    """Yield a section and each section inside of it, outermost first; ``more`` stands under its key."""
+    """Yield a section and each section inside it, outermost first; ``more`` is the docstring of the section's own key."""
     text = " ".join((inspect.getdoc(cls) or "").split()).replace("``", "`")
     yield Section(path, cls, f"{text} {more}".strip())
     hints, meanings = typing.get_type_hints(cls, include_extras=True), docstrings(cls)
@@ -152,7 +151,7 @@ def sections(cls: type, path: str = "", more: str = "") -> Iterator[Section]:
 
 
 def keys(section: Section) -> list[Key]:
-    """Return the keys of a section, in order, without the sections inside of it."""
+    """Return the keys of a section in their order, without the sections inside it."""
     hints, meanings = typing.get_type_hints(section.cls, include_extras=True), docstrings(section.cls)
     prefix = f"{section.path}." if section.path else ""
     return [
@@ -163,7 +162,7 @@ def keys(section: Section) -> list[Key]:
 
 
 def section_of(annotation: Any) -> type | None:
-    """Return the section that an annotation asks for, or None where it asks for a plain value."""
+    """Return the class of the section that an annotation names, or None if it names a plain value."""
     if typing.get_origin(annotation) is typing.Annotated:
         return section_of(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -176,7 +175,7 @@ def section_of(annotation: Any) -> type | None:
 
 
 def docstrings(cls: type) -> dict[str, str]:
-    """Return the string that stands under each field, for a class and what it inherits."""
+    """Return the docstring under each field of a class, inherited fields included."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         if "__annotations__" not in vars(base) or base.__module__.startswith("pydantic"):
@@ -203,7 +202,7 @@ BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def type_text(annotation: Any) -> str:
-    """Return an annotation in words, such as "number above 0, or list of numbers"."""
+    """Return an annotation in words, such as "number above 0, or `null`"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         bounds, text = list(_bounds(arguments[1:])), type_text(arguments[0])
@@ -222,7 +221,7 @@ def type_text(annotation: Any) -> str:
 
 
 def default_text(cls: Any, name: str) -> str:
-    """Return a key's default as YAML, or "required"."""
+    """Return a key's default as YAML, or "required" if it has none."""
     if hasattr(cls, "model_fields"):
         field = cls.model_fields[name]
         return "required" if field.is_required() else f"`{_yaml(field.get_default(call_default_factory=True))}`"
@@ -261,9 +260,6 @@ def _yaml(value: Any) -> str:
     return str(value) or '""'
 
 
-# --- the commands ---------------------------------------------------------------------------------------------------
-
-
 def commands() -> list[str]:
     """Return a section for each command."""
     import typer
@@ -290,7 +286,7 @@ def commands() -> list[str]:
 
 
 def leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the whole name and the object of a group (where it has options of its own), and of each command inside."""
+    """Yield the full name and the object of each command in a group, and of the group itself if it has options."""
     if not hasattr(command, "commands"):
         yield path, command
         return
@@ -308,8 +304,6 @@ def _cell(text: str | None) -> str:
     return (text or "").replace("|", "\\|")
 
 
-# --- the pages ------------------------------------------------------------------------------------------------------
-
 WRITERS: dict[str, Callable[..., list[str]]] = {
     "names": names,
     "overview": overview,
@@ -320,7 +314,7 @@ WRITERS: dict[str, Callable[..., list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """Return a page with its generated parts written anew."""
+    """Return a page with its generated parts up to date."""
 
     def fill(match: re.Match[str]) -> str:
         what, *arguments = match[2].split()

@@ -1,6 +1,9 @@
-"""Draw the picture of the README from the studies' results: python docs/readme_picture.py
+"""Draw the README's picture from the results of the studies.
 
-It is plain SVG, written without matplotlib, so that it is the same everywhere, small, and can be held by a test.
+    python docs/readme_picture.py
+
+The picture is SVG text that is written without matplotlib: so it is small and the same on every machine, and a test can check
+that it is up to date.
 """
 
 from __future__ import annotations
@@ -16,20 +19,20 @@ from experiments.combinations import TEMPERATURES, of_width  # noqa: E402
 
 PATH = Path(__file__).parent / "images" / "students_and_temperature.svg"
 COLOURS = {16: "#b5492c", 32: "#d08a2e", 64: "#6a9a4b", 128: "#3b7ea5", 256: "#4b3b8f"}
-"""The students that are shown, by hidden units; smaller ones fall out of the picture."""
+"""The colour of each student that is shown, by its hidden units. The losses of smaller students are too large for the axis."""
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 590, 44, 340
 LOWEST, HIGHEST = -5.0, 1.5
 
 
 def x(temperature: float) -> float:
-    """Return the position of a temperature, on a logarithmic axis."""
+    """Return the horizontal position of a temperature, on a logarithmic axis."""
     span = math.log(TEMPERATURES[-1] / TEMPERATURES[0])
     return round(LEFT + (RIGHT - LEFT) * math.log(temperature / TEMPERATURES[0]) / span, 1)
 
 
 def y(gain: float) -> float:
-    """Return the position of a gain in points of accuracy."""
+    """Return the vertical position of a gain, which is in points of accuracy."""
     return round(BOTTOM - (BOTTOM - TOP) * (gain - LOWEST) / (HIGHEST - LOWEST), 1)
 
 
@@ -69,13 +72,13 @@ def draw() -> str:
 
 
 def text(at_x: float, at_y: float, words: str, *, anchor: str = "start", size: int = 13, colour: str = "#222") -> str:
-    """Return a line of text."""
+    """Return an SVG element that shows ``words``, with its ``anchor`` at a position."""
     place = f'x="{round(at_x, 1)}" y="{round(at_y, 1)}"'
     return f'<text {place} text-anchor="{anchor}" font-size="{size}" fill="{colour}">{words}</text>'
 
 
 def write() -> None:
-    """Write the picture to its place."""
+    """Write the picture into ``docs/images/``."""
     PATH.parent.mkdir(exist_ok=True)
     PATH.write_text(draw(), encoding="utf-8")
     print(PATH)

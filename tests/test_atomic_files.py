@@ -26,7 +26,7 @@ class StoppedError(Exception):
 
 
 def write_half(write, path, error):
-    """Write half of a file or folder, and fail."""
+    """Write half of a file or folder, then raise the error."""
     with write(path) as temporary:
         (temporary / "weights" if write is atomic_folder else temporary).write_text("half of it")
         raise error
@@ -51,7 +51,7 @@ class TestFiles:
     @every_write
     @pytest.mark.parametrize("old", [None, "old"])
     @pytest.mark.parametrize("error", [StoppedError, KeyboardInterrupt, OSError])
-    def test_an_error_leaves_what_was_there(self, tmp_path, write, old, error):
+    def test_an_error_leaves_what_was_there_before(self, tmp_path, write, old, error):
         path = tmp_path / "file"
         if old is not None:
             path.write_text(old)
@@ -61,7 +61,7 @@ class TestFiles:
         assert old is None or path.read_text() == old
 
     @every_write
-    def test_a_block_that_writes_nothing_leaves_what_was_there(self, tmp_path, write):
+    def test_a_block_that_writes_nothing_leaves_the_old_file(self, tmp_path, write):
         path = tmp_path / "file"
         path.write_text("old")
         with pytest.raises(FileNotFoundError), write(path):
@@ -69,7 +69,7 @@ class TestFiles:
         assert path.read_text() == "old"
         assert names(tmp_path) == ["file"]
 
-    def test_what_a_killed_process_left_is_written_over(self, tmp_path):
+    def test_the_half_written_file_of_a_killed_process_is_overwritten(self, tmp_path):
         script = f"""
             import os, signal
             from pathlib import Path
@@ -91,7 +91,7 @@ class TestFiles:
             temporary.write_bytes(b"x")
         assert (tmp_path / "a" / "b" / "file").read_bytes() == b"x"
 
-    def test_text_and_json(self, tmp_path):
+    def test_text_and_json_are_written_as_utf_8(self, tmp_path):
         write_text(tmp_path / "text", "α ≠ β\n")
         assert (tmp_path / "text").read_bytes() == "α ≠ β\n".encode()
         write_json(tmp_path / "json", {"T": [1.5, None], "α": "β"})
@@ -112,7 +112,7 @@ class TestFolders:
         assert names(folder) == ["two"]
         assert names(tmp_path) == ["model"]
 
-    def test_an_error_leaves_what_was_there(self, tmp_path):
+    def test_an_error_leaves_what_was_there_before(self, tmp_path):
         folder = tmp_path / "model"
         for _ in range(2):
             with pytest.raises(StoppedError):
@@ -134,10 +134,10 @@ class TestLines:
             assert read_lines(tmp_path / "lines") == values[: i + 1]
         assert (tmp_path / "lines").read_text(encoding="utf-8").count("\n") == 4
 
-    def test_no_file_has_no_lines(self, tmp_path):
+    def test_a_missing_file_has_no_lines(self, tmp_path):
         assert read_lines(tmp_path / "lines") == []
 
-    def test_a_line_that_was_cut_short_is_left_out_and_written_over(self, tmp_path):
+    def test_a_line_that_was_cut_short_is_skipped_and_overwritten(self, tmp_path):
         path = tmp_path / "lines"
         append_line(path, {"a": 1})
         first = path.read_bytes()

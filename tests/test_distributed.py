@@ -1,4 +1,4 @@
-"""The group of processes: each knows its number, and none leaves before the others are done."""
+"""Groups of processes: each process knows its number, and none leaves before the others are done."""
 
 import os
 import socket
@@ -22,13 +22,13 @@ SCRIPT = """
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def test_two_processes_know_each_other_and_end_together():
-    """As ``torchrun`` starts them, on a machine without a GPU."""
+    """Start two processes as ``torchrun`` does, on a machine without a GPU."""
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     group |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     processes = [

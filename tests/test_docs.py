@@ -1,4 +1,4 @@
-"""The pages fit the code and each other: the reference is fresh and whole, links lead somewhere, the menu has every page."""
+"""The pages fit the code and each other: the reference is up to date and complete, links work, the menu has every page."""
 
 import importlib
 import re
@@ -56,6 +56,7 @@ def shown_by(page: Path) -> list[str]:
 
 
 def links(page: Path) -> list[str]:
+    """Return the targets of a page's links, those in code left out."""
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"\]\(([^)\s]+)\)", text)
 
@@ -70,14 +71,14 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", make_reference.pages(), ids=lambda page: page.name)
-def test_the_reference_is_fresh(page):
-    """``python docs/make_reference.py`` writes it."""
+def test_the_reference_is_up_to_date(page):
+    """Compare each page with what ``python docs/make_reference.py`` writes."""
     text = page.read_text(encoding="utf-8")
     assert make_reference.filled(text) == text
 
 
 def test_every_public_name_is_shown_once():
-    """Nothing else is shown: the kernels, above all, are private."""
+    """No other name is shown: the kernels, for example, are private."""
     shown = Counter()
     for path in (path for page in PAGES for path in shown_by(page)):
         module, _, name = path.rpartition(".")
@@ -160,11 +161,11 @@ def test_links_into_the_repository_lead_somewhere(page):
 
 
 def test_the_readme_has_no_relative_links():
-    """A package index shows it too, where a relative link leads nowhere."""
+    """A package index shows the README too, and relative links do not work there."""
     assert [link for link in links(ROOT / "README.md") if not link.startswith("http")] == []
 
 
-def test_nothing_is_said_to_be_on_a_package_index():
+def test_no_page_installs_limbeck_from_a_package_index():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]:
         assert not re.search(r"pip install ['\"]?limbeck", page.read_text(encoding="utf-8")), page
 
@@ -206,7 +207,7 @@ def test_a_workflow_is_yaml_and_its_actions_are_pinned(path):
 
 
 def test_the_workflow_runs_what_ci_run_runs():
-    """Each job makes what ``.ci/run`` makes; nothing is left out."""
+    """Compare the ``make`` targets of all jobs with those of ``.ci/run``."""
     workflow = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     made = {target for run in runs for target in re.findall(r"make (\w+)", run)}
@@ -214,7 +215,7 @@ def test_the_workflow_runs_what_ci_run_runs():
 
 
 def test_the_oldest_versions_are_allowed_and_named():
-    """Each dependency with a lower bound is pinned in constraints-oldest.txt, at that bound or above."""
+    """Each dependency is pinned in constraints-oldest.txt to a version that its lower bound allows."""
     from packaging.requirements import Requirement
     from packaging.version import Version
 

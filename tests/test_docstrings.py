@@ -1,4 +1,4 @@
-"""Docstrings that a stranger can use: every public function says what its arguments are, what it returns and raises."""
+"""The docstrings of public functions: each describes every argument, and says what the function raises."""
 
 import ast
 from collections.abc import Iterator
@@ -26,15 +26,16 @@ def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef, list[as
 
 
 def arguments_of(function: ast.FunctionDef) -> list[str]:
+    """Return the names of a function's arguments, without ``self``, ``cls`` and private ones."""
     given = function.args
     names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return [name for name in names if name not in ("self", "cls") and not name.startswith("_")]
 
 
 def is_overload_or_command(function: ast.FunctionDef) -> bool:
-    """Typer's commands describe their options to Typer; Triton's functions and pytest's take none of this."""
-    told = " ".join(ast.unparse(decorator) for decorator in function.decorator_list)
-    return any(word in told for word in ("command", "callback", "triton.jit", "overload", "register_fake"))
+    """Return True for commands (Typer shows their options), overloads, Triton kernels and torch's fake operators."""
+    decorators = " ".join(ast.unparse(decorator) for decorator in function.decorator_list)
+    return any(word in decorators for word in ("command", "callback", "triton.jit", "overload", "register_fake"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -1,4 +1,4 @@
-"""What README and docs say runs: their Python as it stands, their commands with ``-m slow``; their figures were measured."""
+"""README and docs: their Python runs, their commands run (with ``-m slow``), and their figures are those that were measured."""
 
 import json
 import re
@@ -24,17 +24,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_there_is_something_to_run():
+def test_the_readme_has_code_to_run():
     assert blocks(PAGES[0], "python")
     assert blocks(PAGES[0], "bash")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
-def test_python(page, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other, in one namespace, in a folder that holds what the pages speak of."""
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """Run the blocks of a page one after the other, in one namespace, in a folder that has the files they name."""
     monkeypatch.chdir(tmp_path)
     shape, spec = DataShape(10, (1, 8, 8)), ModelConfig("mlp", {"hidden": [64]})
     save_model(build_model(spec, shape), tmp_path / "runs" / "demo" / "student", spec, shape)
@@ -48,7 +49,7 @@ def test_python(page, tmp_path, monkeypatch):
 
 
 def test_the_figures_are_those_that_were_measured():
-    """``python -m benchmarks.report`` writes them; nobody else does."""
+    """Compare each page with what ``python -m benchmarks.report`` writes."""
     for page in report.PAGES:
         text = page.read_text(encoding="utf-8")
         assert "<!-- measured:" in text
@@ -56,7 +57,7 @@ def test_the_figures_are_those_that_were_measured():
 
 
 def test_the_studies_are_those_that_were_run():
-    """``python -m experiments.report`` writes the page; every arm has five seeds."""
+    """Compare the page with what ``python -m experiments.report`` writes; every arm must have five seeds."""
     text = studies.PAGE.read_text(encoding="utf-8")
     assert text.count("<!-- measured:") == len(studies.TABLES)
     assert studies.filled_page(text) == text
@@ -64,16 +65,16 @@ def test_the_studies_are_those_that_were_run():
     assert {len(seeds) for arm in whole for seeds in arm["found"].values()} == {5}
 
 
-def test_the_picture_is_of_the_studies():
-    """``python docs/readme_picture.py`` draws it."""
+def test_the_picture_shows_the_studies_that_were_run():
+    """Compare the picture with what ``python docs/readme_picture.py`` draws."""
     assert readme_picture.PATH.read_text(encoding="utf-8") == readme_picture.draw()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "bash")], ids=lambda page: page.name)
-def test_bash(page, tmp_path):
-    """Each command that is Limbeck's own; ``make`` and ``pip`` are what CI itself begins with."""
+def test_the_commands_of_a_page_run(page, tmp_path):
+    """Run each command of Limbeck itself. ``make`` and ``pip`` are left out, because CI begins with them."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():

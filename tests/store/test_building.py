@@ -9,7 +9,7 @@ from limbeck.store import Dense, TeacherStore, build_store, verify
 from support.stores import build, contents, every_codec, examples, teacher
 
 
-def test_again_does_nothing(tmp_path):
+def test_a_second_build_writes_nothing(tmp_path):
     assert (build(tmp_path).written, contents(tmp_path)) == (4, contents(tmp_path))
     before = contents(tmp_path)
     again = build(tmp_path)
@@ -18,14 +18,14 @@ def test_again_does_nothing(tmp_path):
 
 
 @every_codec
-def test_processes_share_the_work_and_the_bytes_are_the_same(tmp_path, codec):
+def test_several_processes_write_the_same_bytes_as_one(tmp_path, codec):
     build(tmp_path / "one", codec)
     for rank in (2, 0, 1):
         build(tmp_path / "three", codec, rank=rank, world_size=3)
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 
-def test_a_hole_is_filled(tmp_path):
+def test_missing_files_are_written_again(tmp_path):
     build(tmp_path)
     before = contents(tmp_path)
     for path in sorted(tmp_path.iterdir())[2:4]:
@@ -37,7 +37,7 @@ def test_a_hole_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["teacher", "data", "codec"])
-def test_the_store_of_something_else_is_left_alone(tmp_path, change):
+def test_a_store_of_another_teacher_data_or_codec_stays_as_it_is(tmp_path, change):
     build(tmp_path)
     before = contents(tmp_path)
     model = teacher(1 if change == "teacher" else 0)
@@ -47,7 +47,7 @@ def test_the_store_of_something_else_is_left_alone(tmp_path, change):
     assert contents(tmp_path) == before
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_whole_shards(tmp_path, monkeypatch):
     from limbeck.store import shards
 
     build(tmp_path, rank=0, world_size=4)  # one shard
@@ -66,7 +66,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 
 class TestErrors:
-    def test_each_example_once(self, tmp_path):
+    def test_no_examples_or_an_example_twice(self, tmp_path):
         for rows in (torch.tensor([], dtype=torch.long), torch.tensor([3, 4, 3])):
             with pytest.raises(StoreError, match="examples: expected at least one, each once") as caught:
                 build_store(teacher(), examples().subset(rows), tmp_path, Dense())

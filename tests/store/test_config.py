@@ -37,11 +37,11 @@ def test_defaults():
     ],
     ids=str,
 )
-def test_the_codec(values, codec):
+def test_the_section_gives_the_codec(values, codec):
     assert read(**values).codec(4.0) == codec
 
 
-def test_at_temperature_1_a_list_needs_no_normaliser():
+def test_at_temperature_1_a_top_k_list_needs_no_normaliser():
     assert read(format="topk").codec(1.0) == TopK(64, ())
 
 
@@ -61,7 +61,7 @@ def test_at_temperature_1_a_list_needs_no_normaliser():
     ],
     ids=str,
 )
-def test_values_out_of_range(values, argument):
+def test_values_out_of_range_are_refused(values, argument):
     with pytest.raises(ArgumentError) as caught:
         CacheConfig(**values)
     assert caught.value.argument == argument
@@ -71,6 +71,6 @@ def test_values_out_of_range(values, argument):
 
 
 @pytest.mark.parametrize("values", [dict(k="5"), dict(k=2.5), dict(views=True), dict(temperatures=2.0)], ids=str)
-def test_values_of_another_type(values):
+def test_values_of_a_wrong_type_are_refused(values):
     with pytest.raises(ValidationError):
         read(**values)

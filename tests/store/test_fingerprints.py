@@ -6,7 +6,7 @@ from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_m
 from support.stores import ROWS, examples, teacher
 
 
-def test_models():
+def test_the_fingerprint_of_a_model_depends_on_its_weights():
     assert fingerprint_of_model(teacher()) == fingerprint_of_model(teacher())
     assert fingerprint_of_model(teacher()) != fingerprint_of_model(teacher(1))
     changed = teacher()
@@ -15,7 +15,7 @@ def test_models():
     assert fingerprint_of_model(changed) != fingerprint_of_model(teacher())
 
 
-def test_examples():
+def test_the_fingerprint_of_examples_does_not_depend_on_their_order():
     assert fingerprint_of_examples(examples()) == fingerprint_of_examples(examples())
     assert fingerprint_of_examples(examples()) != fingerprint_of_examples(examples(seed=1))
     order = torch.randperm(ROWS)

@@ -1,4 +1,4 @@
-"""Stores that an earlier Limbeck wrote: they can be read, verified and completed, and the same is written today.
+"""Stores that an earlier Limbeck wrote: they can be read, verified and completed, and today's Limbeck writes the same.
 
 The folders in ``fixtures`` were written once, by version 1 of the format. The teachers' weights and inputs are small multiples
 of 1/8, so that their logits are exact on every machine, and what a store should hold is computed from them here.
@@ -26,17 +26,20 @@ every_store = pytest.mark.parametrize("name", CODECS)
 
 
 def numbers(*shape):
-    """Multiples of 1/8 from -5/8 to 5/8."""
+    """Return multiples of 1/8 from -5/8 to 5/8."""
     return ((torch.arange(torch.Size(shape).numel()) * 7 % 11 - 5) / 8).reshape(shape)
 
 
 def set_weights(model):
+    """Set a model's weights to ``numbers`` and return the model."""
     for parameter in model.parameters():
         parameter.data = numbers(*parameter.shape)
     return model
 
 
 class Tokens(nn.Module):
+    """A language model of one embedding and one linear layer."""
+
     def __init__(self):
         super().__init__()
         self.embedding, self.output = nn.Embedding(12, 4), nn.Linear(4, 11)
@@ -75,7 +78,7 @@ def build(name, folder):
 
 @pytest.fixture
 def copy(tmp_path):
-    """All fixtures, in a folder where they may be changed."""
+    """Return a folder with copies of all fixtures, which a test may change."""
     return shutil.copytree(FIXTURES, tmp_path / "stores")
 
 
@@ -104,7 +107,7 @@ class TestReading:
             step = (truth.amax(-1) - truth.amin(-1)) / 254
             assert ((stored(shown).logits - truth).abs().amax(-1) <= 0.51 * step).all()
 
-    def test_a_top_k_list_of_every_token(self, copy):
+    def test_top_k_lists_of_every_token(self, copy):
         batch = examples("topk").load(IDS.tolist()) | {"example_id": IDS}
         targets, truth, mask = (
             StoredTeacher(copy / "topk")(batch).targets,
@@ -128,7 +131,7 @@ class TestReading:
 
 class TestWriting:
     @every_store
-    def test_a_build_goes_on_with_an_old_store(self, copy, name):
+    def test_a_build_completes_an_old_store(self, copy, name):
         before = {path.name: path.read_bytes() for path in (copy / name).iterdir()}
         again = build(name, copy / name)
         assert (again.written, again.found) == (0, 2)
@@ -138,8 +141,8 @@ class TestWriting:
         assert verify(copy / name) == []
 
     @every_store
-    def test_what_is_written_today_is_what_was_written_then(self, tmp_path, name):
-        """File names, manifests and schemas; pyarrow and zlib may pack the same content into other bytes."""
+    def test_a_store_written_today_has_the_old_format(self, tmp_path, name):
+        """Compare file names, manifests and schemas. pyarrow and zlib may pack the same content into other bytes."""
         build(name, tmp_path)
         for old in sorted((FIXTURES / name).iterdir()):
             new = tmp_path / old.name

@@ -37,14 +37,14 @@ class Tied(torch.nn.Module):
         return self.output
 
 
-def test_which_layer_it_is():
+def test_the_output_layer_is_found():
     model = teacher()
     assert find_output_layer(model) is model[2]
     tied = Tied()
     assert find_output_layer(tied) is tied.output
 
 
-def test_inputs_are_recorded_in_the_block_alone():
+def test_inputs_are_recorded_only_inside_the_block():
     model, inputs = teacher(), draw(3, INPUTS)
     with record_inputs(model[2]) as recorded:
         model(inputs)
@@ -55,7 +55,7 @@ def test_inputs_are_recorded_in_the_block_alone():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_is_read_as_it_was_written(tmp_path, bias):
+def test_the_layer_is_read_as_it_was_written(tmp_path, bias):
     storage, layer, hidden = Storage(tmp_path), torch.nn.Linear(3, 4, bias=bias), draw(5, 3)
     write_output_layer(storage, layer)
     assert file_checksum(tmp_path / OUTPUT_LAYER_FILE) == output_layer_checksum(layer)

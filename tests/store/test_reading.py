@@ -8,7 +8,7 @@ from limbeck.store import Dense, TeacherStore, build_store, is_store
 from support.stores import ROWS, build, examples, live, teacher
 
 
-def test_ids_are_those_of_the_examples_and_not_their_places(tmp_path):
+def test_ids_are_those_of_the_examples_and_not_their_positions(tmp_path):
     some = examples().subset(torch.tensor([40, 3, 17, 9]))
     build_store(teacher(), some, tmp_path, Dense("float32"), shard_rows=2)
     store = TeacherStore(tmp_path)
@@ -18,14 +18,14 @@ def test_ids_are_those_of_the_examples_and_not_their_places(tmp_path):
         store.look_up(torch.tensor([3, 10]))
 
 
-def test_nothing_there(tmp_path):
+def test_a_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no such folder"):
         TeacherStore(tmp_path / "none")
     with pytest.raises(StoreError, match="holds no shard"):
         TeacherStore(tmp_path)
 
 
-def test_what_is_a_store(tmp_path):
+def test_which_folders_are_stores(tmp_path):
     build(tmp_path / "store")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text("{}")
@@ -36,7 +36,7 @@ def test_what_is_a_store(tmp_path):
     assert not is_store("bert-base-uncased")
 
 
-def test_whose_store_it_is(tmp_path):
+def test_another_teacher_or_other_examples_are_refused(tmp_path):
     build(tmp_path)
     store = TeacherStore(tmp_path)
     store.check()
@@ -47,7 +47,7 @@ def test_whose_store_it_is(tmp_path):
         store.check(examples=examples(seed=1))
 
 
-def test_its_size(tmp_path):
+def test_the_size_of_a_store(tmp_path):
     build(tmp_path)
     store = TeacherStore(tmp_path)
     assert len(store) == ROWS

@@ -29,7 +29,7 @@ def test_other_tools_open_a_shard(tmp_path):
     assert len(Dataset.from_file(str(path))[3]["ids"]) == 4  # 5 classes of 6 bits
 
 
-def test_a_store_is_split_at_every_so_many_rows(tmp_path):
+def test_a_store_is_split_into_shards_of_so_many_rows(tmp_path):
     shards = split_into_shards(Storage(tmp_path), 5, 2)
     assert [(shard.start, shard.stop) for shard in shards] == [(0, 2), (2, 4), (4, 5)]
     assert shards[2].name == "000000000004-000000000005.arrow"
@@ -39,7 +39,7 @@ def test_a_store_is_split_at_every_so_many_rows(tmp_path):
     assert shard_of_file(Storage(tmp_path), "config.json") is None
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_shard_is_read_as_it_was_written(tmp_path):
     shard = Shard(Storage(tmp_path), 2, 4)
     assert not shard.is_whole(DESCRIPTION)
     shard.write(np.array([7, 19]), {"logits": LOGITS}, DESCRIPTION)
@@ -54,7 +54,7 @@ def test_what_is_written_is_read(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_views_and_tokens_stand_one_after_the_other(tmp_path):
+def test_the_rows_of_an_example_are_stored_together(tmp_path):
     tokens = DESCRIPTION.model_copy(update={"tokens": True})
     shard = Shard(Storage(tmp_path), 0, 2)
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -68,7 +68,7 @@ def test_views_and_tokens_stand_one_after_the_other(tmp_path):
     ]
 
 
-def test_a_shard_of_another_store_is_named(tmp_path):
+def test_a_shard_of_another_store_is_refused_with_the_differences(tmp_path):
     shard = Shard(Storage(tmp_path), 2, 4)
     shard.write(np.array([7, 19]), {"logits": LOGITS}, DESCRIPTION)
     other = DESCRIPTION.model_copy(update={"data": "e", "classes": 4})
@@ -80,7 +80,7 @@ def test_a_shard_of_another_store_is_named(tmp_path):
     assert "of another store (classes: 3 there, 4 here" in shard.find_faults(other)[0]
 
 
-def test_a_column_of_another_shape_is_not_written(tmp_path):
+def test_a_column_of_a_wrong_shape_is_not_written(tmp_path):
     with pytest.raises(StoreError, match=r"logits: expected shape \(2, 3\), got \(1, 3\)"):
         Shard(Storage(tmp_path), 2, 4).write(np.array([7, 19]), {"logits": LOGITS[:1]}, DESCRIPTION)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ IDS = torch.tensor([49, 0, 16, 15, 15, 31])
 
 
 @every_codec
-def test_the_loss_of_what_is_read(tmp_path, codec):
+def test_the_loss_is_that_of_the_live_teacher(tmp_path, codec):
     """Compare the losses of the stored and the live teacher; draws must at least give a finite loss."""
     build(tmp_path, codec)
     output, student = StoredTeacher(tmp_path)({"example_id": IDS}), draw(len(IDS), CLASSES, seed=9)

@@ -27,6 +27,7 @@ LARGE = 2**60 + np.arange(16)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """Return the folder of a whole store, which tests leave as it was."""
     folder = tmp_path_factory.mktemp("store")
     build(folder, TopK(5))
     assert verify(folder) == []
@@ -35,6 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
+    """Return a copy of the store that a test may change."""
     for name, data in contents(folder).items():
         (tmp_path / name).write_bytes(data)
     return tmp_path
@@ -68,7 +70,7 @@ class TestDamage:
         finally:
             path.write_bytes(whole)
 
-    def test_missing_foreign_and_strange_files(self, copy, tmp_path_factory):
+    def test_missing_foreign_and_unknown_files_are_named(self, copy, tmp_path_factory):
         names = sorted(path.name for path in copy.glob("*.arrow"))
         (copy / names[1]).unlink()
         (copy / "notes.txt").write_text("hello")
@@ -94,7 +96,7 @@ class TestDamage:
         ],
         ids=str,
     )  # fmt: skip
-    def test_a_forged_manifest(self, copy, change):
+    def test_a_forged_manifest_is_found(self, copy, change):
         path = sorted(copy.glob("*.json"))[0]
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
         assert verify(copy) != []
@@ -106,11 +108,11 @@ class TestDamage:
         "change", [dict(classes=2**40), dict(classes=3), dict(shard_rows=0), dict(version=9), dict(codec={"format": "pickle"})],
         ids=str,
     )  # fmt: skip
-    def test_a_forged_description(self, copy, change):
+    def test_a_forged_description_is_refused(self, copy, change):
         for path in copy.glob("*.json"):
-            told = json.loads(path.read_text())
-            told["description"] |= change
-            path.write_text(json.dumps(told))
+            manifest = json.loads(path.read_text())
+            manifest["description"] |= change
+            path.write_text(json.dumps(manifest))
         with pytest.raises(StoreError):
             TeacherStore(copy)
 
@@ -135,7 +137,7 @@ class TestDamage:
     def test_the_reader_refuses_noise_with_a_message(self, folder, noise, keep):
         path = sorted(folder.glob("*.arrow"))[0]
         whole = path.read_bytes()
-        broken = (whole[:keep] + noise + whole)[: len(whole)]  # of the right size, so that Arrow gets to see it
+        broken = (whole[:keep] + noise + whole)[: len(whole)]  # a wrong size would be refused before Arrow reads it
         path.write_bytes(broken)
         try:
             TeacherStore(folder).look_up(torch.tensor([0, 5]))
@@ -163,13 +165,14 @@ stores.build(sys.argv[1], stores.TopK(5, (2.0,)), shard_rows=2, rank=rank, world
 
 
 def start(folder, rank=0, world=1):
+    """Start a process that builds its part of a store, and return it."""
     script = BUILD.format(tests=str(Path(__file__).parents[1]))
     return subprocess.Popen([sys.executable, "-c", script, str(folder), str(rank), str(world)], stderr=subprocess.PIPE)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_the_store_ends_byte_for_byte_the_same(tmp_path, capsys):
+def test_builds_killed_at_random_moments_end_with_the_same_bytes(tmp_path, capsys):
     """Let two processes build, and kill one of them (SIGKILL) again and again until the store is whole."""
     torch.set_num_threads(1)
     build(tmp_path / "whole", TopK(5, (2.0,)), shard_rows=2)
@@ -192,7 +195,7 @@ def test_killed_at_random_moments_the_store_ends_byte_for_byte_the_same(tmp_path
             left = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
             if len(left) == len(contents(tmp_path / "whole")):
                 break
-        for rank in (0, 1):  # an undisturbed run at the end clears what was left aside
+        for rank in (0, 1):  # an undisturbed run clears the temporary files
             process = start(folder, rank, 2)
             process.communicate()
             assert process.returncode == 0

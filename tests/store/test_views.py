@@ -44,12 +44,12 @@ def test_the_stored_teacher_saw_what_the_student_sees(tmp_path, codec):
         torch.manual_seed(seed)
         shown = stored.views(batch(torch.tensor([11, 0, 19, 11])))
         seen |= set(shown["view_id"].tolist())
-        said, truth = stored(shown), live({"pixel_values": shown["pixel_values"]}).logits
-        if said.logits is not None:
-            torch.testing.assert_close(said.logits, truth, rtol=0, atol=1e-6 if codec.dtype == "float32" else 0.02)
-        elif said.targets.log_probs is not None:
+        output, truth = stored(shown), live({"pixel_values": shown["pixel_values"]}).logits
+        if output.logits is not None:
+            torch.testing.assert_close(output.logits, truth, rtol=0, atol=1e-6 if codec.dtype == "float32" else 0.02)
+        elif output.targets.log_probs is not None:
             torch.testing.assert_close(
-                said.targets.log_probs, truth.log_softmax(-1).topk(5).values, rtol=1e-5, atol=1e-5
+                output.targets.log_probs, truth.log_softmax(-1).topk(5).values, rtol=1e-5, atol=1e-5
             )
     assert seen == {0, 1, 2}
     assert verify(tmp_path) == []
@@ -66,7 +66,7 @@ def test_views_depend_on_the_seed_the_example_and_the_number_alone():
         assert not torch.equal(one, other["pixel_values"])
 
 
-def test_every_shift_and_either_side_come_about_evenly():
+def test_every_shift_and_either_side_are_equally_likely():
     """Move one bright pixel over many views: each of the nine places has a ninth of the light."""
     picture = torch.zeros(1, 1, 5, 5)
     picture[..., 2, 2] = 1
@@ -90,7 +90,7 @@ def test_several_processes_write_the_same_bytes(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_a_store_of_other_views_is_left_alone(tmp_path):
+def test_a_store_of_other_views_stays_as_it_is(tmp_path):
     build(tmp_path)
     for other in (None, FixedViews(3, shift=2, flip=True, seed=6)):
         with pytest.raises(StoreError, match="holds the store of something else"):
@@ -113,7 +113,7 @@ def test_a_view_is_needed_and_must_be_one_that_was_stored(tmp_path):
 @pytest.mark.parametrize(
     "wrong", [dict(count=1, flip=True), dict(count=5000, flip=True), dict(count=2), dict(count=2, shift=-1)]
 )
-def test_views_that_are_none(wrong):
+def test_wrong_views_are_refused(wrong):
     with pytest.raises(ValueError, match=r"^views: "):
         FixedViews(**wrong)
 

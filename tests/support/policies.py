@@ -1,4 +1,4 @@
-"""A small batch for the tests of temperature policies, and the soft term that a policy gives it."""
+"""A small batch for the tests of temperature policies, and its soft term under a policy."""
 
 import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
@@ -8,6 +8,7 @@ from limbeck.temperature import policy_from
 
 
 def draw(*shape, seed=0):
+    """Return random logits in float64, the same for the same seed."""
     return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -15,11 +16,12 @@ STUDENT, TEACHER, LABELS = draw(6, 5), draw(6, 5, seed=1), torch.tensor([0, 1, 2
 
 
 def kl(student, teacher):
-    """Return KL(teacher || student) of logits that are divided by their temperatures already, one number for each row."""
+    """Return KL(teacher || student) of each row, from logits that are already divided by their temperatures."""
     return kl_div(log_softmax(student, -1), softmax(teacher, -1), reduction="none").sum(-1)
 
 
 def minus_mean(logits):
+    """Return logits whose rows have mean zero."""
     return logits - logits.mean(-1, keepdim=True)
 
 
@@ -35,7 +37,7 @@ def soft_term(name, student=STUDENT, progress=0.0, **settings):
 
 
 def check_formula(name, formula, **settings):
-    """Compare the soft term of a policy, and its gradient, with a formula of the student's logits."""
+    """Check that a policy gives the soft term of a formula, which takes the student's logits, and its gradient."""
     student = STUDENT.clone().requires_grad_()
     truth = formula(student)
     value, gradient = soft_term(name, **settings)

@@ -1,3 +1,5 @@
+"""The base class of teachers."""
+
 import pytest
 import torch
 
@@ -16,6 +18,6 @@ def test_a_subclass_needs_only_to_be_callable():
     assert teacher({"x": torch.zeros(2, 4)}).targets is None
 
 
-def test_the_base_class_is_no_teacher():
+def test_the_base_class_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Teacher()

@@ -1,3 +1,5 @@
+"""Ensembles: how they average, and what they refuse."""
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ def members():
     return [torch.nn.Linear(4, 5), *(LiveTeacher(torch.nn.Linear(4, 5)) for _ in range(2))]
 
 
-def test_probabilities_at_the_temperature():
+def test_probabilities_are_averaged_at_the_temperature():
     teachers, batch = members(), {"x": torch.randn(6, 4)}
     weights = [1.0, 2.0, 5.0]
     got = Ensemble(teachers, weights, temperature=3.0)(batch).logits
@@ -20,26 +22,26 @@ def test_probabilities_at_the_temperature():
     torch.testing.assert_close((got / 3).softmax(-1), average)
 
 
-def test_logits():
+def test_logits_are_averaged():
     teachers, batch = members(), {"x": torch.randn(6, 4)}
     got = Ensemble(teachers, average="logits")(batch).logits
     torch.testing.assert_close(got, sum(t(batch).logits for t in Ensemble(teachers).teachers) / 3)
 
 
-def test_one_is_itself():
+def test_an_ensemble_of_one_teacher_is_that_teacher():
     (teacher, *_), batch = members(), {"x": torch.randn(6, 4)}
     for average in ("logits", "probabilities"):
         got = Ensemble([teacher], average=average, temperature=2.0)(batch).logits
         torch.testing.assert_close(got.softmax(-1), teacher(batch["x"]).softmax(-1))
 
 
-def test_it_knows_one_view_if_any_of_its_teachers_does():
+def test_it_has_a_single_view_if_any_of_its_teachers_has():
     assert not Ensemble(members()).single_view
     assert Ensemble([*members(), InMemoryTeacher(torch.zeros(6, 5))]).single_view
     assert Ensemble([Ensemble([InMemoryTeacher(torch.zeros(6, 5))]), torch.nn.Linear(4, 5)]).single_view
 
 
-def test_errors():
+def test_wrong_arguments_are_refused():
     for wrong, message in (([], "at least one Teacher"), ([3], "expected a module, a Teacher or a callable, got int")):
         with pytest.raises(TypeError, match=f"^teachers: .*{message}"):
             Ensemble(wrong)

@@ -1,3 +1,5 @@
+"""Live teachers, and how other objects become teachers."""
+
 import copy
 
 import pytest
@@ -8,7 +10,7 @@ from limbeck.teachers import InMemoryTeacher, LiveTeacher, Teacher, TeacherOutpu
 from limbeck.teachers.live import check_separate
 
 
-def test_a_live_teacher_gives_what_its_model_gives_and_no_graph():
+def test_a_live_teacher_runs_its_model_in_eval_mode_without_a_graph():
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.Linear(8, 3)).train()
     teacher = LiveTeacher(model)
     batch = {"x": torch.randn(5, 4), "labels": torch.zeros(5)}
@@ -62,7 +64,7 @@ class TestAsTeacher:
         assert not teacher.single_view
 
     @pytest.mark.parametrize(("source", "name"), [(3, "int"), ("gpt2", "str"), (nn.Linear, "the class Linear")])
-    def test_what_cannot_be_called_with_a_batch(self, source, name):
+    def test_what_cannot_be_called_with_a_batch_is_refused(self, source, name):
         with pytest.raises(TypeError, match=rf"^experts: expected a module, a Teacher or a callable, got {name}\."):
             as_teacher(source, argument="experts")
 

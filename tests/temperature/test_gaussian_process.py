@@ -1,4 +1,4 @@
-"""The curve against scikit-learn's Gaussian process, and how well it chooses where the truth is known."""
+"""The fitted curve, compared with scikit-learn's Gaussian process, and its choice where the best temperature is known."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def hill(x):
     return 0.9 - 0.01 * (x - np.log(3)) ** 2
 
 
-def test_it_is_the_gaussian_process_that_scikit_learn_has():
-    """Without seed effects: where both choose the same kernel, mean and covariance agree up to the level."""
+def test_the_curve_is_that_of_scikit_learn():
+    """Without seed effects, and with the same kernel, mean and covariance agree up to the level."""
     seen = observed(hill, np.random.default_rng(0), noise=0.002, seeds=(0, 1, 2))
     curve = fit_curve(seen, TEMPERATURES)
     y = np.array([o.value for o in seen])
@@ -50,7 +50,7 @@ def test_it_is_the_gaussian_process_that_scikit_learn_has():
     np.testing.assert_allclose(error, truth, atol=2e-5)
 
 
-def test_a_quiet_hill_is_found():
+def test_the_top_of_a_hill_is_found_if_there_is_little_noise():
     for top in (1.0, 3.0, 8.0):
         seen = observed(lambda x, top=top: 0.9 - 0.02 * (x - np.log(top)) ** 2, np.random.default_rng(1), noise=1e-4)
         curve = fit_curve(seen, TEMPERATURES)
@@ -60,7 +60,7 @@ def test_a_quiet_hill_is_found():
 
 
 def test_seed_effects_do_not_bend_the_curve():
-    """Seeds that differ by far more than temperatures do."""
+    """The seeds differ by far more than the temperatures do."""
     found = [
         fit_curve(observed(hill, np.random.default_rng(s), noise=0.002, seed_effect=0.05), TEMPERATURES)
         for s in range(20)
@@ -70,7 +70,7 @@ def test_seed_effects_do_not_bend_the_curve():
 
 
 def test_on_a_plateau_the_choice_is_on_the_plateau():
-    """Which of its points looks best is chance, but no point of the slope beyond it may look best."""
+    """Noise decides which point of the plateau looks best, but no point of the slope beyond it may."""
     for seed in range(10):
         seen = observed(lambda x: 0.9 - 0.05 * max(0.0, x - np.log(4)), np.random.default_rng(seed), noise=0.002)
         curve = fit_curve(seen, TEMPERATURES)
@@ -79,11 +79,11 @@ def test_on_a_plateau_the_choice_is_on_the_plateau():
         assert curve.nearest_to_middle(TEMPERATURES) <= 4.0
 
 
-def test_nearest_to_middle():
+def test_the_temperature_nearest_to_the_middle_of_the_interval():
     curve = Curve((1.0, 2.0, 4.0, 8.0), np.array([0.0, 1.0, 0.99, 0.0]), np.diag([0.01] * 4))
     assert curve.interval == (2.0, 4.0)
     assert curve.nearest_to_middle((1.0, 4.0)) == 4.0
-    assert curve.nearest_to_middle((2.0, 4.0)) == 2.0  # as near as 4: the lower
+    assert curve.nearest_to_middle((2.0, 4.0)) == 2.0  # 2 and 4 are equally near, and the lower one is chosen
 
 
 def test_the_noise_is_estimated():
@@ -91,7 +91,7 @@ def test_the_noise_is_estimated():
     assert 0.002 < fit_curve(seen, TEMPERATURES).noise < 0.008
 
 
-def test_numbers_that_are_all_the_same():
+def test_equal_qualities_give_a_flat_curve():
     curve = fit_curve([Observation(t, 0, 0.5) for t in TEMPERATURES], TEMPERATURES)
     assert np.isfinite(curve.mean).all()
     assert curve.behind_best()[0] == pytest.approx(np.zeros(10))

@@ -1,4 +1,4 @@
-"""The record of a search: claims, results, and what becomes of workers that die."""
+"""The journal of a search: claims, results, and the trials of dead workers."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_workers_share_a_file_and_studies_do_not_mix(tmp_path):
     assert Journal(tmp_path / "journal", "another study").results() == {}
 
 
-def test_a_dead_process_of_this_machine_gives_its_trial_back(tmp_path):
+def test_the_trial_of_a_dead_process_of_this_machine_is_claimed_again(tmp_path):
     code = (
         "import sys; from limbeck.temperature import Trial; from limbeck.temperature.journal import Journal; "
         "print(Journal(sys.argv[1], 'study').claim([Trial(1.0, 0)]) is not None)"
@@ -49,17 +49,17 @@ def test_a_dead_process_of_this_machine_gives_its_trial_back(tmp_path):
     own = journal.claim([B])
     assert journal.claim([A, B]) is None
     journal.mark_lost_as_failed(patience=1e9)
-    assert journal.claim([A, B])[1] == A  # the other one is alive: it is this process
+    assert journal.claim([A, B])[1] == A  # the trial of this process, which is alive, stays claimed
     assert own[1] == B
 
 
-def test_a_worker_elsewhere_is_waited_for(tmp_path):
-    """Its trial is given back after the patience, once a finished student shows how long one takes."""
+def test_a_worker_on_another_machine_is_waited_for(tmp_path):
+    """Its trial is failed after the patience, and only once a finished student shows how long one takes."""
     elsewhere = Journal(tmp_path / "journal", "study", host="elsewhere")
     assert elsewhere.claim([A]) is not None
     journal = Journal(tmp_path / "journal", "study")
     journal.mark_lost_as_failed(patience=0.0)
-    assert journal.claim([A]) is None  # no student has finished, so nobody knows how long one takes
+    assert journal.claim([A]) is None  # no student has finished, so it is not known how long one takes
     number, _ = journal.claim([B])
     journal.mark_finished(number, 0.5)
     journal.mark_lost_as_failed(patience=60.0)
@@ -67,7 +67,7 @@ def test_a_worker_elsewhere_is_waited_for(tmp_path):
 
 
 def test_a_study_that_was_begun_with_optuna_alone_is_continued(tmp_path):
-    """The study's direction and the attributes of its trials are a format: searches that were begun earlier have it."""
+    """The study's direction and the attributes of its trials are a file format, which earlier searches have written."""
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
     study = optuna.create_study(storage=storage, study_name="study", direction="maximize")
     for seed, quality in ((0, 0.25), (1, None)):

@@ -1,4 +1,4 @@
-"""The search on students whose quality is known, through kills, and with several workers."""
+"""The search, on students whose quality is known: what it chooses, how it continues, and how workers share it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from limbeck.temperature.journal import Journal
 
 
 def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
-    """Return the quality of a trial's student, which is always the same: a hill, an effect of the seed, and noise."""
+    """Return the quality of a trial's student: a hill, an effect of the seed, and noise that depends on the trial alone."""
     key = [trial.seed, round(1000 * trial.temperature), round(100 * (trial.alpha or 0)), trial.alpha is None]
     noise = (
         noise * np.random.default_rng(key).standard_normal()
@@ -28,7 +28,7 @@ def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
     return 0.9 - 0.02 * np.log(trial.temperature / top) ** 2 + noise + bonus
 
 
-def test_it_finds_the_top_at_a_quarter_of_the_grid():
+def test_it_finds_the_top_at_a_quarter_of_the_grids_cost():
     for top in (1.0, 3.0, 8.0):
         trained = []
 
@@ -46,8 +46,8 @@ def test_it_finds_the_top_at_a_quarter_of_the_grid():
         assert 0.0005 < choice.gain_error < 0.01
 
 
-def test_it_regrets_little_over_many_searches():
-    """The regret is how far the true quality of the chosen temperature is below the best, for tops anywhere."""
+def test_the_regret_is_small_over_many_searches():
+    """The regret is how far the true quality at the chosen temperature is below that at the best one."""
     regrets = []
     for i in range(12):
         top = float(np.exp(np.random.default_rng(i).uniform(np.log(0.5), np.log(20))))
@@ -79,7 +79,7 @@ def test_alpha_and_divergence_are_tried_at_the_chosen_temperature():
     assert search(quality, SearchPlan(alphas=(0.3,), divergences=("jsd",))).divergence is None
 
 
-def test_it_goes_on_where_it_stopped(tmp_path):
+def test_it_continues_where_it_stopped(tmp_path):
     count = 0
 
     def train(trial):
@@ -92,7 +92,7 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(train, journal=tmp_path / "journal")
     again = search(train, journal=tmp_path / "journal")
-    assert count == 1 + len(again.trials)  # the interrupted one once more
+    assert count == 1 + len(again.trials)  # the interrupted trial was trained twice
     assert again.temperature == search(quality).temperature
     assert search(train, journal=tmp_path / "journal").trials == again.trials
     assert count == 1 + len(again.trials)
@@ -113,16 +113,18 @@ print(search(train, journal=sys.argv[1]).temperature)
 
 
 def start(folder, name):
+    """Start a worker that records its trials in the file ``name``, and return its process."""
     script = WORKER.format(here=str(Path(__file__).parent))
     command = [sys.executable, "-c", script, str(folder / "journal"), str(folder / name)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def trained(folder):
+    """Return the trials that all workers have recorded."""
     return [tuple(json.loads(line)) for path in folder.glob("by-*") for line in path.read_text().splitlines()]
 
 
-def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path):
+def test_workers_share_one_search_and_repeat_the_trial_of_a_killed_one(tmp_path):
     first, second = start(tmp_path, "by-1"), start(tmp_path, "by-2")
     deadline = time.time() + 60
     while len(trained(tmp_path)) < 3 and time.time() < deadline:
@@ -135,11 +137,11 @@ def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path
     done = trained(tmp_path)
     assert {path.name for path in tmp_path.glob("by-*")} == {"by-1", "by-2"}
     assert len(set(done)) == len(search(quality).trials)
-    assert len(done) <= len(set(done)) + 2  # what the killed one was training, and at most one race
+    assert len(done) <= len(set(done)) + 2  # the trial of the killed worker, and at most one race
 
 
-def test_a_worker_on_another_machine_that_is_not_heard_of_again(tmp_path):
-    """This worker waits for its student, and trains it when it takes far longer than any other."""
+def test_the_trial_of_a_lost_worker_on_another_machine_is_repeated(tmp_path):
+    """Another worker waits for the lost worker's student, and trains it when it takes far longer than any other."""
     lost = Journal(tmp_path / "journal", "temperature", host="elsewhere")  # it never reports
     assert lost.claim([Trial(0.5, 0)]) is not None
     started = time.time()
@@ -149,7 +151,7 @@ def test_a_worker_on_another_machine_that_is_not_heard_of_again(tmp_path):
     assert time.time() - started > 1.0
 
 
-class TestFaults:
-    def test_a_quality_that_is_no_number(self):
+class TestErrors:
+    def test_a_quality_that_is_not_a_number_is_refused(self):
         with pytest.raises(ValueError, match=r"the student of Trial\(temperature=0.5, seed=0, .* quality of nan"):
             search(lambda trial: float("nan"))

@@ -1,3 +1,5 @@
+"""The trainer's arguments: they make the objective and the policy, and wrong settings are refused."""
+
 import dataclasses
 
 import pytest
@@ -18,7 +20,7 @@ def test_the_objective_has_every_setting(tmp_path):
     assert (objective.compensate, objective.label_smoothing) == ("curvature", 0.1)
 
 
-def test_a_policy_is_made_new_each_time_from_its_settings(tmp_path):
+def test_each_call_makes_a_new_policy_from_its_settings(tmp_path):
     args = DistillationArguments(str(tmp_path), temperature={"policy": "linear", "start": 8, "end": 1})
     assert args.policy().start == 8
     assert args.policy() is not args.policy()
@@ -28,7 +30,7 @@ def test_a_policy_is_made_new_each_time_from_its_settings(tmp_path):
     assert DistillationArguments(str(tmp_path), temperature=3.0).policy() is None
 
 
-def test_a_wrong_setting_is_known_at_construction(tmp_path):
+def test_a_wrong_setting_is_refused_at_construction(tmp_path):
     for wrong, message in (
         (dict(alpha=1.5), "alpha"),
         (dict(divergence="jsd", beta=-0.1), "beta"),
@@ -38,7 +40,7 @@ def test_a_wrong_setting_is_known_at_construction(tmp_path):
             DistillationArguments(str(tmp_path), **wrong)
 
 
-def test_every_setting_of_ours_is_described():
+def test_every_setting_of_limbeck_is_described():
     theirs = {field.name for field in dataclasses.fields(TrainingArguments)}
     for field in dataclasses.fields(DistillationArguments):
         if field.name not in theirs:

@@ -1,3 +1,5 @@
+"""The progress bar of the trainer."""
+
 from types import SimpleNamespace
 
 from transformers import TrainerControl
@@ -20,12 +22,12 @@ def test_the_bar_begins_where_the_run_was_resumed_and_follows_the_steps():
     bar.on_train_end(None, state(10), control)
 
 
-def test_only_the_main_process_shows_it():
+def test_only_the_main_process_shows_the_bar():
     bar = ProgressBar("Training")
     bar.on_train_begin(None, state(0, main=False), TrainerControl())
     assert bar._bar.disable
     bar.on_train_end(None, state(0), TrainerControl())
 
 
-def test_a_log_before_training_is_no_fault():
+def test_a_log_before_training_is_ignored():
     ProgressBar("Training").on_log(None, state(0), TrainerControl(), logs={"eval_loss": 1.0})

@@ -1,3 +1,5 @@
+"""Checkpoints: the last complete one is found, and a policy's state is saved in it."""
+
 import torch
 
 from limbeck.temperature import policy_from
@@ -17,7 +19,7 @@ def test_the_last_complete_checkpoint_is_the_highest_number_that_can_be_read(tmp
     assert last_complete_checkpoint(tmp_path) is None
     assert last_complete_checkpoint(tmp_path / "missing") is None
     checkpoint(tmp_path, 9, '{"global_step": 9}')
-    expected = checkpoint(tmp_path, 10, '{"global_step": 10}')  # after 9 as a number, before it as a word
+    expected = checkpoint(tmp_path, 10, '{"global_step": 10}')  # if names were sorted as text, 9 would be last
     checkpoint(tmp_path, 11, '{"global_step": 1')
     checkpoint(tmp_path, 12, "{}")
     checkpoint(tmp_path, 13, None)
@@ -26,7 +28,7 @@ def test_the_last_complete_checkpoint_is_the_highest_number_that_can_be_read(tmp
     assert last_complete_checkpoint(str(tmp_path)) == expected
 
 
-def test_what_a_policy_learned_is_read_again(tmp_path):
+def test_the_state_of_a_policy_is_saved_and_loaded(tmp_path):
     policy = policy_from({"policy": "learned", "start": 5.0})
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -37,7 +39,7 @@ def test_what_a_policy_learned_is_read_again(tmp_path):
     assert again.state_dict() == policy.state_dict()
 
 
-def test_a_policy_that_learns_nothing_writes_nothing_and_reads_nothing(tmp_path):
+def test_a_policy_without_state_has_no_file(tmp_path):
     policy = policy_from({"policy": "linear"})
     save_policy(policy, tmp_path)
     assert not (tmp_path / POLICY_FILE).exists()

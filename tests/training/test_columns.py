@@ -1,3 +1,5 @@
+"""Columns of a data set that neither model takes are dropped."""
+
 import datasets
 import pytest
 from torch import nn
@@ -6,6 +8,8 @@ from limbeck.training.columns import drop_unused_columns
 
 
 class Takes(nn.Module):
+    """A model whose inputs are the arguments of a given function."""
+
     def __init__(self, forward):
         super().__init__()
         self.forward = forward
@@ -26,13 +30,13 @@ def dataset(*names):
         ([None, None], ["x", "y", "labels", "mask", "example_id", "note"]),
     ],
 )
-def test_columns_of_either_model_and_of_the_targets_stay(models, kept):
+def test_inputs_of_either_model_and_targets_stay(models, kept):
     data = dataset("x", "y", "labels", "mask", "example_id", "note")
     assert drop_unused_columns(data, models).column_names == kept
     assert drop_unused_columns({"a": data}, models)["a"].column_names == kept
 
 
-def test_a_single_input_of_another_name_is_left_for_passing_by_position():
+def test_a_single_input_may_have_any_name():
     data = dataset("features", "labels")
     assert drop_unused_columns(data, [STUDENT]) is data
 

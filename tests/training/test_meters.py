@@ -1,3 +1,5 @@
+"""The meters of training and evaluation, compared with numbers by hand and with scikit-learn."""
+
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
@@ -10,6 +12,7 @@ from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_s
 
 
 def parts(soft, hard):
+    """Return the parts of a loss from two numbers, each of which may be None."""
     soft, hard = (None if term is None else torch.tensor(term) for term in (soft, hard))
     return LossParts(torch.tensor(0.0), soft, hard)
 
@@ -19,7 +22,7 @@ def one_hot(classes):
 
 
 class TestTrainingMeter:
-    def test_means_are_over_steps_whatever_their_micro_batches(self):
+    def test_means_are_over_steps_and_not_over_micro_batches(self):
         meter = TrainingMeter()
         everywhere = torch.tensor([True, True])
         meter.begin_step()  # one micro-batch: 1 of 2 agree
@@ -31,7 +34,7 @@ class TestTrainingMeter:
         assert means == pytest.approx({"soft_loss": (1 + 3) / 2, "hard_loss": (2 + 1) / 2, "agreement": (0.5 + 1) / 2})
         assert meter.means(lambda sums: sums) == {}
 
-    def test_processes_are_summed(self):
+    def test_means_are_over_all_processes(self):
         meter = TrainingMeter()
         meter.begin_step()
         meter.add(parts(1.0, None), one_hot([0, 1]), one_hot([0, 2]), torch.tensor([True, True]), 4)
@@ -54,7 +57,7 @@ class TestTrainingMeter:
             assert meter.means(lambda sums: sums)["agreement"] == agreement
 
     def test_the_ratio_of_gradients_against_closed_forms(self):
-        """The gradients of sum(3 z) and sum(z²) / 2 are 3 and z."""
+        """The two terms are sum(3 z) and sum(z²) / 2, whose gradients are 3 and z."""
         logits = torch.tensor([[1.0, 2.0], [2.0, 4.0]], requires_grad=True)
         meter = TrainingMeter()
         meter.begin_step()
@@ -65,7 +68,7 @@ class TestTrainingMeter:
         expected = (0.25 * 3 * 2) / (0.75 * 5)
         assert meter.means(lambda sums: sums)["gradient_ratio"] == pytest.approx(expected)
 
-    def test_one_term_alone_has_no_ratio(self):
+    def test_with_one_term_there_is_no_ratio(self):
         logits = torch.ones(2, 2)
         meter = TrainingMeter()
         meter.begin_step()
@@ -100,7 +103,7 @@ class TestEvaluationMeter:
         sums = EvaluationMeter.sums_per_example(logits, labels)
         torch.testing.assert_close(sums, torch.tensor([[0.0, 2.0, 2.0], [30.0, 0.0, 1.0]]))
 
-    def test_nothing_labelled_and_forgetting(self):
+    def test_without_labels_there_are_no_means_and_reset_removes_them(self):
         meter = EvaluationMeter()
         assert meter.means() == {}
         meter.add(torch.tensor([[0.0, 0.0, 0.0]]))
@@ -120,8 +123,8 @@ class TestEvaluationMeter:
         dict(logging_strategy="no"),
     ],
 )
-def test_the_steps_that_are_logged_are_those_of_the_trainer(settings, tmp_path):
-    """5 steps in each of 3 epochs, against the callback by which Transformers decides."""
+def test_the_meter_knows_which_steps_the_trainer_logs(settings, tmp_path):
+    """Compare 3 epochs of 5 steps with the callback by which Transformers decides."""
     args = DistillationArguments(str(tmp_path), num_train_epochs=3, use_cpu=True, **settings)
     state = TrainerState(max_steps=15, num_train_epochs=3, logging_steps=settings.get("logging_steps", 500))
     flow, expected, got = DefaultFlowCallback(), [], []

@@ -1,3 +1,5 @@
+"""Tasks: which positions count, and which logits belong to which labels."""
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ LABELS = torch.tensor([[5, 6, -100, 8], [9, 4, -100, -100]])
 
 
 class TestClassification:
-    def test_every_example_counts_labelled_or_not(self):
+    def test_every_example_counts_with_or_without_a_label(self):
         labels = torch.tensor([2, -100, 0])
         targets = Classification().targets({"x": torch.zeros(3, 6), "labels": labels})
         assert targets.labels is labels
@@ -20,11 +22,11 @@ class TestClassification:
         assert Classification().targets({"x": torch.zeros(3, 6)}).mask.tolist() == [True, True, True]
         assert Classification().targets({"x": torch.zeros(3, 6)}).labels is None
 
-    def test_of_tokens_those_with_a_label_count(self):
+    def test_only_tokens_with_a_label_count(self):
         targets = Classification().targets({"input_ids": IDS, "labels": LABELS})
         assert targets.mask.tolist() == [[True, True, False, True], [True, True, False, False]]
 
-    def test_a_mask_overrides(self):
+    def test_a_mask_in_the_batch_decides(self):
         mask = torch.tensor([True, False, False])
         assert Classification().targets({"labels": torch.tensor([-100, 1, 2]), "mask": mask}).mask is mask
 

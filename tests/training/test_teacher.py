@@ -1,3 +1,5 @@
+"""How the trainer turns its ``teacher`` argument into a teacher, and which augmentation fits it."""
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def test_without_a_teacher_alpha_must_be_zero(tmp_path):
         resolve_teacher(None, Net(), arguments(tmp_path, alpha=0.3))
 
 
-def test_a_module_gets_the_dtype_and_a_teacher_keeps_its_own(tmp_path):
+def test_a_module_is_converted_and_a_teacher_keeps_its_dtype(tmp_path):
     args = arguments(tmp_path, teacher_dtype="float16")
     module = resolve_teacher(Net(), Net(), args)
     assert isinstance(module, LiveTeacher)
@@ -37,12 +39,12 @@ def test_a_student_as_its_own_teacher_is_refused_before_it_is_frozen(tmp_path):
 @pytest.mark.parametrize(
     "teacher", [InMemoryTeacher(torch.zeros(3, 4)), Ensemble([InMemoryTeacher(torch.zeros(3, 4))])]
 )
-def test_a_teacher_that_knows_one_view_refuses_augmentation(teacher):
+def test_a_teacher_of_a_single_view_refuses_augmentation(teacher):
     assert choose_augmentation(None, teacher) is None
     with pytest.raises(ValueError, match="augment: this teacher was asked before about one view"):
         choose_augmentation(dict, teacher)
 
 
-def test_any_augmentation_fits_a_live_teacher_and_labels_alone():
+def test_any_augmentation_fits_a_live_teacher_or_no_teacher():
     assert choose_augmentation(dict, LiveTeacher(Net())) is dict
     assert choose_augmentation(dict, None) is dict

@@ -1,4 +1,4 @@
-"""What all policies share, by hand."""
+"""The parts that all policies share, compared with numbers by hand."""
 
 import math
 
@@ -18,7 +18,7 @@ def test_one_temperature_or_a_pair():
 
 
 @pytest.mark.parametrize("wrong", [0, -1.0, math.inf, math.nan, True, "4", None], ids=repr)
-def test_what_is_not_a_positive_number_is_named(wrong):
+def test_an_argument_that_is_not_a_positive_number_is_named(wrong):
     check_positive(start=1, end=0.5)
     with pytest.raises(ArgumentError) as caught:
         check_positive(start=1, end=wrong)
@@ -39,7 +39,7 @@ def test_floats_are_at_least_32_bits_wide():
     assert centered(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[-2.0, -1.0, 3.0]]
 
 
-def test_every_policy_has_a_number_that_stands_for_it():
+def test_every_policy_has_a_nominal_temperature():
     for policy in POLICIES.values():
         assert 0 < policy().nominal_temperature < math.inf
     assert POLICIES["learned"](start=4.0).nominal_temperature == pytest.approx(4.0)

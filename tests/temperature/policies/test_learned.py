@@ -1,4 +1,4 @@
-"""The learned temperature against the gradient of the loss with respect to T."""
+"""The learned temperature, compared with the gradient of the loss with respect to T."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from support.policies import LABELS, STUDENT, TEACHER
 
 
 @pytest.mark.parametrize(("progress", "strength"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.7, 1.0)])
-def test_learned_by_a_reversed_gradient(progress, strength):
+def test_the_temperature_is_learned_by_a_reversed_gradient(progress, strength):
     policy = policy_from({"policy": "learned", "lowest": 1.0, "span": 20.0, "ramp": 0.1, "start": 4.0})
     objective = DistillationLoss(alpha=1.0)
     t = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)

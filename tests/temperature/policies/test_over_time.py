@@ -1,4 +1,4 @@
-"""Policies that depend on the progress of training, against their formulas."""
+"""Policies that depend on the progress of training, compared with their formulas."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_annealing(name, expected):
     assert found == pytest.approx(expected)
 
 
-def test_the_gap():
+def test_the_temperature_follows_the_gap_between_student_and_teacher():
     policy = policy_from({"policy": "gap", "start": 8.0, "lowest": 1.0, "momentum": 0.9})
     one_hot = torch.nn.functional.one_hot(LABELS, 5).double()
     t = 8.0

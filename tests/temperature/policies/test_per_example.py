@@ -1,4 +1,4 @@
-"""Policies that depend on the logits, each against its paper's formula on a small batch in float64."""
+"""Policies that depend on the logits, each compared with its paper's formula on a small batch in float64."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from support.policies import LABELS, STUDENT, TEACHER, check_formula, kl, minus_
 
 
 def test_logit_standardisation():
-    """Sun et al.: z-scores of both, then T, times T²."""
+    """Sun et al.: the z-scores of both logits are divided by T, and the loss is multiplied by T²."""
 
     def z_score(z):
         return minus_mean(z) / z.std(-1, keepdim=True)
@@ -18,8 +18,8 @@ def test_logit_standardisation():
     check_formula("standardized", lambda s: 4 * kl(z_score(s) / 2, z_score(TEACHER) / 2).mean(), temperature=2.0)
 
 
-def test_both_as_sharp():
-    """Wei and Bai: temperatures that share 2 T in proportion to the sharpness."""
+def test_both_models_become_equally_sharp():
+    """Wei and Bai: the two temperatures sum to 2 T, and are in proportion to the sharpness."""
 
     def formula(s):
         x, y = minus_mean(TEACHER).logsumexp(-1, keepdim=True), minus_mean(s).logsumexp(-1, keepdim=True)
@@ -33,15 +33,15 @@ def test_both_as_sharp():
     )
 
 
-def test_the_largest_logit():
+def test_temperatures_follow_the_largest_logit():
     t_t, t_s = minus_mean(TEACHER).amax(-1, keepdim=True) / 2, minus_mean(STUDENT).amax(-1, keepdim=True) / 2
     check_formula("max_logit", lambda s: ((t_t * t_s).squeeze(-1) * kl(s / t_s, TEACHER / t_t)).mean(), ratio=2.0)
     softening = policy_from({"policy": "max_logit", "ratio": 2.0})(STUDENT, 10 * TEACHER)
     torch.testing.assert_close(softening.teacher_temperature, 10 * t_t.squeeze(-1))
 
 
-def test_on_the_teacher_alone():
-    """Zheng and Yang: the power transform of the teacher's probabilities, and its sum as the weight."""
+def test_the_temperature_is_applied_to_the_teacher_alone():
+    """Zheng and Yang: the teacher's probabilities are raised to the power 1 / T, and the weight is their sum."""
     powers = softmax(TEACHER, -1) ** (1 / 4)
     sums = powers.sum(-1)
 
@@ -65,7 +65,7 @@ def test_a_constant_added_to_logits_changes_nothing(name):
 
 
 def test_a_scale_counts_the_positions_that_the_loss_counts():
-    """Masked and unlabelled positions, num_items, and both terms: against the same loss by hand."""
+    """Compare both terms with the loss by hand, with masked and unlabelled positions and with ``num_items``."""
     labels, mask = LABELS.clone(), torch.tensor([True, True, True, True, False, True])
     labels[1] = -100
     objective, scale = DistillationLoss(alpha=0.7), torch.arange(1.0, 7.0, dtype=torch.float64)

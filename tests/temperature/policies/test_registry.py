@@ -1,4 +1,4 @@
-"""Every policy by its name: in the trainer, through checkpoints, and with faults in its settings."""
+"""Every policy by its name: in the trainer, through checkpoints, and with wrong settings."""
 
 import math
 
@@ -33,7 +33,7 @@ class TestTrainer:
         whole.save_model(str(tmp_path / "student"))
         assert not list((tmp_path / "student").glob("temperature*"))
 
-    def test_one_that_stands_still_is_the_constant(self, tmp_path):
+    def test_a_schedule_that_stands_still_equals_a_constant(self, tmp_path):
         still = make_trainer(
             "module", tmp_path / "a", temperature={"policy": "linear", "start": 2, "end": 2}, max_steps=5
         )
@@ -51,7 +51,7 @@ class TestTrainer:
         assert any(not torch.equal(value, before[key]) for key, value in weights(trainer).items())
 
 
-class TestFaults:
+class TestErrors:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
@@ -64,20 +64,20 @@ class TestFaults:
             ({"policy": "learned", "start": 50}, r"temperature.start: expected a number between 1.0 and 21.0"),
         ],
     )
-    def test_settings(self, settings, message):
+    def test_wrong_settings_are_refused(self, settings, message):
         with pytest.raises(ValueError, match=message):
             policy_from(settings)
 
-    def test_a_teacher_known_in_part(self):
+    def test_a_teacher_without_all_logits_is_refused(self):
         with pytest.raises(ValueError, match="needs all of the teacher's logits"):
             policy_from({"policy": "sharpness"})(STUDENT, None)
 
-    def test_a_policy_beside_a_teacher_temperature(self, tmp_path):
+    def test_a_policy_beside_a_teacher_temperature_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="teacher_temperature: a policy sets both"):
             make_trainer("module", tmp_path, temperature={"policy": "linear"}, teacher_temperature=2.0)
 
     def test_errors_carry_the_name_of_the_setting(self):
-        """A config puts its own key before it, so the name is data."""
+        """The name is an attribute of the error, because a config puts its own key before it."""
         for argument, name in (("temperature", "temperature.start"), ("", "start"), ("a.b", "a.b.start")):
             with pytest.raises(ArgumentError) as caught:
                 policy_from({"policy": "linear", "start": 0}, argument=argument)
