@@ -93,7 +93,7 @@ def _work(rank, world, port, results):
         distillation_loss(leaf, draw(N, V, seed=1)[:, columns], LABELS, divergence=name, **given).backward()
         counts[name] = len(called)
     errors = []
-    for labels, options in ((torch.full((N,), V), {}), (LABELS, dict(backend="rows"))):
+    for labels, options in ((torch.full((N,), V), {}), (LABELS, dict(backend="cpu"))):
         try:
             distillation_loss(draw(N, V)[:, columns], draw(N, V)[:, columns], labels, **given, **options)
         except ValueError as error:
@@ -141,7 +141,7 @@ def test_two_collectives_for_the_kls_and_three_for_others(shards):
 def test_errors(shards):
     for *_, (out_of_range, backend) in shards:
         assert "labels: 23 is out of range for 23 classes on all processes" in out_of_range
-        assert "'rows' knows no shards" in backend
+        assert "'cpu' knows no shards" in backend
 
 
 def test_a_group_is_asked_for():
