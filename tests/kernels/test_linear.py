@@ -17,7 +17,7 @@ def draw(*shape, seed=0, scale=1.0):
 
 
 class Models:
-    """Hidden states and heads of a student and a teacher; fresh leaves whenever asked."""
+    """Hidden states and output layers of a student and a teacher; fresh leaves whenever asked."""
 
     def __init__(self, *positions, v_s=V, v_t=V, dtype=torch.float64):
         positions = positions or (N,)

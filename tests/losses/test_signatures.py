@@ -82,7 +82,7 @@ def test_type_checkers_see_a_tensor_or_parts(tmp_path, backend):
     source = Path(limbeck.__file__).parents[1]
     (tmp_path / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{source}"]}}')
     command = [pyright, "--pythonpath", sys.executable, "--project", tmp_path, script]
-    told = subprocess.run(command, capture_output=True, text=True).stdout
-    errors = [line for line in told.splitlines() if " - error" in line]
-    assert len(errors) == 1, told
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    errors = [line for line in output.splitlines() if " - error" in line]
+    assert len(errors) == 1, output
     assert 'No parameter named "alfa"' in errors[0]

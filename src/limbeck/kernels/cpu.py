@@ -41,7 +41,7 @@ Buffer = Any
 def row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the soft and hard values of all rows, and write their scaled gradients; see ``call.RowKernel``."""
+    """Return the soft and hard values of all rows, and write their scaled gradient; see ``call.RowKernel``."""
     count, classes = student.shape
     soft, hard = student.new_zeros(2, count, dtype=call.dtype)
     threads = torch.get_num_threads()
@@ -66,7 +66,7 @@ def row_kernel(
 def reference_row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Do what ``row_kernel`` does by the reference alone, in one chunk."""
+    """Return the same as ``row_kernel``, computed by the reference alone and in one chunk."""
     soft, hard = student.new_zeros(2, len(student), dtype=call.dtype)
     _by_reference(_Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient), call)
     return soft, hard

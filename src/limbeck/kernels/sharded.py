@@ -39,7 +39,7 @@ def row_kernel(
     *,
     group: dist.ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
-    """Do what ``call.RowKernel`` says, for the columns that this process holds."""
+    """Return the values of all rows, and write the gradient of this process's columns; see ``call.RowKernel``."""
     return _Sharded(student, teacher, call, group).run(scales, gradient)
 
 

@@ -55,7 +55,7 @@ class SparseRows:
 def row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Do what ``call.RowKernel`` says, with the teacher from ``call.sparse``."""
+    """Return the values of all rows against ``call.sparse``, and write their scaled gradient; see ``call.RowKernel``."""
     assert teacher is None
     count, classes = student.shape
     soft, hard = student.new_zeros(2, count, dtype=call.dtype)

@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 def row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Do what ``call.RowKernel`` says, for a call that has a closed form."""
+    """Return the values of all rows, and write their scaled gradient; see ``call.RowKernel``. The call has a closed form."""
     # One number for each row: T_s, T_t, C(T), and the scales of both gradients.
     numbers = torch.empty(5, len(student), dtype=call.dtype, device=student.device)
     values = (call.student_temperature, call.teacher_temperature, call.compensation, *scales)

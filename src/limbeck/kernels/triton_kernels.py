@@ -22,6 +22,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def scale_kernel(gradient, upstream, classes, stride, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):
+    """Multiply a block of a row by one number, or by the number of its row; do nothing if that is 1."""
     row = tl.program_id(0).to(tl.int64)
     factor = tl.load(upstream + row) if PER_ROW else tl.load(upstream)
     if factor != 1:
@@ -39,21 +40,25 @@ def no_terms(d, p_s, p_t):
 
 @triton.jit
 def exp(x):
+    """Return e^x."""
     return tl.exp2(x * LOG2_E)
 
 
 @triton.jit
 def log(x):
+    """Return the natural logarithm."""
     return tl.log2(x) / LOG2_E
 
 
 @triton.jit
 def minimum(x, bound):
+    """Return the smaller of both."""
     return tl.minimum(x, bound)
 
 
 @triton.jit
 def sign(x):
+    """Return 1, -1 or 0."""
     return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0))
 
 
@@ -82,11 +87,11 @@ def _first_pass(
     KIND: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr, HAS_LABELS: tl.constexpr, ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Return what one reading of both rows gives, relative to their running maxima and in units of log 2.
+    """Return eight numbers of a row, relative to the running maxima of its logits.
 
-    max s and max t (-inf for a row without any class); sum e^x_s, sum e^x_t, sum e^s and the KL's own sum; and the number of
-    present classes with the sum of their logits. For divergences on logits sum_t is the number of classes that one of the
-    models has, and ``cross`` the sum of their differences.
+    They are max s and max t (-inf for a row without any class); sum e^x_s, sum e^x_t, sum e^s and the KL's own sum; the number
+    of present classes, and the sum of their logits. For divergences on logits ``sum_t`` is the number of classes that at least
+    one model has, and ``cross`` the sum of their differences.
     """
     minus_inf = -float("inf")
     max_s, max_t = zero + minus_inf, zero + minus_inf
@@ -181,25 +186,58 @@ def _soft_gradient(
 
 
 @triton.jit
+def _gradient_pass(
+    s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, sum_1, slope_sum, present, label,
+    soft_scale, hard_scale, zero,
+    KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
+    HAS_LABELS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient of a row, from its end, which was read last and may still be in cache."""
+    blocks = tl.cdiv(classes, BLOCK)
+    for j in range(blocks):
+        cols = (blocks - 1 - j) * BLOCK + tl.arange(0, BLOCK)
+        s = _load(s_row, cols, classes, ACC)
+        g = tl.zeros((BLOCK,), ACC)
+        a = (s - less_s) * k_s - log_s
+        p_s = tl.exp2(a)
+        if KIND != NO_SOFT_TERM:
+            t = _load(t_row, cols, classes, ACC)
+            g = _soft_gradient(
+                s, t, p_s, a, k_t, less_t, log_t, mean, sum_t, slope_sum, soft_scale, KIND, DIVERGENCE, PARAMETERS
+            )
+        if HAS_LABELS:
+            p_1 = p_s if POWER == 1 else tl.exp2((s - less_s) * LOG2_E) / sum_1
+            g += hard_scale * (p_1 - tl.where(cols == label, zero + (1 - EPS), zero))
+            if EPS > 0:
+                g -= hard_scale * EPS / present
+        g = tl.where(s == -float("inf"), 0.0, g)  # a logit of -inf stays where it is
+        tl.store(g_row + cols, g.to(g_row.dtype.element_ty), mask=cols < classes)
+
+
+@triton.jit
+def _write_zeros(g_row, classes, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """Write a gradient of 0 for a row."""
+    for i in range(tl.cdiv(classes, BLOCK)):
+        cols = i * BLOCK + tl.arange(0, BLOCK)
+        tl.store(g_row + cols, tl.zeros((BLOCK,), ACC).to(g_row.dtype.element_ty), mask=cols < classes)
+
+
+@triton.jit
 def loss_kernel(
     student, teacher, labels, labelled, numbers, values, gradient, count, classes, stride_s, stride_t, stride_g,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
     HAS_LABELS: tl.constexpr, HAS_LABELLED: tl.constexpr, HAS_GRADIENT: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """Write the soft and hard values of one row into ``values``, (2, N), and its gradient."""
     row = tl.program_id(0).to(tl.int64)
     t_s, t_t, compensation = tl.load(numbers + row), tl.load(numbers + count + row), tl.load(numbers + 2 * count + row)
     soft_scale, hard_scale = tl.load(numbers + 3 * count + row), tl.load(numbers + 4 * count + row)
     s_row, t_row, g_row = student + row * stride_s, teacher + row * stride_t, gradient + row * stride_g
-    blocks = tl.cdiv(classes, BLOCK)
-
-    if (soft_scale == 0) & (hard_scale == 0):  # a row that does not count: its value and gradient are 0
+    if (soft_scale == 0) & (hard_scale == 0):  # a row that does not count is not read, and its value stays 0
         if HAS_GRADIENT:
-            for i in range(blocks):
-                cols = i * BLOCK + tl.arange(0, BLOCK)
-                tl.store(g_row + cols, tl.zeros((BLOCK,), ACC).to(gradient.dtype.element_ty), mask=cols < classes)
+            _write_zeros(g_row, classes, ACC, BLOCK)
         return
 
-    # In units of log 2, so that every exponential is one instruction.
     k_s, k_t, zero = LOG2_E / t_s, LOG2_E / t_t, t_s * 0
     max_s, max_t, sum_s, sum_t, sum_1, cross, present, logits = _first_pass(
         s_row, t_row, classes, k_s, k_t, zero, KIND, EPS, POWER, HAS_LABELS, ACC, BLOCK
@@ -237,21 +275,7 @@ def loss_kernel(
         soft_scale = soft_scale * compensation
         if KIND != ON_LOGITS and KIND != CENTRED_LOGITS:
             soft_scale = soft_scale / t_s
-        for j in range(blocks):
-            cols = (blocks - 1 - j) * BLOCK + tl.arange(0, BLOCK)
-            s = _load(s_row, cols, classes, ACC)
-            g = tl.zeros((BLOCK,), ACC)
-            a = (s - less_s) * k_s - log_s
-            p_s = tl.exp2(a)
-            if KIND != NO_SOFT_TERM:
-                t = _load(t_row, cols, classes, ACC)
-                g = _soft_gradient(
-                    s, t, p_s, a, k_t, less_t, log_t, mean, sum_t, slope_sum, soft_scale, KIND, DIVERGENCE, PARAMETERS
-                )
-            if HAS_LABELS:
-                p_1 = p_s if POWER == 1 else tl.exp2((s - less_s) * LOG2_E) / sum_1
-                g += hard_scale * (p_1 - tl.where(cols == label, zero + (1 - EPS), zero))
-                if EPS > 0:
-                    g -= hard_scale * EPS / present
-            g = tl.where(s == -float("inf"), 0.0, g)  # a logit of -inf stays where it is
-            tl.store(g_row + cols, g.to(gradient.dtype.element_ty), mask=cols < classes)
+        _gradient_pass(
+            s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, sum_1, slope_sum, present,
+            label, soft_scale, hard_scale, zero, KIND, DIVERGENCE, PARAMETERS, EPS, POWER, HAS_LABELS, ACC, BLOCK,
+        )  # fmt: skip

@@ -21,12 +21,27 @@ FAR = 80.0
 
 
 def exp(x: Tensor) -> Tensor:
-    """Return e^x, several times faster than ``torch.exp``."""
+    """Return e^x, several times faster than ``torch.exp``.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        The same shape.
+    """
     return torch.exp2(x * math.log2(math.e))
 
 
 def minimum(x: Tensor, bound: float) -> Tensor:
-    """Return the smaller of ``x`` and a number, for each element."""
+    """Return the smaller of ``x`` and a number, for each element.
+
+    Args:
+        x: of any shape.
+        bound: the number.
+
+    Returns:
+        The shape of ``x``.
+    """
     return x.clamp(max=bound)
 
 

@@ -133,7 +133,14 @@ class Divergence:
         return self
 
     def is_computed_as(self, other: type[Divergence]) -> bool:
-        """Return True if a kernel for ``other`` computes this divergence: the class itself, or a subclass with its terms."""
+        """Return True if a kernel for another divergence computes this one too.
+
+        Args:
+            other: the class that the kernel is for.
+
+        Returns:
+            True for the class itself, and for a subclass that has kept its terms.
+        """
         if type(self) is other:
             return True
         if not isinstance(self, other) or not self.has_terms_and_slopes:

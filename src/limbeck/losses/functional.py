@@ -222,7 +222,12 @@ def dense_loss_parts(
 
 
 def as_positions(parts: LossParts, shape: torch.Size) -> LossParts:
-    """Return values of rows in the shape of the positions."""
+    """Return values of rows in the shape of the positions.
+
+    Args:
+        parts: (N,) each.
+        shape: of the positions.
+    """
     return LossParts(*(None if part is None else part.reshape(shape) for part in parts))  # pyright: ignore[reportArgumentType]
 
 

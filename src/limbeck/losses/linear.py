@@ -359,7 +359,15 @@ def count_classes(sizes: dict[str, int], vocab_size: int | None) -> int:
 
 
 def logits_placeholder(hidden: Tensor, classes: int) -> Tensor:
-    """Return a stride-0 placeholder with the logits' shape, dtype and device."""
+    """Return a stride-0 placeholder with the logits' shape, dtype and device.
+
+    Args:
+        hidden: (..., d).
+        classes: V.
+
+    Returns:
+        (..., V), of memory for one number and without meaning.
+    """
     return hidden.detach().new_empty(()).expand(*hidden.shape[:-1], classes)
 
 
