@@ -243,6 +243,21 @@ def test_terms_and_slopes_older_than_the_terms_are_not_used():
         torch.testing.assert_close(loss, ((p_s - p_t) ** 2 / p_t).sum(-1).mean())
 
 
+def test_two_functions_of_one_name_are_kept_apart():
+    """As in a notebook, where a cell is run again after a change."""
+
+    def make(factor):
+        def terms_and_slopes(d, p_s, p_t):
+            return factor * d, d
+
+        return terms_and_slopes
+
+    one, other = make(1), make(2)
+    names = [triton.registered(function) for function in (one, other, one)]
+    assert names[0] == names[2] != names[1]
+    assert [triton.FUNCTIONS[name] for name in names] == [one, other, one]
+
+
 COMPILE = """
 import triton.language as tl
 from triton import compile

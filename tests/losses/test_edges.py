@@ -129,3 +129,5 @@ def test_it_compiles_without_graph_breaks():
     compiled = torch.compile(lambda s, t, y: distillation_loss(s, t, y), fullgraph=True, backend="eager")
     student, teacher, labels = torch.randn(3, 5), torch.randn(3, 5), torch.tensor([0, -100, 2])
     torch.testing.assert_close(compiled(student, teacher, labels), distillation_loss(student, teacher, labels))
+    parts = torch.compile(lambda s, t, y: distillation_loss_parts(s, t, y), fullgraph=True, backend="eager")
+    torch.testing.assert_close(parts(student, teacher, labels), distillation_loss_parts(student, teacher, labels))

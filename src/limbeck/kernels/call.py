@@ -60,9 +60,13 @@ class LossCall:
     is_forward_kl: bool
     """The divergence is KL(p_t ‖ p_s), which needs the fewest passes."""
     is_reverse_kl: bool
+    """The divergence is KL(p_s ‖ p_t)."""
     has_soft_term: bool
+    """The divergence is asked for."""
     alpha: float
+    """The weight of the soft term."""
     label_smoothing: float
+    """eps, of the hard term."""
     class_weights: Tensor | None
     """(V,), of the hard term."""
     dtype: torch.dtype

@@ -45,7 +45,7 @@ def row_kernel(
     kind, function, parameters = kernels.NO_SOFT_TERM.value, "", []
     if teacher is not None:
         kind = _kind(call)
-        function = _registered(call.divergence.terms_and_slopes)
+        function = registered(call.divergence.terms_and_slopes)
         parameters = [float(value) for value in call.divergence.parameter_values]
     student, teacher = _in_rows(student), None if teacher is None else _in_rows(teacher)
     soft, hard = loss_of_rows(
@@ -65,7 +65,7 @@ def _kind(call: LossCall) -> int:
 
 
 @torch.compiler.assume_constant_result
-def _registered(function: Callable[..., Any]) -> str:
+def registered(function: Callable[..., Any]) -> str:
     """Keep ``terms_and_slopes`` for the custom operator, which takes no functions, and return the name to find it by.
 
     torch.compile calls this while it traces, because a compiled graph would run the operator before it.
