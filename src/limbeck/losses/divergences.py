@@ -40,7 +40,7 @@ from limbeck.losses.divergence_base import resolve_divergence as resolve_diverge
 @register_divergence("forward_kl")
 @dataclass(frozen=True)
 class ForwardKL(Divergence):
-    r"""KL(p_t ‖ p_s) = Σ p_t (b - a): the student covers everything the teacher finds likely.
+    r"""KL(p_t ‖ p_s) = Σ p_t (b - a): the student covers every class that the teacher finds likely.
 
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
@@ -56,7 +56,7 @@ class ForwardKL(Divergence):
 @register_divergence("reverse_kl")
 @dataclass(frozen=True)
 class ReverseKL(Divergence):
-    r"""KL(p_s ‖ p_t) = Σ p_s (a - b): the student keeps to what the teacher finds likely.
+    r"""KL(p_s ‖ p_t) = Σ p_s (a - b): the student keeps to classes that the teacher finds likely.
 
     Gu et al., "MiniLLM: Knowledge Distillation of Large Language Models", 2024.
     """
@@ -113,7 +113,7 @@ class JSD(Divergence):
 @register_divergence("skew_kl")
 @dataclass(frozen=True)
 class SkewKL(Divergence):
-    r"""KL(p_t ‖ skew p_t + (1 - skew) p_s): forward KL that stays finite where the student gives no mass.
+    r"""KL(p_t ‖ skew p_t + (1 - skew) p_s): forward KL that stays finite where p_s is 0.
 
     Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", 2024.
     """
@@ -143,7 +143,7 @@ class SkewKL(Divergence):
 @register_divergence("skew_reverse_kl")
 @dataclass(frozen=True)
 class SkewReverseKL(Divergence):
-    r"""KL(p_s ‖ skew p_s + (1 - skew) p_t): reverse KL that stays finite where the teacher gives no mass.
+    r"""KL(p_s ‖ skew p_s + (1 - skew) p_t): reverse KL that stays finite where p_t is 0.
 
     Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", 2024.
     """

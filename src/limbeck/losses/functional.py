@@ -53,7 +53,7 @@ def distillation_loss(
     1 for logit MSE. ``limbeck.losses.reference`` derives it.
 
     Args:
-        student_logits: (..., V), any floating dtype. Only they receive gradient, and a temperature that asks for it.
+        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
             term: a student trained alone.
         labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
@@ -227,6 +227,9 @@ def as_positions(parts: LossParts, shape: torch.Size) -> LossParts:
     Args:
         parts: (N,) each.
         shape: of the positions.
+
+    Returns:
+        The same values, in that shape.
     """
     return LossParts(*(None if part is None else part.reshape(shape) for part in parts))  # pyright: ignore[reportArgumentType]
 

@@ -1,7 +1,8 @@
 r"""The whole mathematics of distillation on one page, in plain torch.
 
 A student learns from two sources. The *soft targets* are the teacher's probabilities, softened by a temperature T > 1
-so that the small ones, which tell how the wrong classes relate, can be heard. The *hard labels* are the true classes.
+so that the small ones count too: they say which wrong classes are close to the right one. The *hard labels* are the true
+classes.
 
     loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
 
@@ -17,13 +18,13 @@ mean, softmax(z/T) = 1/V + z/(V T) + O(1/T²), so
 
     dKL/dz_s  ->  (z_s - z_t) / (V T²)          T² KL  ->  ||z_s - z_t||² / (2 V)
 
-Times T², the soft gradient keeps its size when T changes, and alpha keeps its meaning. "1/T²" is exact only in this
-limit, whose loss is matching logits by half their mean squared difference; at a finite T the gradient is the first
-formula. A divergence whose gradient falls otherwise brings its own C(T).
+Multiplied by T², the soft gradient keeps its size when T changes, and alpha keeps its meaning. "1/T²" is exact only in
+this limit, where the loss is half the mean squared difference of the logits; at a finite T the gradient is the first
+formula. A divergence whose gradient falls at another rate has its own C(T).
 
-**At inference T is gone**: softmax(z_s) or argmax(z_s). T shapes what the student learns, not what it says.
+**At inference T is gone**: the prediction is softmax(z_s) or argmax(z_s). T changes what the student learns, and nothing else.
 
-The functions below give one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
+The functions below return one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
 them in float64.
 """
 
