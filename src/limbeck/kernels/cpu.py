@@ -121,28 +121,28 @@ def _terms_and_slopes(
     """Compute any divergence that has terms and slopes; return False, with nothing written, if a value is not finite."""
     t_s, t_t = chunk.of(call.student_temperature), chunk.of(call.teacher_temperature)
     s, t = _upcast(chunk, call, upcast)
-    divergence = cross_entropy = slopes = target = None
+    divergence, value, cross_entropy, slopes, target = call.divergence, None, None, None, None
     if call.labels is not None:
         p = torch.log_softmax(s, -1, out=p)
         cross_entropy = _cross_entropy(chunk, call, p)
     if t is not None:
-        if call.divergence.on_logits:
+        if divergence.on_logits:
             d = torch.sub(t, s, out=d)
             p_s = p_t = 1 / s.shape[-1]
-            if call.divergence.is_centred:
+            if divergence.is_centred:
                 d.sub_(d.mean(-1, keepdim=True))
         else:
             a = torch.log_softmax(_over(s, t_s, scaled), -1, out=a)
             b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
             d = torch.sub(b, a, out=d)
             p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
-        terms, slopes = call.divergence.terms_and_slopes(d, p_s, p_t, *call.divergence.parameter_values)
-        divergence = terms.sum(-1)
-    if not _store(chunk, call, divergence, cross_entropy):
+        terms, slopes = divergence.terms_and_slopes(d, p_s, p_t, *divergence.parameter_values)
+        value = terms.sum(-1)
+    if not _store(chunk, call, value, cross_entropy):
         return False
     if chunk.gradient is None:
         return True
-    if slopes is not None and call.divergence.on_logits:
+    if slopes is not None and divergence.on_logits:
         target = slopes.mul_(chunk.scales[0] * chunk.of(call.compensation))
     elif slopes is not None and a is not None:
         soft_scale = chunk.scales[0] * (chunk.of(call.compensation) / t_s)

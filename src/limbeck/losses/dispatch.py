@@ -68,7 +68,7 @@ def build_call(
     dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
     student_rows, counted = _as_matrix(student), _as_vector(counted)
     teacher_temperature, student_temperature, compensation = (
-        x.to(student.device, dtype).reshape(-1, 1).expand(len(student_rows), 1) if isinstance(x, Tensor) else x
+        _as_column(x, student_rows, dtype) if isinstance(x, Tensor) else x
         for x in (teacher_temperature, student_temperature, compensation)
     )
     if isinstance(compensation, Tensor) and counted is not None:  # a position that does not count may hold anything
@@ -103,6 +103,15 @@ def build_call(
 def _as_matrix(logits: Tensor) -> Tensor:
     """Return logits as (N, V). A view that changes nothing would cost a small call a tenth of its time, in the graph too."""
     return logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1])
+
+
+def _as_column(numbers: Tensor, student: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return one number for each position, or one for all, as (N, 1).
+
+    One number that asks for gradient stays (1, 1): it goes to the reference, for which every view would be a node of the graph.
+    """
+    column = numbers.to(student.device, dtype).reshape(-1, 1)
+    return column if column.requires_grad else column.expand(len(student), 1)
 
 
 def _as_vector(positions: Tensor | None) -> Tensor | None:
