@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
+from support.workbench import make_trainer, weights
 
 from limbeck.losses import DistillationLoss
 from limbeck.temperature import POLICIES, policy_from
-from support.workbench import make_trainer, weights
 
 
 def draw(*shape, seed=0):
