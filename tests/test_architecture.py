@@ -38,9 +38,12 @@ def test_help_loads_neither_torch_nor_transformers():
 
 def test_the_public_names():
     assert set(limbeck.__all__) == {
-        "DistillationArguments", "DistillationLoss", "DistillationTrainer", "__version__", "distillation_loss",
-        "linear_distillation_loss", "logit_mse_loss", "SparseTargets", "sparse_distillation_loss",
-        "sparse_linear_distillation_loss",
+        "ArgumentError", "ArgumentTypeError", "CollapsedTeacherWarning", "ConfigError", "DataError", "DistillationArguments",
+        "DistillationLoss", "DistillationTrainer", "Divergence", "Ensemble", "LimbeckError", "LossParts", "ModelError",
+        "SparseTargets", "StoreError", "StoredTeacher", "Teacher", "TeacherOutput", "__version__", "build_store",
+        "distillation_loss", "distillation_loss_parts", "linear_distillation_loss", "linear_distillation_loss_parts",
+        "logit_mse_loss", "sparse_distillation_loss", "sparse_distillation_loss_parts", "sparse_linear_distillation_loss",
+        "sparse_linear_distillation_loss_parts",
     }  # fmt: skip
     for name in limbeck.__all__:
         assert getattr(limbeck, name)

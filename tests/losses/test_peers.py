@@ -194,9 +194,9 @@ class TestTRL:
             return divergence.apply(x, w, None, y, v, None, beta, t, 0.5, 4.0, 1.5, None)[0][COUNTED].mean()
 
         def ours(x, w, y, v):
-            heads = dict(student_logit_scale=0.5, student_softcap=4.0, teacher_logit_scale=1.5)
+            layers = dict(student_logit_scale=0.5, student_softcap=4.0, teacher_logit_scale=1.5)
             options = dict(temperature=t, alpha=1, divergence="jsd", beta=beta, compensate=False)
-            return linear_distillation_loss(x, w, y, v, LABELS, **heads, **options)
+            return linear_distillation_loss(x, w, y, v, LABELS, **layers, **options)
 
         agree(of_hidden(ours), of_hidden(theirs))
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from limbeck.data import Augmentation, DataConfig
 from limbeck.errors import ArgumentError
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DIVERGENCES
+from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
 from limbeck.store import CacheConfig
 from limbeck.temperature import SearchPlan
@@ -53,28 +55,19 @@ class TeacherConfig(ModelConfig):
             raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
 
 
-def _known(divergence: str) -> str:
-    """Return the name of a divergence, or raise ValueError with the names that are known."""
-    from limbeck.losses import DIVERGENCES
-
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"should be one of {', '.join(DIVERGENCES)}")
-    return divergence
-
-
 class DistillationConfig(StrictModel):
     """The objective: alpha * soft term + (1 - alpha) * hard term."""
 
-    temperature: Any = 4.0
+    temperature: Any = DEFAULT_TEMPERATURE
     """The temperature of teacher and student in the soft term: a number; "auto", which lets ``limbeck temperature search``
     choose it first; or a policy that changes it in training, such as {policy: linear, start: 8, end: 1}."""
     teacher_temperature: Temperature | None = None
     """The teacher's temperature, if it is to differ from the student's. By default both have ``temperature``."""
-    alpha: Fraction = 0.9
+    alpha: Fraction = DEFAULT_ALPHA
     """The weight of the soft term, from 0 (hard labels alone) to 1 (soft targets alone)."""
-    divergence: str = "forward_kl"
+    divergence: str | dict[str, Any] = "forward_kl"
     """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", or
-    one that was registered."""
+    one that was registered; or a mapping of its name and its own parameters, as in {name: jsd, beta: 0.3}."""
     beta: Fraction = 0.5
     """The weight of the teacher's distribution in the mixture of "jsd"; at 0.5 the divergence is symmetric."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -88,7 +81,11 @@ class DistillationConfig(StrictModel):
     def target_temperature(self) -> float | None:
         """Return the teacher's temperature; None if it changes in training or is not chosen yet."""
         if isinstance(self.temperature, dict):
-            return self.temperature.get("temperature", 4.0) if self.temperature["policy"] == "teacher_only" else None
+            return (
+                self.temperature.get("temperature", DEFAULT_TEMPERATURE)
+                if self.temperature["policy"] == "teacher_only"
+                else None
+            )
         return self.teacher_temperature or (None if self.temperature == "auto" else self.temperature)
 
     @field_validator("temperature")
@@ -109,8 +106,14 @@ class DistillationConfig(StrictModel):
 
     @field_validator("divergence")
     @classmethod
-    def _is_known(cls, name: str) -> str:
-        return _known(name)
+    def _is_known(cls, divergence: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(divergence, str) and divergence not in DIVERGENCES:
+            raise ValueError(f"should be one of {', '.join(DIVERGENCES)}")
+        try:
+            resolve_divergence(divergence)
+        except ArgumentError as error:
+            raise ValueError(error.message) from None
+        return divergence
 
 
 class CompareConfig(StrictModel):

@@ -12,9 +12,8 @@ from torch.utils.data import Dataset
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.models import DataShape
-
-IGNORE_INDEX = -100
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 """A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Examples, Splits
-from limbeck.errors import ConfigError, StoreError
+from limbeck.errors import ArgumentError, ConfigError, StoreError
 from limbeck.evaluation import predict_logits
 from limbeck.models import BUILT_IN, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, TEACHER
@@ -144,8 +144,8 @@ def _check_temperature(store: TeacherStore, config: Config, splits: Splits) -> N
     if targets is not None and targets.log_probs is not None:
         try:
             targets.at(_fixed_temperature(config))
-        except ValueError as error:
-            raise ConfigError(f"distillation.{error}") from None
+        except ArgumentError as error:
+            raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
     elif targets is not None and targets.drawn_at != _fixed_temperature(config):
         raise ConfigError(
             f"distillation.temperature: the store's draws were made at T = {targets.drawn_at:g} and serve no other."

@@ -11,7 +11,7 @@ from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, identity_collate
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
 from limbeck.teachers import Teacher
@@ -130,6 +130,8 @@ def training_arguments(config: Config, folder: Path) -> DistillationArguments:
     }
     try:
         return DistillationArguments(**settings, **config.distillation.model_dump())
+    except ArgumentError as error:
+        raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
     except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(f"training: {' '.join(str(error).split())}") from None
 

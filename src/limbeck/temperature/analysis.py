@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.temperature.defaults import TEMPERATURES
 from limbeck.temperature.policies.base import centered
 
@@ -150,7 +151,7 @@ def analyze(
         raise ArgumentError(argument, f"expected logits of one shape (N, V), got {given}.")
     targets = z_t.argmax(-1)
     if labels is not None:
-        is_labelled = labels != -100
+        is_labelled = labels != IGNORE_INDEX
         if held_out is None and bool(is_labelled.any()):
             held_out = z_t[is_labelled], labels[is_labelled]
         targets = torch.where(is_labelled, labels, targets)

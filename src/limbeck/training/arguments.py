@@ -10,11 +10,8 @@ import torch
 from transformers import TrainingArguments
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import DistillationLoss
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DistillationLoss
 from limbeck.temperature import Policy, policy_from
-
-TEMPERATURE, ALPHA = 4.0, 0.5
-"""The loss's own defaults."""
 
 
 @dataclass
@@ -29,7 +26,8 @@ class DistillationArguments(TrainingArguments):
             mapping with ``policy``, one of ``limbeck.temperature.POLICIES``, and that policy's settings; or a ``Policy``.
         teacher_temperature: the teacher's T, if it differs from the student's; by default both are ``temperature``.
         alpha: weight of the soft term, in [0, 1]. The hard term has 1 - alpha. 0 trains on labels alone, without a teacher.
-        divergence: name of the soft term's divergence, one of ``limbeck.losses.DIVERGENCES``.
+        divergence: name of the soft term's divergence, one of ``limbeck.losses.DIVERGENCES``; or a mapping with ``name`` and
+            the divergence's own parameters, as in ``{"name": "jsd", "beta": 0.3}``.
         beta: weight of the teacher in the mixture of ``jsd``, in [0, 1]. Other divergences ignore it.
         skew: weight of the first distribution in the mixture of ``skew_kl`` and ``skew_reverse_kl``, in [0, 1). Other
             divergences ignore it.
@@ -52,7 +50,7 @@ class DistillationArguments(TrainingArguments):
     """
 
     temperature: Any = field(
-        default=TEMPERATURE,
+        default=DEFAULT_TEMPERATURE,
         metadata={
             "help": "Temperature T > 0 of the soft term, for both models; or a policy that changes it: "
             "{'policy': one of limbeck.temperature.POLICIES, and its settings}."
@@ -62,11 +60,15 @@ class DistillationArguments(TrainingArguments):
         default=None, metadata={"help": "The teacher's temperature, if it differs from the student's."}
     )
     alpha: float = field(
-        default=ALPHA,
+        default=DEFAULT_ALPHA,
         metadata={"help": "Weight of the soft term, in [0, 1]. 0 trains on labels alone, without a teacher."},
     )
-    divergence: str = field(
-        default="forward_kl", metadata={"help": "Divergence of the soft term: one of limbeck.losses.DIVERGENCES."}
+    divergence: str | dict[str, Any] = field(
+        default="forward_kl",
+        metadata={
+            "help": "Divergence of the soft term: one of limbeck.losses.DIVERGENCES, or {'name': one of them, and its "
+            "parameters}."
+        },
     )
     beta: float = field(default=0.5, metadata={"help": "Weight of the teacher in the mixture of jsd, in [0, 1]."})
     skew: float = field(

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.models import first_input
-
-IGNORE_INDEX = -100
-"""The label of a position without a label, as in torch and Transformers."""
 
 
 @dataclass(frozen=True)

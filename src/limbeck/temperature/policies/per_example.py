@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from limbeck.losses import DEFAULT_TEMPERATURE
 from limbeck.temperature.policies.base import (
     Policy,
     Softening,
@@ -27,7 +28,7 @@ class _OneTemperature(Policy):
         ArgumentError: it is not a positive number.
     """
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = DEFAULT_TEMPERATURE) -> None:
         super().__init__()
         check_positive(temperature=temperature)
         self.temperature = temperature
