@@ -32,6 +32,16 @@ def arguments_of(function: ast.FunctionDef) -> list[str]:
     return [name for name in names if name not in ("self", "cls") and not name.startswith("_")]
 
 
+def walk_own_lines(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """Yield the nodes of a function without those of the functions in it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
 def is_overload_or_command(function: ast.FunctionDef) -> bool:
     """Return True for commands (Typer shows their options), overloads, Triton kernels and torch's fake operators."""
     decorators = " ".join(ast.unparse(decorator) for decorator in function.decorator_list)
@@ -50,13 +60,16 @@ def test_public_functions_describe_their_arguments(path):
                 missing.append(f"{name}: no docstring")
             continue
         arguments = arguments_of(function)
-        if arguments and "Args:" not in text and not bases:
+        if "see ``" in text:  # one of several with the same arguments, which stand at the place that it names
+            continue
+        few = "kernels" in path.parts and len(arguments) < 3  # a private room
+        if arguments and not few and "Args:" not in text and not bases:
             missing.append(f"{name}: no Args for {', '.join(arguments)}")
         if "Args:" in text:
             missing += [f"{name}: {argument} is not described" for argument in arguments if f"{argument}:" not in text]
         raised = {
             ast.unparse(node.exc.func)
-            for node in ast.walk(function)
+            for node in walk_own_lines(function)
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
         }
         if raised - {"NotImplementedError", "AssertionError"} and "Raises:" not in text:

@@ -83,7 +83,16 @@ class _RowsLoss(torch.autograd.Function):
 
 
 def weighted_total(soft: Tensor, hard: Tensor, call: LossCall) -> Tensor:
-    """Return the weighted total of the rows' soft and hard values, as one number or (N,)."""
+    """Return the weighted total of the rows' soft and hard values.
+
+    Args:
+        soft: (N,), C(T) D of each row.
+        hard: (N,), the cross-entropy of each row.
+        call: the call, whose weights and alpha are used.
+
+    Returns:
+        One number if the call is summed, else (N,).
+    """
     # A term that alpha rules out is left out and not multiplied by 0, because it may be infinite.
     only = {0.0: hard, 1.0: soft}.get(call.alpha)
     values = (call.alpha * soft).add_(hard, alpha=1 - call.alpha) if only is None else only

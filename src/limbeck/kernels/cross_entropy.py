@@ -42,7 +42,16 @@ def cross_entropy_sums(z: Tensor, call: LossCall, offset: int = 0) -> Tensor:
 
 
 def cross_entropy_from_sums(sums: Tensor, log_sum: Tensor, call: LossCall) -> Tensor:
-    """Return CE of each row, (n,), from its sums and the log of its sum of exponentials; 0 where a row has no label."""
+    """Return the cross-entropy of each row, 0 where a row has no label.
+
+    Args:
+        sums: (5, n), what ``cross_entropy_sums`` returned, summed over all columns.
+        log_sum: (n,), the log of the sum of exponentials of each row.
+        call: the call, whose label smoothing and labelled rows are used.
+
+    Returns:
+        (n,) values.
+    """
     weighted_logit, weight, present, weights, weighted_logits = sums
     eps = call.label_smoothing
     value = (1 - eps) * (weight * log_sum - weighted_logit)
@@ -124,7 +133,13 @@ def subtract_targets(out: Tensor, columns: Tensor, at_label: Tensor | float, eve
 
 
 def zero_without_label(scale: Tensor | float, labelled: Tensor | None, dtype: torch.dtype) -> Tensor | float:
-    """Return the hard term's scale, a number or (n, 1), with 0 in rows without a label."""
+    """Return the scale of the hard gradient with 0 in rows without a label.
+
+    Args:
+        scale: one number, or (n, 1).
+        labelled: bool (n,), or None if all rows have a label.
+        dtype: the dtype of the arithmetic.
+    """
     return scale if labelled is None else labelled.unsqueeze(-1).to(dtype) * scale
 
 

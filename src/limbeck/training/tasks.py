@@ -47,7 +47,7 @@ class Task(Protocol):
         ...
 
 
-class Classification:
+class Classification(Task):
     """One target for each row of logits: (N, V) for images and texts, (N, L, V) for the tagging of tokens.
 
     Every example counts, labelled or not: one with the label -100 learns from the teacher alone. Where each token has a
@@ -71,7 +71,7 @@ class Classification:
         return Targets(labels, torch.ones_like(labels, dtype=torch.bool) if one_per_example else labels != IGNORE_INDEX)
 
 
-class CausalLM:
+class CausalLM(Task):
     """A causal language model: the logits at a token meet the next token, (N, L, V) -> (N, L - 1, V).
 
     Tokens labelled -100 do not count. A boolean ``mask`` (N, L) in the batch overrides this; without labels and ``mask``,
