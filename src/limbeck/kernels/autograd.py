@@ -103,7 +103,14 @@ def weighted_total(soft: Tensor, hard: Tensor, call: LossCall) -> Tensor:
 
 
 def scales_for(call: LossCall, total: Tensor | None, soft: Tensor | None, hard: Tensor | None) -> GradientScales:
-    """Return the factors that scale the soft and hard gradients, given the upstream gradients of (total, soft, hard)."""
+    """Return the factors that scale the soft and hard gradients.
+
+    Args:
+        call: the call.
+        total: the upstream gradient of the total; None for none.
+        soft: the upstream gradient of the soft values, (N,); None for none.
+        hard: the upstream gradient of the hard values, (N,); None for none.
+    """
     scales = call.gradient_scales(0.0 if total is None else total)
     return tuple(x if part is None else x + part for x, part in zip(scales, (soft, hard), strict=True))  # pyright: ignore[reportReturnType]
 

@@ -66,7 +66,7 @@ def row_kernel(
 def reference_row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the same as ``row_kernel``, computed by the reference alone and in one chunk."""
+    """Return the same as ``row_kernel``, computed by the reference alone and in one chunk; see ``call.RowKernel``."""
     soft, hard = student.new_zeros(2, len(student), dtype=call.dtype)
     _by_reference(_Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient), call)
     return soft, hard
@@ -79,6 +79,13 @@ def workspace(count: int, rows: int, classes: int, dtype: torch.dtype, device: t
     """Return buffers of shape (rows, classes).
 
     On a CPU this thread keeps the memory, because to take fresh memory costs more than the arithmetic.
+
+    Args:
+        count: how many buffers.
+        rows: the rows of each buffer.
+        classes: the columns of each buffer.
+        dtype: the dtype of the arithmetic.
+        device: the device of the logits.
     """
     numel = count * rows * classes
     kept = getattr(_kept, "memory", None) if device.type == "cpu" else None

@@ -53,6 +53,11 @@ class OutputLayer:
         """Return the layer of the first classes, detached.
 
         The weight is in the dtype of the hidden states; on a CPU, which is slow in half precision, in that of the logits.
+
+        Args:
+            classes: how many of the first classes are kept.
+            hidden: the hidden states that the layer will be given.
+            dtype: the dtype of the logits.
         """
         weight = self.weight.detach()[:classes].to(dtype if hidden.device.type == "cpu" else hidden.dtype)
         bias = None if self.bias is None else self.bias.detach()[:classes].to(dtype)
