@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.losses import DIVERGENCES
 from limbeck.models import DataShape, ModelConfig, build_model, save_model
 from support.texts import write_models, write_reviews
 
@@ -43,9 +44,13 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
         write_models(tmp_path / "models", teacher=32, student=8)
         write_reviews(tmp_path / "reviews.csv")
-    namespace: dict = {"__name__": "__main__"}
-    for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), namespace)
+    registered, namespace = dict(DIVERGENCES), {"__name__": "__main__"}
+    try:
+        for block in blocks(page, "python"):
+            exec(compile(block, page.name, "exec"), namespace)
+    finally:  # a page registers a divergence of its own
+        DIVERGENCES.clear()
+        DIVERGENCES.update(registered)
 
 
 def test_the_figures_are_those_that_were_measured():

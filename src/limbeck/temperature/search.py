@@ -92,7 +92,7 @@ def search(
         The temperature with its interval, its gain and all students.
 
     Raises:
-        ImportError: Optuna is not installed; ``pip install 'limbeck[search]'``.
+        ImportError: Optuna is not installed. It comes with Limbeck's extra ``search``.
         ValueError: ``train`` returned a quality that is not a finite number.
     """
     from tqdm import tqdm
