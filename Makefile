@@ -3,10 +3,12 @@
 PYTHON ?= python3
 # A second index for torch, such as https://download.pytorch.org/whl/cpu for the CPU build.
 TORCH_INDEX ?=
+# The versions to install; constraints-oldest.txt has the oldest that are tested.
+CONSTRAINTS ?= constraints.txt
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-INSTALL := $(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+INSTALL := $(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c $(CONSTRAINTS)
 
 .PHONY: demo test slow lint docs clean
 
@@ -27,6 +29,7 @@ lint: .venv/ready-dev        ## Style, types and the law of imports
 
 docs: .venv/ready-dev        ## The pages, into site/
 	$(INSTALL) --group docs
+	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_pictures.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/zensical build --clean
 
@@ -34,7 +37,7 @@ clean:
 	rm -rf .venv site dist docs/pictures
 
 # torch comes first and alone: another package that asks for a range of it might take a larger build.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Limbeck needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --upgrade 'pip>=25.1'

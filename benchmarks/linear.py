@@ -1,15 +1,17 @@
-"""Projection and loss together, forward and backward: eager torch, torch.compile, Liger, TRL, torchtune and Limbeck.
+"""Compare Limbeck's fused projection and loss, forward and backward, with torch, Liger, TRL and torchtune.
 
-    python -m benchmarks.linear [--out FILE]
+    python -m benchmarks.linear [--no-compile] [--out FILE]
 
-KL at T = 2 and cross-entropy, half each, from the hidden states of both models, in one process; "KL alone" is for TRL,
-which has no hard labels. Everybody is given the work without T² here, which Liger and TRL do not have. "Products" is the
-time that the four matrix products alone take on this machine, as a share of the time taken.
+Each contender computes half KL at T = 2 and half cross-entropy from the hidden states of both models, in one process. "KL
+alone" is for TRL, which has no hard labels. All contenders leave T² out, because Liger and TRL do not have it. The script
+prints a table, and saves the numbers as JSON in FILE. "products, %" is the time that the four matrix products alone take on
+this machine, as a share of the measured time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,54 +24,83 @@ SHAPE = dict(rows=512, classes=32000, student=256, teacher=512)
 GPU_SHAPE = dict(rows=8192, classes=151936, student=2048, teacher=4096)
 T = 2.0
 
-Job = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(student hidden, student weight, teacher hidden, teacher weight, labels) -> loss"""
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""A function of student hidden (N, H), student weight (V, H), teacher hidden, teacher weight and labels (N,)."""
 
 
-def eager(x: Tensor, w: Tensor, y: Tensor, v: Tensor, labels: Tensor, hard: bool = True) -> Tensor:
-    student = F.linear(x, w)
+def eager(
+    student_hidden: Tensor,
+    student_weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    labels: Tensor,
+    hard: bool = True,
+) -> Tensor:
+    """Return the loss that people write by hand; without ``hard`` it is KL alone."""
+    student = F.linear(student_hidden, student_weight)
     with torch.no_grad():
-        teacher = F.linear(y, v)
+        teacher = F.linear(teacher_hidden, teacher_weight)
     pair = F.log_softmax(student / T, -1), F.log_softmax(teacher / T, -1)
     soft = F.kl_div(*pair, log_target=True, reduction="batchmean")
     return 0.5 * soft + 0.5 * F.cross_entropy(student, labels) if hard else soft
 
 
-def torchtune(x: Tensor, w: Tensor, y: Tensor, v: Tensor, labels: Tensor) -> Tensor:
-    """Its chunked cross-entropy with the teacher; the chunks of logits are all kept for the backward pass."""
+def torchtune(
+    student_hidden: Tensor, student_weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor, labels: Tensor
+) -> Tensor:
+    """Return the loss with torchtune's chunked soft cross-entropy, which keeps all chunks of logits for the backward."""
     module = peers.torchtune_losses()
     assert module is not None
-    student = [F.linear(part, w).unsqueeze(0) for part in x.chunk(8)]
+    student = [F.linear(chunk, student_weight).unsqueeze(0) for chunk in student_hidden.chunk(8)]
     with torch.no_grad():
-        teacher = [F.linear(part, v).unsqueeze(0) for part in y.chunk(8)]
+        teacher = [F.linear(chunk, teacher_weight).unsqueeze(0) for chunk in teacher_hidden.chunk(8)]
     chunked = module.ForwardKLWithChunkedOutputLoss(num_output_chunks=8)
     soft = chunked([z / T for z in student], [z / T for z in teacher], labels.unsqueeze(0))
     return 0.5 * soft + 0.5 * F.cross_entropy(torch.cat(student, 1).squeeze(0), labels)
 
 
-def liger(chunk: int, compiled: bool) -> Job:
-    loss = peers.liger_jsd()(
+def liger(chunk: int, compiled: bool) -> Loss:
+    """Return Liger's loss, which works on chunks of so many rows and may be compiled."""
+    module = peers.liger_jsd()(
         weight_hard_loss=0.5, weight_soft_loss=0.5, beta=0.0, temperature=T, compiled=compiled, chunk_size=chunk
     )
 
-    def job(x: Tensor, w: Tensor, y: Tensor, v: Tensor, labels: Tensor) -> Tensor:
-        value = loss(x, w, y, v, labels)
+    def loss(*arguments: Tensor) -> Tensor:
+        value = module(*arguments)
         return value[0] if isinstance(value, tuple) else value
 
-    return job
+    return loss
 
 
-def trl(x: Tensor, w: Tensor, y: Tensor, v: Tensor, *_: Tensor) -> Tensor:
-    return peers.trl_divergence().apply(x, w, None, y, v, None, 0.0, T)[0].mean()
+def trl(
+    student_hidden: Tensor, student_weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor, *_: Tensor
+) -> Tensor:
+    """Return TRL's KL alone."""
+    divergence = peers.trl_divergence()
+    return divergence.apply(
+        student_hidden, student_weight, None, teacher_hidden, teacher_weight, None, 0.0, T
+    )[0].mean()  # fmt: skip
 
 
-def ours(x: Tensor, w: Tensor, y: Tensor, v: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
-    return linear_distillation_loss(x, w, y, v, labels, temperature=T, alpha=alpha, compensate=False)
+def limbeck(
+    student_hidden: Tensor,
+    student_weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    labels: Tensor,
+    alpha: float = 0.5,
+) -> Tensor:
+    """Return Limbeck's loss, without T²."""
+    return linear_distillation_loss(
+        student_hidden, student_weight, teacher_hidden, teacher_weight, labels, temperature=T, alpha=alpha,
+        compensate=False,
+    )  # fmt: skip
 
 
-def jobs(with_compile: bool) -> dict[str, dict[str, Job]]:
-    both: dict[str, Job] = {"eager": eager}
-    alone: dict[str, Job] = {"eager": lambda *given: eager(*given, hard=False)}
+def all_contenders(with_compile: bool) -> dict[str, dict[str, Loss]]:
+    """Return the losses by task and name, eager torch first in each task."""
+    both: dict[str, Loss] = {"eager": eager}
+    alone: dict[str, Loss] = {"eager": partial(eager, hard=False)}
     if with_compile:
         both["torch.compile"] = torch.compile(eager, dynamic=False)
     if peers.torchtune_losses() is not None:
@@ -80,44 +111,50 @@ def jobs(with_compile: bool) -> dict[str, dict[str, Job]]:
             both |= {f"Liger, compiled, chunks of {n}": liger(n, compiled=True) for n in (128, 1024)}
     if peers.trl_divergence() is not None:
         alone["TRL"] = trl
-    return {
-        "KL and CE": both | {"limbeck": ours},
-        "KL alone": alone | {"limbeck": lambda *given: ours(*given, alpha=1.0)},
-    }
+    return {"KL and CE": both | {"limbeck": limbeck}, "KL alone": alone | {"limbeck": partial(limbeck, alpha=1.0)}}
 
 
-def classification_metrics(
-    shape: dict[str, int], dtype: torch.dtype, with_compile: bool, limits: dict[str, float]
+def time_contenders(
+    shape: dict[str, int], dtype: torch.dtype, contenders: dict[str, dict[str, Loss]], limits: dict[str, float]
 ) -> list[dict]:
+    """Return the time and the extra memory of each loss on random hidden states of a shape and dtype."""
     torch.manual_seed(0)
-    n, classes, d_s, d_t = shape.values()
-    random = dict(dtype=dtype, device=machine.DEVICE)
-    x, y = torch.randn(n, d_s, **random), torch.randn(n, d_t, **random)
-    w, v = 0.1 * torch.randn(classes, d_s, **random), 0.1 * torch.randn(classes, d_t, **random)
-    labels = torch.randint(classes, (n,), device=machine.DEVICE)
-    name_of_dtype = str(dtype).removeprefix("torch.")
-    products = 2 * n * classes * (d_t + 3 * d_s) / limits[f"{name_of_dtype}_flops_per_second"]
-    rows = []
-    for task, contenders in jobs(with_compile).items():
-        for name, job in contenders.items():
+    rows, classes, student_width, teacher_width = (shape[key] for key in ("rows", "classes", "student", "teacher"))
 
-            def step(job: Job = job) -> None:
-                job(x.detach().requires_grad_(), w.detach().requires_grad_(), y, v, labels).backward()
+    def draw(count: int, width: int) -> Tensor:
+        return torch.randn(count, width, dtype=dtype, device=machine.DEVICE)
 
-            row = {
-                "shape": shape,
-                "dtype": name_of_dtype,
-                "task": task,
-                "name": name,
-                "seconds": machine.seconds(step, repeats=3),
-            }
-            row |= {"extra_bytes": machine.peak_bytes(step), "products_seconds": products}
-            rows.append(row)
+    student_hidden, teacher_hidden = draw(rows, student_width), draw(rows, teacher_width)
+    student_weight, teacher_weight = 0.1 * draw(classes, student_width), 0.1 * draw(classes, teacher_width)
+    labels = torch.randint(classes, (rows,), device=machine.DEVICE)
+    dtype_name = str(dtype).removeprefix("torch.")
+    # The teacher's logits are one product; the student's logits and the gradients of its two factors are three.
+    operations = 2 * rows * classes * (teacher_width + 3 * student_width)
+    results = []
+    for task, losses in contenders.items():
+        for name, loss in losses.items():
+
+            def step(loss: Loss = loss) -> None:
+                leaves = student_hidden.detach().requires_grad_(), student_weight.detach().requires_grad_()
+                loss(*leaves, teacher_hidden, teacher_weight, labels).backward()
+
+            results.append(
+                {
+                    "shape": shape,
+                    "dtype": dtype_name,
+                    "task": task,
+                    "name": name,
+                    "seconds": machine.measure_seconds(step, repeats=3),
+                    "extra_bytes": machine.measure_peak_bytes(step),
+                    "products_seconds": operations / limits[f"{dtype_name}_flops_per_second"],
+                }
+            )
             print(f"{task}, {name} done", flush=True)
-    return rows
+    return results
 
 
 def table(results: list[dict]) -> list[str]:
+    """Return the results as the lines of a Markdown table, compared with eager torch."""
     lines = ["| task | loss | ms | to eager | extra memory, MB | products, % |", "|---|---|--:|--:|--:|--:|"]
     for row in results:
         first = next(r for r in results if (r["task"], r["dtype"]) == (row["task"], row["dtype"]))
@@ -130,14 +167,15 @@ def table(results: list[dict]) -> list[str]:
 
 
 def main() -> None:
-    arguments = machine.begin(__doc__, compiles=True)
-    told, limits = machine.introduce()
+    """Measure all contenders, print the table and save the results."""
+    arguments = machine.parse_arguments(__doc__, compiles=True)
+    description, limits = machine.print_machine()
     gpu = machine.DEVICE.type == "cuda"
     shape, dtype = (GPU_SHAPE, torch.bfloat16) if gpu else (SHAPE, torch.float32)
     print(f"{shape} {dtype}\n")
-    results = classification_metrics(shape, dtype, not arguments.no_compile, limits)
+    results = time_contenders(shape, dtype, all_contenders(not arguments.no_compile), limits)
     print("\n" + "\n".join(table(results)))
-    machine.keep(arguments.out, told, limits, results)
+    machine.save_results(arguments.out, description, limits, results)
 
 
 if __name__ == "__main__":

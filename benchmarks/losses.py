@@ -1,10 +1,14 @@
-"""The dense loss, forward and backward, of eager torch, torch.compile, torchtune and Limbeck.
+"""Compare Limbeck's loss, forward and backward, with eager torch, torch.compile and torchtune on the same logits.
 
-    python -m benchmarks.losses [--out FILE]
+    python -m benchmarks.losses [--no-compile] [--out FILE]
 
-Every contender computes alpha T² KL + (1 - alpha) CE at T = 2, alpha = 0.5 on the same logits, in one process. Ratios
-compare within it; they are what to quote. "Bytes" is the time in which this machine copies the bytes that must move (both
-logits read, the gradient written) as a share of the time taken; "exp" is the same for two exponentials for each logit.
+Every contender computes alpha T² KL + (1 - alpha) CE at T = 2 and alpha = 0.5, on the same logits and in one process; for
+eager torch and Limbeck, other divergences follow. The script prints a table, and saves the numbers as JSON in FILE. Quote
+its ratios: they depend less on the machine than times do.
+
+The last two columns compare each time with this machine's limits. "bytes, %" is the time that copying the necessary bytes
+takes (both logits are read, the gradient is written), as a share of the measured time. "exp, %" is the same for two
+exponentials for each logit.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ DIVERGENCES = ("reverse_kl", "jsd", "tvd", "logit_mse")
 T, ALPHA = 2.0, 0.5
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A function of the student's logits, the teacher's logits (both of one shape (N, V)) and the labels (N,)."""
 
 
 def eager(student: Tensor, teacher: Tensor, labels: Tensor, divergence: str = "forward_kl") -> Tensor:
-    """What people write, at its best: no upcast copies, log targets."""
+    """Return the loss that people write by hand, as fast as it gets: without upcast copies, with log targets."""
     if divergence == "logit_mse":
         d = student - teacher
         soft = 0.5 * (d - d.mean(-1, keepdim=True)).square().mean()
@@ -47,7 +52,7 @@ def eager(student: Tensor, teacher: Tensor, labels: Tensor, divergence: str = "f
 
 
 def torchtune(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Its cross-entropy with the teacher in eight chunks, the temperature taken on the outside as it has none."""
+    """Return the loss with torchtune's soft cross-entropy in eight chunks. T is applied here, because torchtune has none."""
     module = peers.torchtune_losses()
     assert module is not None
     chunked = module.ForwardKLWithChunkedOutputLoss(num_output_chunks=8)
@@ -56,47 +61,66 @@ def torchtune(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return ALPHA * T * T * soft + (1 - ALPHA) * F.cross_entropy(student, labels)
 
 
-def ours(inplace: bool = False, divergence: str = "forward_kl") -> Loss:
+def limbeck(inplace: bool = False, divergence: str = "forward_kl") -> Loss:
+    """Return Limbeck's loss with a divergence. ``inplace`` writes the gradient over the student's logits."""
     return lambda s, t, y: distillation_loss(
         s, t, y, temperature=T, alpha=ALPHA, divergence=divergence, inplace=inplace
     )
 
 
-def contenders(with_compile: bool) -> dict[str, Loss]:
-    named: dict[str, Loss] = {"eager": eager}
+def all_contenders(with_compile: bool) -> dict[str, Loss]:
+    """Return every loss that takes part with forward KL, by name, eager torch first."""
+    contenders: dict[str, Loss] = {"eager": eager}
     if with_compile:
-        named["torch.compile"] = torch.compile(eager, dynamic=False)
+        contenders["torch.compile"] = torch.compile(eager, dynamic=False)
     if peers.torchtune_losses() is not None:
-        named["torchtune, chunked"] = torchtune
-    return named | {"limbeck": ours(), "limbeck, in place": ours(inplace=True)}
+        contenders["torchtune, chunked"] = torchtune
+    return contenders | {"limbeck": limbeck(), "limbeck, in place": limbeck(inplace=True)}
 
 
-def classification_metrics(
+def contenders_of(divergence: str) -> dict[str, Loss]:
+    """Return the losses that take part with another divergence, by name, eager torch first."""
+    return {
+        "eager": lambda student, teacher, labels: eager(student, teacher, labels, divergence),
+        "limbeck": limbeck(False, divergence),
+        "limbeck, in place": limbeck(True, divergence),
+    }
+
+
+def time_contenders(
     shape: tuple[int, int], dtype: torch.dtype, contenders: dict[str, Loss], divergence: str = "forward_kl"
 ) -> list[dict]:
+    """Return the time and the extra memory of each loss on random logits of a shape and dtype."""
     torch.manual_seed(0)
     student, teacher = (3 * torch.randn(shape, device=machine.DEVICE).to(dtype) for _ in range(2))
     labels = torch.randint(shape[1], shape[:1], device=machine.DEVICE)
-    torch.compiler.reset()  # else it gives up compiling after eight shapes
+    torch.compiler.reset()  # otherwise it gives up compiling after eight shapes
     rows = []
     for name, loss in contenders.items():
         if name.startswith("torchtune") and shape[0] * shape[1] < 1e6:
-            continue  # made for large vocabularies
-        consumed = student.clone()
+            continue  # torchtune's loss is made for large vocabularies
+        overwritten = student.clone()
 
-        def step(loss: Loss = loss, leaf: Tensor = consumed) -> None:
-            # Detached: an in-place loss consumes its logits, whose values then differ, but not the work.
+        def step(loss: Loss = loss, leaf: Tensor = overwritten) -> None:
+            # An in-place loss overwrites its logits, so a later call sees other values. The work stays the same.
             loss(leaf.detach().requires_grad_(), teacher, labels).backward()
 
-        size = student.numel()
-        row = {"shape": list(shape), "dtype": str(dtype).removeprefix("torch."), "divergence": divergence, "name": name}
-        row["seconds"] = machine.seconds(step)
-        row["extra_bytes_per_logit"] = None if (peak := machine.peak_bytes(step)) is None else peak / size
-        rows.append(row)
+        seconds, peak = machine.measure_seconds(step), machine.measure_peak_bytes(step)
+        rows.append(
+            {
+                "shape": list(shape),
+                "dtype": str(dtype).removeprefix("torch."),
+                "divergence": divergence,
+                "name": name,
+                "seconds": seconds,
+                "extra_bytes_per_logit": None if peak is None else peak / student.numel(),
+            }
+        )
     return rows
 
 
 def table(results: list[dict], limits: dict[str, float]) -> list[str]:
+    """Return the results as the lines of a Markdown table, compared with eager torch and with the machine's limits."""
     lines = [
         "| logits | loss | ms | to eager | extra bytes / logit | bytes, % | exp, % |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -118,20 +142,19 @@ def table(results: list[dict], limits: dict[str, float]) -> list[str]:
 
 
 def main() -> None:
-    arguments = machine.begin(__doc__, compiles=True)
-    told, limits = machine.introduce()
+    """Measure all shapes, dtypes and divergences, print the table and save the results."""
+    arguments = machine.parse_arguments(__doc__, compiles=True)
+    description, limits = machine.print_machine()
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         for shape in GPU_SHAPES if machine.DEVICE.type == "cuda" else SHAPES:
-            results += classification_metrics(shape, dtype, contenders(not arguments.no_compile))
+            results += time_contenders(shape, dtype, all_contenders(not arguments.no_compile))
             print(f"{shape} {dtype} done", flush=True)
     for divergence in DIVERGENCES:
-        named: dict[str, Loss] = {"eager": lambda s, t, y, divergence=divergence: eager(s, t, y, divergence)}
-        named |= {"limbeck": ours(False, divergence), "limbeck, in place": ours(True, divergence)}
         for shape in ((4096, 100), (1024, 32000)):
-            results += classification_metrics(shape, torch.float32, named, divergence)
+            results += time_contenders(shape, torch.float32, contenders_of(divergence), divergence)
     print("\n" + "\n".join(table(results, limits)))
-    machine.keep(arguments.out, told, limits, results)
+    machine.save_results(arguments.out, description, limits, results)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What other libraries offer for the same job, called as their users would; each is None where it is not installed.
+"""The distillation losses of other libraries, called as their users call them.
 
     pip install --no-deps liger-kernel==0.8.5 trl==1.16.0 torchtune==0.6.1
 
-They differ in what they compute: none multiplies by T², TRL and torchtune have no hard labels. The benchmarks give each the
-nearest job that it has and say so in its name.
+Each function returns None if its library is not installed. The libraries compute different things: none multiplies by T²,
+and TRL and torchtune have no hard labels. The benchmarks give each library the nearest loss that it has, and say so in its
+name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 
 def torchtune_losses() -> ModuleType | None:
-    """torchtune's ``kd_losses.py`` by itself: it needs torch alone, where the package around it needs much more."""
+    """Return torchtune's module ``kd_losses``, loaded without its package, which needs much more than torch."""
     package = importlib.util.find_spec("torchtune")
     if package is None or package.submodule_search_locations is None:
         return None
@@ -29,7 +30,7 @@ def torchtune_losses() -> ModuleType | None:
 
 
 def liger_jsd() -> Any:
-    """Liger's chunked distillation loss: weight_hard CE + weight_soft JSD(beta), the projection included."""
+    """Return Liger's chunked loss class: weight_hard CE + weight_soft JSD(beta), with the projection inside."""
     if importlib.util.find_spec("liger_kernel") is None:
         return None
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
@@ -38,7 +39,7 @@ def liger_jsd() -> Any:
 
 
 def trl_divergence() -> Any:
-    """TRL's chunked divergence, the projection included: (hidden states, weights, biases, beta, T) -> per token."""
+    """Return TRL's chunked divergence of each token, which takes hidden states, weights, biases, beta and T."""
     if importlib.util.find_spec("trl") is None:
         return None
     try:
@@ -46,3 +47,14 @@ def trl_divergence() -> Any:
     except ImportError:
         return None
     return ChunkedDivergenceFunction
+
+
+def trl_gkd() -> Any:
+    """Return TRL's trainer for generalised knowledge distillation, whose loss on logits is a static method."""
+    if importlib.util.find_spec("trl") is None:
+        return None
+    try:
+        from trl.experimental.gkd.gkd_trainer import GKDTrainer
+    except ImportError:
+        return None
+    return GKDTrainer

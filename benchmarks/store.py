@@ -1,9 +1,10 @@
-"""A teacher store on Fashion-MNIST: building, reading, training from it, and what its formats cost.
+"""Measure a teacher store on Fashion-MNIST: building it, reading it, training from it, and the size of its formats.
 
     python -m benchmarks.store [--out FILE]
 
-Building is compared with the bare forward passes of the same teacher over the same batches; an epoch of a small student from
-the store with the same epoch beside the live teacher and with one without any teacher; all in one process.
+Building is compared with the bare forward passes of the same teacher over the same batches. An epoch of a small student from
+the store is compared with an epoch with the live teacher, and with an epoch without a teacher. All run in one process. The
+script prints each number, and saves all of them as JSON in FILE.
 """
 
 from __future__ import annotations
@@ -11,26 +12,30 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from benchmarks import machine
-from limbeck.commands.cache import quality_of
-from limbeck.config import Config
+from limbeck.config import config_from
 from limbeck.data import DataConfig, Examples, load_splits
 from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
-from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
-from limbeck.teachers import LiveTeacher
+from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store, measure_format
+from limbeck.teachers import LiveTeacher, Teacher
 
 BATCH = 256
 CODECS: tuple[Codec, ...] = (
     Dense("float32"), Dense("float16"), Dense("bfloat16"), Dense("int8"), TopK(4, (4.0,)), Sampled(12, 4.0),
 )  # fmt: skip
+LIVE, STORED, ALONE = "with the live teacher", "from the store", "without a teacher"
 
 
-def best_of(repeats: int, call) -> float:
+def shortest_seconds(repeats: int, call: Callable[[], object]) -> float:
+    """Return the shortest time of a call over so many repeats, without a warm-up."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -39,8 +44,31 @@ def best_of(repeats: int, call) -> float:
     return min(times)
 
 
-def disk_rate(folder: Path, size: int = 1 << 28) -> float:
-    """Bytes per second of a sequential read of a file that the page cache has let go of."""
+def time_building(teacher: nn.Module, examples: Examples, folder: Path) -> dict:
+    """Return the time of building a store, and of the teacher's forward passes alone over the same batches."""
+    forward, build = [], []
+    for turn in range(4):  # the two take turns, because the machine's speed drifts
+        forward.append(shortest_seconds(1, partial(run_forward_passes, teacher, examples)))
+        place = folder / f"built-{turn}"
+        build.append(
+            shortest_seconds(
+                1, partial(build_store, teacher, examples, place, Dense("float16"), batch_size=BATCH)
+            )
+        )  # fmt: skip
+    seconds, bare = min(build), min(forward)
+    print(f"building {seconds:.2f} s, bare forward {bare:.2f} s: {seconds / bare:.3f}", flush=True)
+    return {"name": "build", "seconds": seconds, "bare_forward_seconds": bare, "ratio": seconds / bare}
+
+
+def run_forward_passes(teacher: nn.Module, examples: Examples) -> None:
+    """Run the teacher over all examples, in the batches in which a store is built."""
+    live, ids = LiveTeacher(teacher), examples.ids.sort().values
+    for batch in ids.split(BATCH):
+        live(examples.load(batch.tolist()))
+
+
+def time_disk(folder: Path, size: int = 1 << 28) -> dict:
+    """Return the bytes per second of reading a file of ``size`` bytes from end to end, past the page cache."""
     path = folder / "disk"
     with path.open("wb") as file:
         file.write(os.urandom(1 << 20) * (size >> 20))
@@ -53,18 +81,41 @@ def disk_rate(folder: Path, size: int = 1 << 28) -> float:
             while file.read(1 << 22):
                 pass
 
-    return size / best_of(3, read)
+    rate = size / shortest_seconds(3, read)
+    print(f"the disk reads {rate / 1e6:.0f} MB/s", flush=True)
+    return {"name": "disk", "bytes_per_second": rate}
 
 
-def bare_forward(teacher: torch.nn.Module, examples: Examples) -> None:
-    live, ids = LiveTeacher(teacher), examples.rows.sort().values
-    for some in ids.split(BATCH):
-        live(examples.load(some.tolist()))
+def time_reading(
+    codec: Codec, teacher: nn.Module, examples: Examples, validation_logits: torch.Tensor, folder: Path
+) -> dict:
+    """Return the rate of reading a format in random batches, its size, and its error on the validation logits."""
+    place = folder / repr(codec)
+    build_store(teacher, examples, place, codec, batch_size=BATCH)
+    store = TeacherStore(place)
+    order = torch.randperm(len(examples))
+    batches = [examples.ids[part] for part in order.split(BATCH)]
+    seconds = shortest_seconds(3, lambda: [store.look_up(ids) for ids in batches])
+    row = {
+        "name": f"read {codec}",
+        "rows_per_second": len(examples) / seconds,
+        "bytes_per_example": store.bytes / len(store),
+        "payload": codec.payload_bytes(10),
+        "megabytes_per_second": store.bytes / seconds / 1e6,
+        "mean_error": measure_format(codec, validation_logits).mean_error,
+    }
+    print(
+        f"{codec}: {row['bytes_per_example']:.1f} bytes an example (payload {row['payload']:.1f}), "
+        f"{row['rows_per_second'] / 1e3:.0f} k rows/s, {row['megabytes_per_second']:.0f} MB/s, "
+        f"mean |error of log p| {row['mean_error']}",
+        flush=True,
+    )
+    return row
 
 
-def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
-    """One epoch of the Trainer, whose start is not counted: two epochs less one."""
-    config = Config.model_validate({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
+def time_epoch(student: nn.Module, teacher: nn.Module | Teacher | None, examples: Examples, folder: Path) -> float:
+    """Return the seconds of one epoch of the Trainer, without its start: a third of four epochs less one."""
+    config = config_from({"teacher": {"model": "cnn"}, "student": {"model": "mlp"}})
     common = {
         "per_device_train_batch_size": BATCH,
         "learning_rate": 1e-2,
@@ -74,83 +125,48 @@ def epoch_seconds(student, teacher, examples: Examples, folder: Path) -> float:
 
     def run(epochs: int) -> float:
         start = time.perf_counter()
-        train(student, teacher, examples, config, folder=folder, training={**common, "num_train_epochs": epochs})
+        schedule = {**common, "num_train_epochs": epochs}
+        train(student, teacher, examples, config.model_copy(update={"training": schedule}), folder=folder)
         return time.perf_counter() - start
 
     one = min(run(1) for _ in range(2))
     return (min(run(4) for _ in range(2)) - one) / 3
 
 
+def time_epochs(student: nn.Module, teacher: nn.Module, store: Path, examples: Examples, folder: Path) -> list[dict]:
+    """Return the time of an epoch without a teacher, from the store, and with the live teacher."""
+    quick: dict[str, nn.Module | Teacher | None] = {ALONE: None, STORED: StoredTeacher(store)}
+    # The three take turns, because the machine's speed drifts. The live teacher is slow and takes one turn.
+    rounds = [
+        {name: time_epoch(student, source, examples, folder / "run") for name, source in sources.items()}
+        for sources in (quick | {LIVE: teacher}, *[quick] * 4)
+    ]
+    seconds = {name: min(times[name] for times in rounds if name in times) for name in rounds[0]}
+    for name, value in seconds.items():
+        print(f"an epoch {name}: {value:.2f} s")
+    print(
+        f"from the store {seconds[LIVE] / seconds[STORED]:.1f}x as fast as live, "
+        f"{seconds[STORED] / seconds[ALONE]:.2f} of the time without a teacher"
+    )
+    return [{"name": f"epoch {name}", "seconds": value} for name, value in seconds.items()]
+
+
 def main() -> None:
-    arguments = machine.begin(__doc__)
-    told, limits = machine.introduce()
+    """Measure everything in turn, print it and save it."""
+    arguments = machine.parse_arguments(__doc__)
+    description, limits = machine.print_machine()
     splits = load_splits(DataConfig(name="fashion-mnist"))
-    examples = splits.train
     torch.manual_seed(0)
     teacher = build_model(ModelConfig("cnn", {}), splits.shape).eval()
     student = build_model(ModelConfig("mlp", {"hidden": [128]}), splits.shape)
-    results: list[dict] = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        counter = iter(range(1000))
-        times: dict[str, list[float]] = {"forward": [], "build": []}
-        for _ in range(4):  # in turns, for the machine's speed drifts
-            times["forward"].append(best_of(1, lambda: bare_forward(teacher, examples)))
-            where = folder / f"built-{next(counter)}"
-            times["build"].append(
-                best_of(
-                    1, lambda where=where: build_store(teacher, examples, where, Dense("float16"), batch_size=BATCH)
-                )
-            )
-        forward, built = min(times["forward"]), min(times["build"])
-        results.append({"name": "build", "seconds": built, "bare_forward_seconds": forward, "ratio": built / forward})
-        print(f"building {built:.2f} s, bare forward {forward:.2f} s: {built / forward:.3f}", flush=True)
-
-        disk = disk_rate(folder)
-        results.append({"name": "disk", "bytes_per_second": disk})
-        print(f"the disk reads {disk / 1e6:.0f} MB/s", flush=True)
-        some = splits.validation
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        results = [time_building(teacher, splits.train, folder), time_disk(folder)]
         with torch.no_grad():
-            logits = teacher(some.all()["pixel_values"])
-        for codec in CODECS:
-            where = folder / repr(codec)
-            build_store(teacher, examples, where, codec, batch_size=BATCH)
-            store = TeacherStore(where)
-            order = torch.randperm(len(examples))
-            batches = [examples.rows[part] for part in order.split(BATCH)]
-            seconds = best_of(3, lambda store=store, batches=batches: [store.look_up(ids) for ids in batches])
-            quality = quality_of(codec, logits)
-            each, payload = store.bytes / len(store), codec.payload(10)
-            row = {"name": f"read {codec}", "rows_per_second": len(examples) / seconds, "bytes_per_example": each}
-            row |= {
-                "payload": payload,
-                "megabytes_per_second": store.bytes / seconds / 1e6,
-                "mean_error": quality.mean_error,
-            }
-            results.append(row)
-            print(
-                f"{codec}: {each:.1f} bytes an example (payload {payload:.1f}), {row['rows_per_second'] / 1e3:.0f} k rows/s, "
-                f"{row['megabytes_per_second']:.0f} MB/s, "
-                f"mean |error of log p| {quality.mean_error}",
-                flush=True,
-            )
-        where = folder / repr(Dense("float16"))
-        everybody = {
-            "without a teacher": None,
-            "from the store": StoredTeacher(where),
-            "with the live teacher": teacher,
-        }
-        rounds = [
-            {name: epoch_seconds(student, who, examples, folder / "run") for name, who in timed.items()}
-            for timed in (everybody, *[dict(list(everybody.items())[:2])] * 4)  # in turns; the live teacher once
-        ]
-        epochs = {name: min(found[name] for found in rounds if name in found) for name in everybody}
-    for name, seconds in epochs.items():
-        results.append({"name": f"epoch {name}", "seconds": seconds})
-        print(f"an epoch {name}: {seconds:.2f} s")
-    live, stored, alone = epochs["with the live teacher"], epochs["from the store"], epochs["without a teacher"]
-    print(f"from the store {live / stored:.1f}x as fast as live, {stored / alone:.2f} of the time without a teacher")
-    machine.keep(arguments.out, told, limits, results)
+            logits = teacher(splits.validation.as_one_batch()["pixel_values"])
+        results += [time_reading(codec, teacher, splits.train, logits, folder) for codec in CODECS]
+        results += time_epochs(student, teacher, folder / repr(Dense("float16")), splits.train, folder)
+    machine.save_results(arguments.out, description, limits, results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Draw the pictures of the pages into ``docs/pictures/``: python docs/make_pictures.py"""
+"""Draw the pictures of the documentation into ``docs/pictures/``.
+
+    python docs/make_pictures.py
+
+The README's picture is drawn too. It alone is in git.
+"""
 
 import json
 import sys
@@ -6,6 +11,7 @@ from pathlib import Path
 
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limbeck import distillation_loss, logit_mse_loss
@@ -15,11 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from experiments.collect import RESULTS, Arms
 from experiments.combinations import TEMPERATURES, WIDTHS, of_width
 
+import readme_picture
+
 FOLDER = Path(__file__).parent / "pictures"
 BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
 
 
 def main() -> None:
+    """Draw each picture as SVG and PNG, in a file that has the function's name."""
     FOLDER.mkdir(exist_ok=True)
     for draw in (soft_targets, gradient_norms, limit, divergences, speed, capacity, regret):
         figure = draw()
@@ -27,16 +36,15 @@ def main() -> None:
         figure.savefig(path, bbox_inches="tight")
         figure.savefig(path.with_suffix(".png"), bbox_inches="tight", dpi=110)
         print(path)
+    readme_picture.write()
 
 
 def capacity() -> Figure:
-    """What each temperature gains a student of each size over one without a teacher."""
+    """Return a plot of the accuracy gained over training without a teacher, against T, for students of several sizes."""
     figure, axes = axes_of(7.2, 4.2)
     arms = Arms()
     colours = colormaps["viridis"]
-    shown = [
-        width for width in WIDTHS if width >= 16
-    ]  # smaller ones fall out of the picture; the page's table has them
+    shown = [width for width in WIDTHS if width >= 16]  # the losses of smaller students are too large for the axis
     for i, width in enumerate(shown):
         name, colour = of_width(width), colours(i / len(shown))
         alone = arms(name, alpha=0.0)
@@ -57,13 +65,13 @@ def capacity() -> Figure:
 
 
 def regret() -> Figure:
-    """Points that a choice of T loses against the best of the grid."""
+    """Return a plot of the accuracy that each choice of T loses against the best T of the grid."""
     rows = json.loads((RESULTS / "regret.json").read_text())["rows"]
     figure, axes = axes_of(7.2, 3.8)
-    for row, (key, colour, marker, told) in enumerate(
+    for row, (key, colour, marker, label) in enumerate(
         [("regret", BLUE, "o", "searched"), ("one", GREY, "x", "T = 1"), ("four", RED, "s", "T = 4")]
     ):
-        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=told, zorder=3 - row)
+        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=label, zorder=3 - row)
     for i, r in enumerate(rows):
         axes.plot([0, r["error"]], [i, i], color=BLUE, alpha=0.3, linewidth=6)
     axes.set_yticks(range(len(rows)), [r["combination"] for r in rows], fontsize=8)
@@ -73,7 +81,8 @@ def regret() -> Figure:
     return figure
 
 
-def axes_of(width: float = 6.4, height: float = 3.4):
+def axes_of(width: float = 6.4, height: float = 3.4) -> tuple[Figure, Axes]:
+    """Return an empty figure and its axes; width and height are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -81,7 +90,7 @@ def axes_of(width: float = 6.4, height: float = 3.4):
 
 
 def example_logits(rows: int = 64, classes: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
-    """A student near its teacher, rows of zero mean, in float64."""
+    """Return random logits of a student and of a teacher that is near it, in float64, with rows of mean zero."""
     generator = torch.Generator().manual_seed(0)
     teacher = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
     student = teacher + torch.randn(rows, classes, generator=generator, dtype=torch.float64)
@@ -89,7 +98,7 @@ def example_logits(rows: int = 64, classes: int = 100) -> tuple[torch.Tensor, to
 
 
 def soft_targets() -> Figure:
-    """What a temperature does to one row of logits."""
+    """Return a plot of the probabilities that one row of logits has at four temperatures."""
     logits = torch.tensor([6.0, 3.5, 2.5, 0.5, -1.0, -3.0])
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     temperatures = (1, 2, 4, 20)
@@ -105,7 +114,7 @@ def soft_targets() -> Figure:
 
 
 def gradient_norms() -> Figure:
-    """The soft gradient with and without T²."""
+    """Return a plot of the norm of the soft gradient against T, with and without T²."""
     student, teacher = example_logits()
     temperatures = torch.logspace(-0.3, 2, 30, dtype=torch.float64).tolist()
     norms: dict[bool, list[float]] = {True: [], False: []}
@@ -128,7 +137,7 @@ def gradient_norms() -> Figure:
 
 
 def limit() -> Figure:
-    """T² KL against its limit, matching logits."""
+    """Return a plot of T² KL, divided by its limit for large T (logit matching), against T."""
     student, teacher = example_logits()
     temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
     matching = logit_mse_loss(student, teacher)
@@ -142,7 +151,7 @@ def limit() -> Figure:
 
 
 def divergences() -> Figure:
-    """Every smooth divergence with compensate="curvature": one limit."""
+    """Return a plot of the smooth divergences with ``compensate="curvature"``, divided by their common limit, against T."""
     student, teacher = example_logits()
     temperatures = torch.logspace(0, 2.5, 30, dtype=torch.float64).tolist()
     matching = logit_mse_loss(student, teacher)
@@ -164,11 +173,11 @@ def divergences() -> Figure:
 
 
 def speed() -> Figure:
-    """How many times faster than eager torch, from the kept results of benchmarks/."""
+    """Return a plot of the speed in multiples of eager torch's, from the saved results of benchmarks/."""
     figure, axes = axes_of(7.2, 3.8)
     path = next((FOLDER.parents[1] / "benchmarks" / "results").glob("losses_*.json"))
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    rows = [r for r in kept["results"] if r["dtype"] == "float32" and r["divergence"] == "forward_kl"]
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    rows = [r for r in saved["results"] if r["dtype"] == "float32" and r["divergence"] == "forward_kl"]
     shapes = list(dict.fromkeys(tuple(row["shape"]) for row in rows))
     shown = {"torch.compile": GREY, "limbeck": BLUE, "limbeck, in place": RED}
     for i, (name, color) in enumerate(shown.items()):
@@ -180,7 +189,7 @@ def speed() -> Figure:
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.set_xticks(range(len(shapes)), [f"{n} x {v:,}" for n, v in shapes])
     axes.set_ylabel("times as fast as eager torch")
-    axes.set_xlabel(f"logits in float32, forward and backward, on {kept['machine']['device']}")
+    axes.set_xlabel(f"logits in float32, forward and backward, on {saved['machine']['device']}")
     axes.legend(frameon=False)
     return figure
 

@@ -1,4 +1,9 @@
-"""Distillation in a loop of one's own, with accelerate for devices and processes: python examples/plain_loop.py"""
+"""Distil a digit classifier in a training loop written by hand, with accelerate for devices and processes.
+
+    python examples/plain_loop.py
+
+The teacher learns from 1,397 labels. Two students have 100 of them: one learns alone, one learns from the teacher too.
+"""
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +18,7 @@ train, test = torch.utils.data.random_split(data, [1397, 400], generator=torch.G
 
 
 def fit(model: nn.Module, data: torch.utils.data.Dataset, teacher: nn.Module | None, epochs: int) -> float:
-    """Train ``model``, on labels alone without a teacher; its test accuracy, at T = 1."""
+    """Train ``model`` and return its test accuracy at T = 1. Without a teacher, it learns from the labels alone."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     objective = DistillationLoss(temperature=4.0, alpha=0.0 if teacher is None else 0.9)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

@@ -1,7 +1,8 @@
-"""The students, data and optimisers that the studies of temperature share, and one place where their runs are kept.
+"""The students, data and optimisers that the studies of temperature share, and the record of their runs.
 
-Every run is a line of a JSONL file, found again by what it was: nothing is trained twice, and an interrupted study goes on.
-Teachers are asked once: students learn from a store.
+Every run is a line of FOLDER/runs.jsonl and is found again by its settings. So no student is trained twice, and a study
+that was interrupted continues. Each teacher runs once, and its students learn from a store. This module is imported by
+the studies and is not a command.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import Any
 from limbeck.atomic_files import append_line, read_lines
 from limbeck.config import Config, config_from
 from limbeck.data import Splits, load_splits
-from limbeck.evaluation import omission, predict_logits
+from limbeck.evaluation import omitted_class_metrics, predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters
-from limbeck.run.teacher import obtain_teacher
-from limbeck.run.training import build_student, train
+from limbeck.run.teacher import load_or_train_teacher
+from limbeck.run.training import build_seeded_model, train
 from limbeck.store import Dense, StoredTeacher, build_store
+from limbeck.temperature import defaults
 
-TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+TEMPERATURES = defaults.TEMPERATURES
+"""The temperatures of the grid are those that a search tries, so that its choice can be compared with the best of them."""
 SEEDS = 5
 
 TEACHERS: dict[str, dict[str, Any]] = {
@@ -58,7 +61,7 @@ class Combination:
     teacher: str
     student: Mapping[str, Any]
     examples: int | None
-    """Of the transfer set, all labelled; None for all there are."""
+    """How many examples of the training set, all labelled; None for all of them."""
     optim: str
     rate: float
     steps: int
@@ -67,6 +70,7 @@ class Combination:
 
 
 def mlp(width: int) -> dict[str, Any]:
+    """Return the config of an MLP with one hidden layer."""
     return {"model": "mlp", "settings": {"hidden": [width]}}
 
 
@@ -88,13 +92,13 @@ COMBINATIONS: dict[str, Combination] = {
 
 
 GRID = tuple(COMBINATIONS)
-"""Those whose whole grid is trained; the others below serve single studies."""
+"""The combinations that are trained at every temperature. The ones that are added below serve the study of sizes alone."""
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def of_width(width: int) -> str:
-    """The combination of the study of sizes."""
+    """Return the key of the combination whose student has ``width`` hidden units, in the study of sizes."""
     return f"fashion 2,000, MLP {width}, AdamW"
 
 
@@ -106,7 +110,11 @@ COMBINATIONS |= {
 
 
 class Studies:
-    """Runs of students, kept in ``runs.jsonl`` of a folder, beside the teachers and their stores."""
+    """The runs of the studies' students, kept in a folder beside the teachers and their stores.
+
+    Args:
+        folder: where ``runs.jsonl``, the teachers and their stores are kept; it is made when it does not exist.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,23 +124,23 @@ class Studies:
     def run(
         self, combination: str, *, seed: int, share: float = 1.0, omitted: int | None = None, **objective: Any
     ) -> dict[str, float]:
-        """Train one student, or find it again: ``share`` of the steps, with a schedule of its own.
+        """Train one student, or find it in the record, and return its measures by name.
 
         Args:
             combination: a key of ``COMBINATIONS``.
-            seed: draws the student's weights and the order of examples, the same ones for every objective.
-            share: of the combination's steps.
-            omitted: a class that the student never sees.
-            **objective: what of the distillation is not the default (temperature 4, alpha 0.9).
+            seed: draws the student's weights and the order of examples, which are the same for every objective.
+            share: the fraction of the combination's steps to train for; the schedule ends with it.
+            omitted: a class that the student never sees; by default none.
+            **objective: the settings of the distillation that are not the default (temperature 4, alpha 0.9).
         """
-        what: dict[str, Any] = {"combination": combination, "seed": seed, "share": share, **objective}
+        run: dict[str, Any] = {"combination": combination, "seed": seed, "share": share, **objective}
         if omitted is not None:
-            what["omitted"] = omitted
+            run["omitted"] = omitted
         for line in read_lines(self.record):
-            if {name: line[name] for name in line if name != "found"} == what:
+            if {name: line[name] for name in line if name != "found"} == run:
                 return line["found"]
         found = self._train(combination, seed, share, objective, omitted)
-        append_line(self.record, {**what, "found": found})
+        append_line(self.record, {**run, "found": found})
         return found
 
     def _train(
@@ -141,18 +149,16 @@ class Studies:
         chosen = COMBINATIONS[name]
         config, splits, teacher = self.setting(name)
         distillation = config.distillation.model_copy(update=dict(objective))
-        student, examples = build_student(config.student, splits, seed), splits.train
+        student, examples = build_seeded_model(config.student, splits, seed), splits.train
         if omitted is not None:
             examples = examples.subset((splits.true_labels != omitted).nonzero().squeeze(-1))
         steps = max(1, round(share * chosen.steps))
         settings = {**config.training, "max_steps": steps}
-        train(
-            student, teacher, examples, config, folder=self.folder / "scratch", distillation=distillation,
-            training=settings, seed=seed,
-        )  # fmt: skip
+        config = config.model_copy(update={"distillation": distillation, "training": settings, "seed": seed})
+        train(student, teacher, examples, config, folder=self.folder / "scratch")
         of_validation, of_test = (predict_logits(student, part) for part in (splits.validation, splits.test))
         if omitted is not None:
-            return omission(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
+            return omitted_class_metrics(of_validation, splits.validation.labels, of_test, splits.test.labels, omitted)
         validation, test = (
             classification_metrics(of_validation, splits.validation.labels),
             classification_metrics(of_test, splits.test.labels),
@@ -164,7 +170,7 @@ class Studies:
 
     @functools.cache  # noqa: B019
     def setting(self, name: str) -> tuple[Config, Splits, StoredTeacher]:
-        """A combination's config, examples and stored teacher."""
+        """Return a combination's config, examples and stored teacher."""
         chosen = COMBINATIONS[name]
         base = TEACHERS[chosen.teacher]
         training = {
@@ -183,10 +189,10 @@ class Studies:
 
     @functools.cache  # noqa: B019
     def store(self, teacher: str) -> Path:
-        """Where a teacher's words on all of its training examples are; it is trained and asked when they are not there."""
+        """Return the folder of a teacher's outputs on all of its training examples, which are made when they are missing."""
         folder = self.folder / teacher
         config = config_from({**TEACHERS[teacher], "student": mlp(16)})
         splits = load_splits(config.data, seed=config.seed)
-        model = obtain_teacher(config, splits, folder)
+        model = load_or_train_teacher(config, splits, folder)
         build_store(model, splits.train, folder / "store", Dense("float32"))
         return folder / "store"

@@ -1,4 +1,10 @@
-"""Write what the studies found into docs/temperature.md, from experiments/results/: python -m experiments.report"""
+"""What do the tables of docs/explanation/temperature.md say?
+
+    python -m experiments.report
+
+Each place of the page between ``<!-- measured: NAME -->`` and ``<!-- end -->`` is filled by the function of that name
+here, from the files in experiments/results/. The suite checks that the page is what this writes.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +14,24 @@ from pathlib import Path
 import numpy as np
 from benchmarks.report import ROOT, filled
 from experiments import studies
-from experiments.collect import RESULTS, Arms, shown
+from experiments.collect import RESULTS, Arms, mean_and_error
 from experiments.combinations import GRID, TEMPERATURES, WIDTHS, of_width
 
-PAGE = ROOT / "docs" / "temperature.md"
+PAGE = ROOT / "docs" / "explanation" / "temperature.md"
 
 
-def regrets() -> list[dict]:
+def regret_rows() -> list[dict]:
+    """Return what ``experiments.regret`` wrote, one entry for each combination."""
     return json.loads((RESULTS / "regret.json").read_text(encoding="utf-8"))["rows"]
 
 
 def regret() -> list[str]:
-    """The search against the full grid."""
+    """Return the table of the search against the full grid."""
     lines = [
         "| student | without a teacher | T = 1 | T = 4 | best of the grid | chosen, from its interval | regret |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in regrets():
+    for row in regret_rows():
         low, high = row["interval"]
         mark = "" if row["within"] else " (missed)"
         lines.append(
@@ -37,7 +44,7 @@ def regret() -> list[str]:
 
 
 def shortness() -> list[str]:
-    """Short trainings prefer lower temperatures: why none is halved away early."""
+    """Return the table of the best temperatures of short trainings, which are lower than those of whole ones."""
     arms = Arms()
     lines = ["| student | best T after 1/4 of the steps | after 1/2 | after all |", "|---|--:|--:|--:|"]
     for name in GRID:
@@ -50,22 +57,22 @@ def shortness() -> list[str]:
 
 
 def rule() -> list[str]:
-    """Guesses without training, each judged by leaving one student out."""
-    kept = json.loads((RESULTS / "rule.json").read_text(encoding="utf-8"))["rules"]
-    named = {rule["rule"]: rule for rule in kept}
-    singles = [rule["rule"] for rule in kept if len(rule["features"]) == 1]
+    """Return the table of rules that guess T without training, each judged by leaving one student out."""
+    results = json.loads((RESULTS / "rule.json").read_text(encoding="utf-8"))["rules"]
+    named = {rule["rule"]: rule for rule in results}
+    singles = [rule["rule"] for rule in results if len(rule["features"]) == 1]
     chosen = ["T = 1", "T = 1.5", "T = 2", "T = 4", *singles, "log T of 1.5 classes + log parameters + SGD"]
-    best = next(rule["rule"] for rule in kept if rule["features"])
+    best = next(rule["rule"] for rule in results if rule["features"])
     lines = ["| rule | doublings off | points lost, mean | at most |", "|---|--:|--:|--:|"]
     for name in dict.fromkeys([*chosen, best]):
         row = named[name]
-        told = f"{name} (the best of {len(kept) - 5} tried)" if name == best else name
-        lines.append(f"| {told} | {row['doublings']:.1f} | {row['mean_regret']:.2f} | {row['largest_regret']:.2f} |")
+        label = f"{name} (the best of {len(results) - 5} tried)" if name == best else name
+        lines.append(f"| {label} | {row['doublings']:.1f} | {row['mean_regret']:.2f} | {row['largest_regret']:.2f} |")
     return lines
 
 
 def sizes() -> list[str]:
-    """The best T against the student's size."""
+    """Return the table of the accuracy at every T by the student's size."""
     arms = Arms()
     header = " | ".join(f"T = {t:g}" for t in TEMPERATURES)
     lines = [f"| hidden units | without a teacher | {header} |", "|---|--:|" + "--:|" * len(TEMPERATURES)]
@@ -73,20 +80,23 @@ def sizes() -> list[str]:
         found = {t: arms(of_width(width), temperature=t) for t in TEMPERATURES}
         best = max(found, key=lambda t: found[t].mean())
         cells = [f"**{x.mean():.1f}**" if t == best else f"{x.mean():.1f}" for t, x in found.items()]
-        alone = shown(arms(of_width(width), alpha=0.0))
+        alone = mean_and_error(arms(of_width(width), alpha=0.0))
         lines.append(f"| {width} | {alone} | {' | '.join(cells)} |")
     return lines
 
 
 def alphas() -> list[str]:
-    """alpha against T, with and without T²."""
+    """Return the table of alpha against T, with and without T²."""
     arms = Arms()
-    lines = ["| optimiser | alpha | C(T) | " + " | ".join(f"T = {t:g}" for t in studies.HALF) + " |",
-             "|---|--:|---|" + "--:|" * len(studies.HALF)]  # fmt: skip
+    lines = ["| optimiser | alpha | C(T) | " + " | ".join(f"T = {t:g}" for t in studies.FEW_TEMPERATURES) + " |",
+             "|---|--:|---|" + "--:|" * len(studies.FEW_TEMPERATURES)]  # fmt: skip
     for name in (studies.SMALL, studies.SMALL_SGD):
         for alpha in (0.1, 0.5, 0.9, 1.0):
             for compensate in (True, False):
-                cells = [shown(arms(name, temperature=t, alpha=alpha, compensate=compensate)) for t in studies.HALF]
+                cells = [
+                    mean_and_error(arms(name, temperature=t, alpha=alpha, compensate=compensate))
+                    for t in studies.FEW_TEMPERATURES
+                ]
                 lines.append(
                     f"| {name.rpartition(', ')[2]} | {alpha:g} | {'T²' if compensate else 'none'} | {' | '.join(cells)} |"
                 )
@@ -94,64 +104,64 @@ def alphas() -> list[str]:
 
 
 def objectives() -> list[str]:
-    """Soft alone, soft and hard, logit MSE."""
+    """Return the table of soft targets alone, soft and hard labels, and logit MSE."""
     arms = Arms()
-    temperatures = (*studies.HALF, 100.0)
+    temperatures = (*studies.FEW_TEMPERATURES, 100.0)
     lines = ["| student | alpha | " + " | ".join(f"T = {t:g}" for t in temperatures) + " | logit MSE |",
              "|---|--:|" + "--:|" * (len(temperatures) + 1)]  # fmt: skip
     for name in (studies.SMALL, studies.LARGE, studies.LARGE_SGD):
         for alpha in (0.9, 1.0):
-            cells = [shown(arms(name, temperature=t, alpha=alpha)) for t in temperatures]
-            cells.append(shown(arms(name, divergence="logit_mse", alpha=alpha)))
+            cells = [mean_and_error(arms(name, temperature=t, alpha=alpha)) for t in temperatures]
+            cells.append(mean_and_error(arms(name, divergence="logit_mse", alpha=alpha)))
             lines.append(f"| {name} | {alpha:g} | {' | '.join(cells)} |")
     return lines
 
 
 def omitted() -> list[str]:
-    """Hinton's omitted class, over all ten digits."""
+    """Return the table of Hinton's omitted class, over all ten digits."""
     arms = Arms()
     lines = ["| student trained on | of the omitted digit, % | after its bias | of all digits, % | after the bias |",
              "|---|--:|--:|--:|--:|"]  # fmt: skip
-    for told, arm in (
+    for label, arm in (
         ("true labels", {"alpha": 0.0}),
-        *((f"T = {t:g}", {"temperature": t, "alpha": 1.0}) for t in studies.HALF),
+        *((f"T = {t:g}", {"temperature": t, "alpha": 1.0}) for t in studies.FEW_TEMPERATURES),
     ):
         cells = []
         for measure in ("before", "after", "all_before", "all_after"):
             digits = [arms(studies.OMITTING, measure, omitted=digit, **arm).mean() for digit in range(10)]
-            cells.append(shown(digits, 0 if "all" not in measure else 1))
-        lines.append(f"| {told} | {' | '.join(cells)} |")
+            cells.append(mean_and_error(digits, 0 if "all" not in measure else 1))
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
 
 def policies() -> list[str]:
-    """Temperatures that change, against the best constant."""
+    """Return the table of temperatures that change, against the best constant one."""
     arms = Arms()
     names = (studies.SMALL, studies.LARGE, studies.LARGE_SGD)
     lines = ["| temperature | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
-    alone = [shown(arms(name, alpha=0.0), 2) for name in names]
+    alone = [mean_and_error(arms(name, alpha=0.0), 2) for name in names]
     lines.append(f"| without a teacher | {' | '.join(alone)} |")
     cells = []
     for name in names:
         found = {t: arms(name, temperature=t) for t in TEMPERATURES}
         best = max(found, key=lambda t: found[t].mean())
-        cells.append(f"{shown(found[best], 2)} (T = {best:g})")
+        cells.append(f"{mean_and_error(found[best], 2)} (T = {best:g})")
     lines.append(f"| the best constant | {' | '.join(cells)} |")
-    for told, policy in studies.POLICIES.items():
-        lines.append(f"| {told} | " + " | ".join(shown(arms(name, temperature=policy), 2) for name in names) + " |")
+    for label, policy in studies.POLICY_ARMS.items():
+        lines.append(
+            f"| {label} | " + " | ".join(mean_and_error(arms(name, temperature=policy), 2) for name in names) + " |"
+        )
     return lines
 
 
-TELLERS = {
-    teller.__name__: teller for teller in (regret, shortness, rule, sizes, alphas, objectives, omitted, policies)
-}
+TABLES = {table.__name__: table for table in (regret, shortness, rule, sizes, alphas, objectives, omitted, policies)}
 
 
-def pages(text: str) -> str:
-    """The page with the marked places filled."""
-    return filled(text, TELLERS)
+def filled_page(text: str) -> str:
+    """Return the page with the marked places filled."""
+    return filled(text, TABLES)
 
 
 if __name__ == "__main__":
-    Path(PAGE).write_text(pages(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    Path(PAGE).write_text(filled_page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(PAGE.relative_to(ROOT))

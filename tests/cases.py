@@ -1,6 +1,7 @@
-"""The one table of divergences. Every check of values, gradients and properties runs over it.
+"""The table of divergences over which the tests of values, gradients and properties run.
 
-``value`` is an independent truth in float64: scipy's and numpy's, from the probabilities (or the logits) of one row.
+The ``value`` of a case is an independent truth in float64: scipy or numpy computes it from the probabilities (or the logits)
+of one row.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from scipy.special import rel_entr
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> float:
+    """Return KL(p || q) of one row of probabilities."""
     return rel_entr(p, q).sum()
 
 
 def jsd(beta: float) -> Callable[..., float]:
+    """Return the function that computes the generalised Jensen-Shannon divergence of one row."""
+
     def value(p_t: np.ndarray, p_s: np.ndarray) -> float:
         m = beta * p_t + (1 - beta) * p_s
         return beta * kl(p_t, m) + (1 - beta) * kl(p_s, m)
@@ -27,14 +31,18 @@ def jsd(beta: float) -> Callable[..., float]:
 
 @dataclass(frozen=True)
 class Case:
+    """A divergence with its options, its value and its properties."""
+
     name: str
     value: Callable[[np.ndarray, np.ndarray], float]
+    """A function of the teacher's and the student's row, in this order."""
     options: dict[str, Any] = field(default_factory=dict)
     power: int = 2
     """C(T) = T ** power."""
     curvature: float | None = 1.0
     """f''(1); None where the divergence is not smooth at equality."""
     on_logits: bool = False
+    """True if ``value`` takes logits, False if it takes probabilities."""
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])

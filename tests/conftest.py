@@ -3,7 +3,7 @@ import os
 import hypothesis
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the hub
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must pass without the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=60)
@@ -13,6 +13,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 @pytest.fixture(autouse=True)
 def _seed():
+    """Seed torch before each test."""
     import torch
 
     torch.manual_seed(0)

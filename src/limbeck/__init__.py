@@ -6,66 +6,80 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limbeck.losses import (
-        DistillationLoss as DistillationLoss,
+    from limbeck.errors import (
+        ArgumentError,
+        ArgumentTypeError,
+        ConfigError,
+        DataError,
+        LimbeckError,
+        ModelError,
+        StoreError,
     )
     from limbeck.losses import (
-        SparseTargets as SparseTargets,
+        CollapsedTeacherWarning,
+        DistillationLoss,
+        Divergence,
+        LossParts,
+        SparseTargets,
+        distillation_loss,
+        distillation_loss_parts,
+        linear_distillation_loss,
+        linear_distillation_loss_parts,
+        logit_mse_loss,
+        sparse_distillation_loss,
+        sparse_distillation_loss_parts,
+        sparse_linear_distillation_loss,
+        sparse_linear_distillation_loss_parts,
     )
-    from limbeck.losses import (
-        distillation_loss as distillation_loss,
-    )
-    from limbeck.losses import (
-        linear_distillation_loss as linear_distillation_loss,
-    )
-    from limbeck.losses import (
-        logit_mse_loss as logit_mse_loss,
-    )
-    from limbeck.losses import (
-        sparse_distillation_loss as sparse_distillation_loss,
-    )
-    from limbeck.losses import (
-        sparse_linear_distillation_loss as sparse_linear_distillation_loss,
-    )
-    from limbeck.training import (
-        DistillationArguments as DistillationArguments,
-    )
-    from limbeck.training import (
-        DistillationTrainer as DistillationTrainer,
-    )
+    from limbeck.store import StoredTeacher, build_store
+    from limbeck.teachers import Ensemble, Teacher, TeacherOutput
+    from limbeck.training import DistillationArguments, DistillationTrainer
 
 __version__ = "0.1.0"
 
-# Loaded when first asked for: `import limbeck` and `limbeck --help` load neither torch nor transformers.
-_HOMES = {
-    "distillation_loss": "limbeck.losses",
-    "linear_distillation_loss": "limbeck.losses",
-    "logit_mse_loss": "limbeck.losses",
-    "SparseTargets": "limbeck.losses",
-    "sparse_distillation_loss": "limbeck.losses",
-    "sparse_linear_distillation_loss": "limbeck.losses",
-    "DistillationLoss": "limbeck.losses",
-    "DistillationTrainer": "limbeck.training",
-    "DistillationArguments": "limbeck.training",
-}
-
 __all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "CollapsedTeacherWarning",
+    "ConfigError",
+    "DataError",
     "DistillationArguments",
     "DistillationLoss",
     "DistillationTrainer",
+    "Divergence",
+    "Ensemble",
+    "LimbeckError",
+    "LossParts",
+    "ModelError",
     "SparseTargets",
+    "StoreError",
+    "StoredTeacher",
+    "Teacher",
+    "TeacherOutput",
     "__version__",
+    "build_store",
     "distillation_loss",
+    "distillation_loss_parts",
     "linear_distillation_loss",
+    "linear_distillation_loss_parts",
     "logit_mse_loss",
     "sparse_distillation_loss",
+    "sparse_distillation_loss_parts",
     "sparse_linear_distillation_loss",
+    "sparse_linear_distillation_loss_parts",
 ]
+
+# A name is looked up in these rooms when it is first asked for, the light ones first, so that `import limbeck` and
+# `limbeck --help` load neither torch nor transformers.
+_ROOMS = ("limbeck.errors", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.training")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(room)
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
 
 

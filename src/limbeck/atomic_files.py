@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, whatever interrupts the writing."""
 
 from __future__ import annotations
 
@@ -13,33 +13,57 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` when the block ends, and is removed when it fails."""
+    """Yield a temporary path, which replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: the file to write. Its folder is created if it is missing. A file that is there already stays as it is until
+            the block ends, and after an error.
+
+    Yields:
+        The temporary path, in the same folder. The block must create this file.
+
+    Raises:
+        FileNotFoundError: the block created no file.
+        OSError: the folder or the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def durable_write(path: Path) -> Iterator[Path]:
-    """``atomic_write`` for what must outlast a crash: durable_write to the disk before it gets its name.
+    """Do what ``atomic_write`` does, and flush the file to the disk before it replaces ``path``.
 
-    The name beside it is always the same, so that what a killed process left is written over; two must not write one file.
+    Use it for files that must be whole after a crash of the machine. The temporary name is always the same, so that the
+    next attempt overwrites what a killed process left. Two processes must therefore not write the same file at once.
+
+    Args:
+        path: the file to write. Its folder must exist.
+
+    Yields:
+        The temporary path, in the same folder. The block must create this file.
+
+    Raises:
+        FileNotFoundError: the block created no file, or the folder does not exist.
+        OSError: the file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     try:
-        yield aside
-        _flush(aside)
-        aside.replace(path)
-        _flush(path.parent)
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+        _flush_to_disk(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -49,19 +73,41 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder, which replaces what is at ``path``."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Yield a temporary folder, which replaces the folder at ``path`` when the block ends without an error.
+
+    Args:
+        path: the folder to write. A folder that is there already is removed, with all its files, when the block ends. After
+            an error it stays as it is.
+
+    Yields:
+        The temporary folder, which is empty.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.mkdir(parents=True)
-        yield aside
+        temporary.mkdir(parents=True)
+        yield temporary
         shutil.rmtree(path, ignore_errors=True)
-        aside.rename(path)
+        temporary.rename(path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Add a line of JSON to a file, and have it on the disk; a last line that was cut short is dropped first."""
+    """Add a value as one line of JSON to the end of a file, and flush it to the disk.
+
+    A last line without a line break was cut short by a crash. It is removed first.
+
+    Args:
+        path: the file. It is created if it is missing; its folder must exist.
+        value: anything that ``json`` can write.
+
+    Raises:
+        TypeError: ``json`` cannot write the value.
+        OSError: the file cannot be written.
+    """
     if path.is_file():
         whole = path.read_bytes().rfind(b"\n") + 1
         if whole < path.stat().st_size:
@@ -73,19 +119,46 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The lines that ``append_line`` wrote; a last one that was cut short is left out."""
+    """Return the values that ``append_line`` wrote to a file.
+
+    Args:
+        path: the file. It may be missing.
+
+    Returns:
+        The values in the order of writing, without a last line that was cut short. Empty if there is no such file.
+
+    Raises:
+        ValueError: a line is not JSON, or the file is not UTF-8.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    whole_lines = path.read_bytes().split(b"\n")[:-1]  # a crash may also have cut the last line within a letter
+    return [json.loads(line) for line in whole_lines if line]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write a text file as ``atomic_write`` does.
+
+    Args:
+        path: the file. Its folder is created if it is missing.
+        text: the content, which is written in UTF-8.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole."""
+    """Write an indented JSON file as ``atomic_write`` does.
+
+    Args:
+        path: the file. Its folder is created if it is missing.
+        value: anything that ``json`` can write.
+
+    Raises:
+        TypeError: ``json`` cannot write the value.
+        OSError: the file cannot be written.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

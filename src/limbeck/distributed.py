@@ -1,4 +1,4 @@
-"""The processes that ``accelerate launch`` or ``torchrun`` started, of which this is one."""
+"""The group of processes that ``accelerate launch`` or ``torchrun`` started, of which this process is one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from accelerate import PartialState
 
 
 def process_state() -> PartialState:
-    """Which process this is, of how many; they meet at the first call.
+    """Return the number of this process, the count of all processes, and the device of this one.
 
-    Accelerate alone would look for GPUs only: on a machine without one, every process would think it is the only one.
+    The first call waits until all processes have called it. ``PartialState()`` itself would look only for GPUs: on a machine
+    without one, every process would believe that it is alone.
+
+    Returns:
+        Accelerate's ``PartialState``, on the CPU if there is no accelerator or if ``ACCELERATE_USE_CPU`` is set.
     """
     import torch
 
@@ -19,9 +23,9 @@ def process_state() -> PartialState:
 
 
 def end_process_group() -> None:
-    """End the group of processes that ``accelerate launch`` started, once all are done.
+    """Wait for all processes, and close their group. Do nothing if there is no group.
 
-    A process that exits with its group open, while another still works, may be aborted by the group's threads.
+    If a process exits while the group is open and another process still works, the group's threads may abort it.
     """
     from torch import distributed
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limbeck import models
-from limbeck.commands import cli
 from limbeck.store import TeacherStore, verify
-from support.command_line import limbeck
+from support.command_line import limbeck, run_limbeck
+from support.runs import options
 
 CONFIG = """\
 data: {name: digits, labelled: 100}
@@ -33,38 +32,26 @@ def live(tmp_path_factory):
         "teacher={model: cnn, settings: {width: 8}, training: "
         "{max_steps: 60, per_device_train_batch_size: 64, learning_rate: 5e-3}}"
     )
-    with pytest.raises(SystemExit):
-        cli.main(["distill", str(folder / "config.yaml"), "--out", str(folder / "live"), "--set", train])
+    run_limbeck("distill", folder / "config.yaml", "--out", folder / "live", "--set", train)
     return folder
 
 
 @pytest.fixture(scope="module")
 def store(live):
-    arguments = ["cache", "build", live / "config.yaml", "--out", live / "store", "--set", "cache.dtype=float32"]
-    with pytest.raises(SystemExit):
-        cli.main([str(argument) for argument in arguments])
+    run_limbeck("cache", "build", live / "config.yaml", "--out", live / "store", "--set", "cache.dtype=float32")
     return live / "store"
 
 
 def distil(capsys, live, run, *overrides):
-    given = [part for override in overrides for part in ("--set", override)]
-    return limbeck(capsys, "distill", live / "config.yaml", "--out", run, *given)
+    return limbeck(capsys, "distill", live / "config.yaml", "--out", run, *options(*overrides))
 
 
 def weights(run):
     return load_file(run / "student" / "model.safetensors")
 
 
-def test_a_student_from_the_store_is_the_live_teachers_student(live, store, tmp_path, capsys, monkeypatch):
-    def no_teacher(*args, **kwargs):
-        raise AssertionError("a teacher was loaded")
-
-    built = models.build_model
-    monkeypatch.setattr("limbeck.run.opening.obtain_teacher", no_teacher)
-    monkeypatch.setattr(
-        "limbeck.run.training.build_model",
-        lambda spec, *a, **k: built(spec, *a, **k) if spec.model == "mlp" else no_teacher(),
-    )
+def test_a_student_from_the_store_is_the_live_teachers_student(live, store, tmp_path, capsys):
+    # The config names no model, so no teacher can be loaded.
     status, out, err = distil(capsys, live, tmp_path / "run", f"teacher={{cache: {store}}}")
     assert status == 0, err
     assert "student" in out
@@ -173,7 +160,10 @@ class TestErrors:
         ("overrides", "message"),
         [
             (["teacher={cache: nowhere}"], "nowhere: there is no such folder. Build a store first."),
-            (["teacher={settings: {}}"], "teacher: needs a model, or a cache of what one said"),
+            (
+                ["teacher={settings: {}}"],
+                "teacher.model: missing. Name a model, or in cache a store of a teacher's outputs.",
+            ),
             (["teacher={cache: STORE}", "data.mean=0.3"], "made from another data ("),
             (
                 ["teacher={cache: STORE}", "data.augmentation={shift: 1}"],

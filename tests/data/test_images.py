@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from limbeck.data.images import Augmentation, ImageFormat, read_idx
-from limbeck.errors import DataError
+from limbeck.errors import ArgumentError, DataError
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -76,7 +76,7 @@ class TestAugmentation:
 
     def test_mixup_mixes_images_and_labels_alike(self):
         view = Augmentation(mixup=0.5)(self.batch)
-        share, partner = view["mixup_share"], view["mixup_labels"]  # labels are row numbers here
+        share, partner = view["mixup_weight"], view["mixup_labels"]  # labels are row numbers here
         images = self.batch["pixel_values"]
         torch.testing.assert_close(view["pixel_values"], share * images + (1 - share) * images[partner])
         assert 0 <= share <= 1
@@ -88,6 +88,24 @@ class TestAugmentation:
         assert all(torch.equal(batch[name], self.batch[name]) for name in batch)
         assert Augmentation()(batch).keys() == batch.keys()
 
+    @pytest.mark.parametrize(
+        ("argument", "value"), [("shift", -1), ("shift", 1.5), ("flip", "no"), ("mixup", -0.1), ("mixup", float("nan"))]
+    )
+    def test_settings_that_are_none(self, argument, value):
+        with pytest.raises(ArgumentError) as caught:
+            Augmentation(**{argument: value})
+        assert caught.value.argument == argument
+
+    def test_is_on(self):
+        assert not Augmentation().is_on
+        assert all(Augmentation(**one).is_on for one in (dict(shift=1), dict(flip=True), dict(mixup=0.1)))
+
     def test_negative_settings(self):
-        with pytest.raises(ValueError, match="shift: .* got -1"):
+        with pytest.raises(ValueError, match=r"^shift: .* got -1"):
             Augmentation(shift=-1)
+
+
+@pytest.mark.parametrize("argument", ["mean", "std"])
+def test_as_many_values_as_channels(argument):
+    with pytest.raises(ArgumentError, match=f"^{argument}: expected one number, or one for each of 3 channels, got"):
+        ImageFormat((2, 2), 3, **{argument: (0.5, 0.5)})

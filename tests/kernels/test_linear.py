@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import CASES
-from limbeck import distillation_loss, linear_distillation_loss
+from limbeck import distillation_loss, linear_distillation_loss, linear_distillation_loss_parts
 
 N, V, D_S, D_T = 11, 37, 5, 7
 every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
@@ -17,7 +17,7 @@ def draw(*shape, seed=0, scale=1.0):
 
 
 class Models:
-    """Hidden states and heads of a student and a teacher; fresh leaves whenever asked."""
+    """Hidden states and output layers of a student and a teacher; fresh leaves whenever asked."""
 
     def __init__(self, *positions, v_s=V, v_t=V, dtype=torch.float64):
         positions = positions or (N,)
@@ -163,15 +163,15 @@ def test_no_counted_position():
 def test_gradients_of_the_parts_and_a_second_backward_pass():
     models = Models()
     hidden, weight, bias = leaves = models.leaves()
-    parts = linear_distillation_loss(
+    parts = linear_distillation_loss_parts(
         hidden,
         weight,
         *models.teacher[:2],
         LABELS,
         student_bias=bias,
         teacher_bias=models.teacher[2],
-        return_parts=True,
         chunk=4,
+        alpha=0.5,
     )
     plain = torch.autograd.grad(parts.total, leaves, retain_graph=True)
     again = torch.autograd.grad(0.5 * parts.soft + 0.5 * parts.hard, leaves, retain_graph=True)

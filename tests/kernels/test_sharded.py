@@ -11,6 +11,8 @@ from torch import multiprocessing
 
 from cases import CASES
 from limbeck import distillation_loss, linear_distillation_loss
+from limbeck.losses.divergences import LogitMSE
+from support.two_parameters import Blend
 
 N, V = 6, 23
 SHARDS = {2: (5, 18), 3: (9, 1, 13)}
@@ -30,6 +32,14 @@ OPTIONS = {
 }
 CALLS = [(case, {}) for case in CASES] + [(CASES[0], options) for options in OPTIONS.values()]
 CALLS += [(CASES[2], options) for options in OPTIONS.values()]
+CALLS += [(CASES[0], dict(divergence=chosen)) for chosen in (Blend(0.3, 0.2), LogitMSE(center=False))]
+
+
+class OwnValue(LogitMSE):
+    """Twice as much, which cannot be added up from terms."""
+
+    def value(self, a, b, present):
+        return 2 * super().value(a, b, present)
 
 
 def draw(*shape, seed=0, scale=3.0):
@@ -93,7 +103,8 @@ def _work(rank, world, port, results):
         distillation_loss(leaf, draw(N, V, seed=1)[:, columns], LABELS, divergence=name, **given).backward()
         counts[name] = len(called)
     errors = []
-    for labels, options in ((torch.full((N,), V), {}), (LABELS, dict(backend="rows"))):
+    wrong = (torch.full((N,), V), {}), (LABELS, dict(backend="cpu")), (LABELS, dict(divergence=OwnValue()))
+    for labels, options in wrong:
         try:
             distillation_loss(draw(N, V)[:, columns], draw(N, V)[:, columns], labels, **given, **options)
         except ValueError as error:
@@ -139,9 +150,10 @@ def test_two_collectives_for_the_kls_and_three_for_others(shards):
 
 
 def test_errors(shards):
-    for *_, (out_of_range, backend) in shards:
+    for *_, (out_of_range, backend, own_value) in shards:
         assert "labels: 23 is out of range for 23 classes on all processes" in out_of_range
-        assert "'rows' knows no shards" in backend
+        assert "'cpu' knows no shards" in backend
+        assert "divergence: OwnValue has a value of its own" in own_value
 
 
 def test_a_group_is_asked_for():

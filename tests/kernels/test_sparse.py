@@ -8,7 +8,13 @@ import torch
 from scipy.special import softmax
 
 from cases import ON_PROBABILITIES
-from limbeck import SparseTargets, distillation_loss, sparse_distillation_loss, sparse_linear_distillation_loss
+from limbeck import (
+    SparseTargets,
+    distillation_loss,
+    sparse_distillation_loss,
+    sparse_distillation_loss_parts,
+    sparse_linear_distillation_loss,
+)
 from limbeck.kernels import sparse as kernel
 
 N, V, K = 7, 23, 5
@@ -242,7 +248,7 @@ def test_positions_that_do_not_count_may_hold_anything():
 
 def test_parts():
     student, targets = draw(N, V), SparseTargets.top_k(draw(N, V, seed=1), K)
-    parts = sparse_distillation_loss(student, targets, LABELS, alpha=0.3, return_parts=True)
+    parts = sparse_distillation_loss_parts(student, targets, LABELS, alpha=0.3)
     torch.testing.assert_close(parts.total, 0.3 * parts.soft + 0.7 * parts.hard)
     torch.testing.assert_close(parts.hard, distillation_loss(student, None, LABELS, alpha=0))
 

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+from support.triton_device import DEVICE
 
 pytest.importorskip("triton")
 
-from cases import CASES  # noqa: E402
-from limbeck import distillation_loss, linear_distillation_loss  # noqa: E402
-from limbeck.kernels import triton  # noqa: E402
-from limbeck.losses.divergences import ForwardKL  # noqa: E402
+from cases import CASES
+from limbeck import distillation_loss, distillation_loss_parts, linear_distillation_loss
+from limbeck.kernels import triton
+from limbeck.kernels import triton_kernels as kernels
+from limbeck.losses.divergences import ForwardKL
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")  # the interpreter computes what `where` drops
 every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
@@ -156,8 +155,8 @@ def test_in_place(dtype):
 
 def test_parts_and_a_second_backward_pass():
     leaf = draw(4, 37).to(DEVICE).requires_grad_()
-    parts = distillation_loss(
-        leaf, draw(4, 37, seed=1).to(DEVICE), LABELS.to(DEVICE), backend="triton", return_parts=True
+    parts = distillation_loss_parts(
+        leaf, draw(4, 37, seed=1).to(DEVICE), LABELS.to(DEVICE), backend="triton", alpha=0.5
     )
     (first,) = torch.autograd.grad(parts.total, leaf, retain_graph=True)
     (again,) = torch.autograd.grad(0.5 * parts.soft + 0.5 * parts.hard, leaf)
@@ -207,22 +206,22 @@ def test_torch_compile_takes_it_whole():
 
 
 def test_the_operator_keeps_torchs_rules():
-    rows = torch.ones(5, 4, dtype=torch.float64, device=DEVICE)
+    numbers = torch.ones(5, 4, dtype=torch.float64, device=DEVICE)
     logits = draw(4, 37).to(DEVICE), draw(4, 37, seed=1).to(DEVICE)
     arguments = (
         *logits,
         LABELS.clamp(min=0).to(DEVICE),
         None,
-        rows,
+        numbers,
         torch.empty(4, 37, dtype=torch.float64, device=DEVICE),
     )
-    name = ForwardKL.form_name
-    torch.library.opcheck(triton.sweep_rows, (*arguments, triton.FORWARD_KL, name, 0.0, 0.1, 1))
+    triton.FUNCTIONS["test"] = ForwardKL.terms_and_slopes
+    torch.library.opcheck(triton.loss_of_rows, (*arguments, kernels.FORWARD_KL.value, "test", [], 0.1, 1))
 
 
 @dataclass(frozen=True)
 class Chi(ForwardKL):
-    """New terms, and the form of another divergence, which must not be taken for theirs."""
+    """New terms, with terms and slopes of another divergence, which must not be taken for theirs."""
 
     def terms(self, a, b):
         return (a - b).exp() * a.exp() - a.exp()
@@ -232,16 +231,31 @@ def test_what_the_kernel_cannot_do_is_said():
     logits, weight = draw(4, 37).to(DEVICE), torch.ones(37, device=DEVICE)
     with pytest.raises(ValueError, match=r"backend: 'triton' cannot.*class weights.*'auto'"):
         distillation_loss(logits, logits, LABELS.to(DEVICE), weight=weight, backend="triton")
-    with pytest.raises(ValueError, match=r"the divergence Chi has no form, only terms"):
+    with pytest.raises(ValueError, match=r"the divergence Chi has no terms_and_slopes, only terms"):
         distillation_loss(logits, logits, LABELS.to(DEVICE), divergence=Chi(), backend="triton")
 
 
-def test_a_form_older_than_the_terms_is_not_used():
+def test_terms_and_slopes_older_than_the_terms_are_not_used():
     student, teacher = draw(4, 37, scale=1.0), draw(4, 37, seed=1, scale=1.0)
     p_s, p_t = student.softmax(-1), teacher.softmax(-1)
-    for backend in ("rows", "reference"):
+    for backend in ("cpu", "reference"):
         loss = distillation_loss(student, teacher, alpha=1, temperature=1.0, divergence=Chi(), backend=backend)
         torch.testing.assert_close(loss, ((p_s - p_t) ** 2 / p_t).sum(-1).mean())
+
+
+def test_two_functions_of_one_name_are_kept_apart():
+    """As in a notebook, where a cell is run again after a change."""
+
+    def make(factor):
+        def terms_and_slopes(d, p_s, p_t):
+            return factor * d, d
+
+        return terms_and_slopes
+
+    one, other = make(1), make(2)
+    names = [triton.registered(function) for function in (one, other, one)]
+    assert names[0] == names[2] != names[1]
+    assert [triton.FUNCTIONS[name] for name in names] == [one, other, one]
 
 
 COMPILE = """
@@ -250,17 +264,22 @@ from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from limbeck.kernels import triton as k
+from limbeck.kernels import triton_kernels as kernels
 from limbeck.losses.divergences import DIVERGENCES
+from support.two_parameters import Blend
 
-kernel = k._rows_kernel
-kinds = {"forward_kl": k.FORWARD_KL, "reverse_kl": k.REVERSE_KL, "logit_mse": k.LOGITS}
-for name, dtype in [*((name, "bf16") for name in DIVERGENCES), ("jsd", "fp64")]:
+kernel = kernels.loss_kernel
+kinds = {"forward_kl": kernels.FORWARD_KL, "reverse_kl": kernels.REVERSE_KL, "logit_mse": kernels.CENTRED_LOGITS}
+named = [(name, cls(), "bf16") for name, cls in DIVERGENCES.items()]
+named += [("jsd", DIVERGENCES["jsd"](), "fp64"), ("blend", Blend(), "bf16")]
+for name, divergence, dtype in named:
     acc, wide = (tl.float64, "*fp64") if dtype == "fp64" else (tl.float32, "*fp32")
     known = dict(
-        KIND=kinds.get(name, k.FORM), DIVERGENCE=k._compiled(DIVERGENCES[name].form), SHARE=0.5, EPS=0.1, POWER=0,
+        KIND=kinds.get(name, kernels.TERMS_AND_SLOPES).value, DIVERGENCE=k.compiled(divergence.terms_and_slopes),
+        PARAMETERS=tuple(map(float, divergence.parameter_values)), EPS=0.1, POWER=0,
         HAS_LABELS=True, HAS_LABELLED=True, HAS_GRADIENT=True, ACC=acc, BLOCK=1024,
     )
-    signature = dict(student="*" + dtype, teacher="*" + dtype, labels="*i64", labelled="*u8", rows=wide, values=wide,
+    signature = dict(student="*" + dtype, teacher="*" + dtype, labels="*i64", labelled="*u8", numbers=wide, values=wide,
                      gradient="*" + dtype, count="i32", classes="i32", stride_s="i32", stride_t="i32", stride_g="i32")
     source = ASTSource(
         fn=kernel, signature=signature | {name: "constexpr" for name in known},
@@ -272,11 +291,14 @@ for name, dtype in [*((name, "bf16") for name in DIVERGENCES), ("jsd", "fp64")]:
 """
 
 
-def test_every_form_compiles_for_a_gpu_that_is_not_here(tmp_path):
+def test_every_divergence_compiles_for_a_gpu_that_is_not_here(tmp_path):
     """The interpreter takes more Python than the compiler does, so the compiler is asked too (for sm_90)."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     script = tmp_path / "compile.py"
     script.write_text(COMPILE)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 8
+    assert len(done.stdout.splitlines()) == 9

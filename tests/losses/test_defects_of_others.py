@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from cases import CASES
-from limbeck import distillation_loss
+from limbeck import distillation_loss, distillation_loss_parts
 
 LABELS = torch.tensor([0, 3, -100, 5])
 
@@ -59,7 +59,7 @@ def test_the_soft_gradient_keeps_its_size_when_t_grows():
 def test_both_terms_have_one_denominator():
     """In several trainers the hard term divides by its labels and the soft one by all positions."""
     student, teacher = draw(4, 9), draw(4, 9, seed=1)
-    parts = distillation_loss(student, teacher, LABELS, temperature=1.0, return_parts=True)
+    parts = distillation_loss_parts(student, teacher, LABELS, temperature=1.0)
     counted = LABELS != -100
     kl = F.kl_div(student.log_softmax(-1)[counted], teacher.softmax(-1)[counted], reduction="batchmean")
     torch.testing.assert_close(parts.soft, kl)

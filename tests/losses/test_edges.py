@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cases import CASES
-from limbeck import distillation_loss
+from limbeck import distillation_loss, distillation_loss_parts
 
 every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -92,7 +92,7 @@ def test_alpha_zero_ignores_an_infinite_soft_term():
 def test_mask_counts_unlabelled_positions_in_the_soft_term_alone():
     student, teacher = torch.randn(4, 5), torch.randn(4, 5)
     labels, mask = torch.tensor([0, -100, 2, -100]), torch.tensor([True, True, True, False])
-    parts = distillation_loss(student, teacher, labels, mask=mask, return_parts=True)
+    parts = distillation_loss_parts(student, teacher, labels, mask=mask)
     soft = distillation_loss(student, teacher, alpha=1, reduction="none")
     hard = torch.nn.functional.cross_entropy(student, labels, reduction="none")
     torch.testing.assert_close(parts.soft, soft[:3].mean())
@@ -129,3 +129,5 @@ def test_it_compiles_without_graph_breaks():
     compiled = torch.compile(lambda s, t, y: distillation_loss(s, t, y), fullgraph=True, backend="eager")
     student, teacher, labels = torch.randn(3, 5), torch.randn(3, 5), torch.tensor([0, -100, 2])
     torch.testing.assert_close(compiled(student, teacher, labels), distillation_loss(student, teacher, labels))
+    parts = torch.compile(lambda s, t, y: distillation_loss_parts(s, t, y), fullgraph=True, backend="eager")
+    torch.testing.assert_close(parts(student, teacher, labels), distillation_loss_parts(student, teacher, labels))

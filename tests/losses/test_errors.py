@@ -15,7 +15,7 @@ WRONG = {
     "scalar": (dict(student_logits=torch.tensor(1.0)), ValueError, r"student_logits: .*\(\.\.\., V\)"),
     "padding": (dict(teacher_logits=torch.ones(2, 5)), ValueError, r"5 classes.*3.*teacher_logits\[\.\.\., :3\].*-inf"),
     "rows": (dict(teacher_logits=torch.ones(4, 3)), ValueError, r"teacher_logits: shape \(4, 3\).*\(2, 3\)"),
-    "no labels": (dict(labels=None), ValueError, "labels: needed.*alpha = 0.5.*alpha=1"),
+    "no labels": (dict(labels=None, alpha=0.5), ValueError, "labels: needed.*alpha = 0.5.*alpha=1"),
     "float labels": (dict(labels=torch.zeros(2)), TypeError, "labels: .*integers.*float32"),
     "labels' shape": (dict(labels=torch.zeros(2, 3).long()), ValueError, r"labels: .*\(2,\).*got \(2, 3\)"),
     "labels' range": (dict(labels=torch.tensor([0, 3])), ValueError, "labels: 3 is out of range for 3 classes.*0 to 2"),

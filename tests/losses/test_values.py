@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from cases import CASES, ON_PROBABILITIES
-from limbeck import distillation_loss, logit_mse_loss
+from limbeck import distillation_loss, distillation_loss_parts, logit_mse_loss
 from limbeck.losses import DIVERGENCES
 
 SCALES = (1e-3, 1.0, 30.0, 300.0)
@@ -135,14 +135,14 @@ def test_logit_mse_loss():
     torch.testing.assert_close(named, logit_mse_loss(student, teacher))
 
 
-def test_return_parts_mix_to_the_total():
+def test_parts_mix_to_the_total():
     student, teacher, labels = draw((4, 6)), draw((4, 6), seed=1), torch.tensor([1, 2, -100, 0])
-    parts = distillation_loss(student, teacher, labels, alpha=0.3, temperature=2.0, return_parts=True)
+    parts = distillation_loss_parts(student, teacher, labels, alpha=0.3, temperature=2.0)
     torch.testing.assert_close(parts.total, 0.3 * parts.soft + 0.7 * parts.hard)
     torch.testing.assert_close(parts.soft, distillation_loss(student, teacher, labels, alpha=1, temperature=2.0))
     torch.testing.assert_close(parts.hard, F.cross_entropy(student, labels, ignore_index=-100))
-    assert distillation_loss(student, teacher, alpha=1, return_parts=True).hard is None
-    assert distillation_loss(student, None, labels, alpha=0, return_parts=True).soft is None
+    assert distillation_loss_parts(student, teacher, alpha=1).hard is None
+    assert distillation_loss_parts(student, None, labels, alpha=0).soft is None
 
 
 @pytest.mark.parametrize("case", ON_PROBABILITIES, ids=str)

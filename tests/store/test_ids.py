@@ -1,4 +1,4 @@
-"""Ids come back as they were, whatever they are, in next to no space."""
+"""Ids as text: decoding returns the same ids, damaged text is refused, and consecutive ids take almost no space."""
 
 import base64
 import contextlib
@@ -9,35 +9,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.store.ids import read_ids, write_ids
+from limbeck.store.ids import decode_ids, encode_ids
 
 
 @given(st.sets(st.integers(0, 2**48 - 1)).map(sorted))
-def test_ascending_ids_come_back(ids):
-    assert read_ids(write_ids(np.array(ids, np.int64)), len(ids)).tolist() == ids
+def test_decoding_returns_ascending_ids(ids):
+    assert decode_ids(encode_ids(np.array(ids, np.int64)), len(ids)).tolist() == ids
 
 
 @given(
     st.text(max_size=60) | st.binary(max_size=60).map(lambda b: base64.b64encode(zlib.compress(b)).decode()),
     st.integers(0, 8),
 )
-def test_whatever_else_is_there_is_refused_or_ascends(text, rows):
+def test_any_other_text_is_refused_or_gives_ascending_ids(text, rows):
     with contextlib.suppress(ValueError):
-        ids = read_ids(text, rows)
+        ids = decode_ids(text, rows)
         assert len(ids) == rows
         assert (np.diff(ids) > 0).all()
         assert (ids >= 0).all()
 
 
-def test_what_unpacks_to_more_than_it_says_is_not_unpacked():
+def test_text_that_unpacks_to_too_much_is_not_unpacked():
     bomb = base64.b64encode(zlib.compress(bytes(50_000_000), 9)).decode()
     with pytest.raises(ValueError, match="ids: expected 10, found more"):
-        read_ids(bomb, 10)
+        decode_ids(bomb, 10)
 
 
 @pytest.mark.parametrize(("kept", "bits"), [(1.0, 0.1), (11 / 12, 1.1), (1 / 30, 11)])
-def test_bits_an_id(kept, bits):
-    """A run of ids, all but a validation set, and a few of many."""
+def test_bits_per_id(kept, bits):
+    """Encode consecutive ids, ids from which a validation set was taken, and a few ids out of many."""
     chosen = np.random.default_rng(0).random(100_000) < kept
     ids = np.flatnonzero(chosen)
-    assert 8 * len(write_ids(ids)) / len(ids) < bits
+    assert 8 * len(encode_ids(ids)) / len(ids) < bits

@@ -1,4 +1,4 @@
-"""A store behind a URL: whole shards are brought here when they are needed, and a build sends each when it is whole."""
+"""Stores behind a URL: a shard is downloaded when it is first needed, and uploaded when it is whole."""
 
 import shutil
 import uuid
@@ -22,20 +22,22 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def url():
-    """Of a file system that has no folders and no paths on this machine."""
+    """Return a URL of a file system in memory, which has no local paths and no empty folders."""
     return f"memory://bucket-{uuid.uuid4().hex}/store"
 
 
 def files(url):
+    """Return the bytes of every file behind a URL, by name."""
     system, root = fsspec.core.url_to_fs(url)
     return {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(root, detail=False)}
 
 
-def brought(cache):
+def downloaded(cache):
+    """Return the names of the shards that were downloaded."""
     return sorted(path.name for path in cache.rglob("*.arrow"))
 
 
-def test_what_was_built_there_is_what_is_built_here(url, tmp_path):
+def test_a_remote_store_has_the_same_bytes_as_a_local_one(url, tmp_path):
     for codec, where in ((TopK(5), url), (Hidden("float32"), f"{url}-hidden")):
         build(where, codec)
         build(tmp_path / codec.name, codec)
@@ -43,20 +45,20 @@ def test_what_was_built_there_is_what_is_built_here(url, tmp_path):
         assert verify(where) == []
 
 
-def test_shards_are_brought_when_they_are_needed(url, cache, tmp_path):
+def test_shards_are_downloaded_when_they_are_needed(url, cache, tmp_path):
     build(tmp_path / "here")
     system, root = fsspec.core.url_to_fs(url)
     system.put(str(tmp_path / "here"), root, recursive=True)
     teacher = StoredTeacher(url)
     assert is_store(url)
-    assert brought(cache) == []
+    assert downloaded(cache) == []
     torch.testing.assert_close(teacher({"example_id": IDS[1:2]}).logits, live(IDS[1:2]))
-    assert brought(cache) == ["000000000000-000000000016.arrow"]
+    assert downloaded(cache) == ["000000000000-000000000016.arrow"]
     torch.testing.assert_close(teacher({"example_id": IDS}).logits, live(IDS))
-    assert len(brought(cache)) == 3
+    assert len(downloaded(cache)) == 3
 
 
-def test_what_was_brought_is_not_brought_again_unless_it_changed(url, cache, monkeypatch):
+def test_a_shard_is_downloaded_once_unless_its_copy_changed(url, cache, monkeypatch):
     build(url)
     TeacherStore(url).look_up(IDS)
     fetched = []
@@ -68,12 +70,12 @@ def test_what_was_brought_is_not_brought_again_unless_it_changed(url, cache, mon
     TeacherStore(url).look_up(IDS)
     assert not [name for name in fetched if name.endswith(".arrow")]
     shard = next(path for path in cache.rglob("*.arrow"))
-    shard.write_bytes(b"x" * shard.stat().st_size)  # torn by somebody
+    shard.write_bytes(b"x" * shard.stat().st_size)  # damage the downloaded shard
     torch.testing.assert_close(TeacherStore(url).look_up(IDS).logits, live(IDS))
     assert [name for name in fetched if name.endswith(".arrow")] == [f"{fsspec.core.url_to_fs(url)[1]}/{shard.name}"]
 
 
-def test_an_interrupted_build_goes_on(url):
+def test_an_interrupted_build_is_continued(url):
     build(url)
     whole = files(url)
     system, root = fsspec.core.url_to_fs(url)
@@ -88,21 +90,21 @@ def test_an_interrupted_build_goes_on(url):
     assert files(url) == whole
 
 
-def test_a_bit_flipped_there_is_found_and_named(url, cache):
+def test_a_flipped_bit_in_a_remote_store_is_found_and_named(url, cache):
     build(url)
     system, root = fsspec.core.url_to_fs(url)
     name = "000000000016-000000000032.arrow"
     data = bytearray(system.cat_file(f"{root}/{name}"))
     data[-100] ^= 1
     system.pipe_file(f"{root}/{name}", bytes(data))
-    TeacherStore(url).look_up(IDS)  # from what was written on the way there
+    TeacherStore(url).look_up(IDS)  # reads the local copy, which is whole
     assert [fault.partition(": ")[0] for fault in verify(url)] == [f"{url}/{name}"]
     shutil.rmtree(cache)
     with pytest.raises(StoreError, match=rf"{name}: its checksum is"):
         TeacherStore(url).look_up(IDS)
 
 
-def test_a_place_that_is_not_there(url):
+def test_a_missing_place_is_named(url):
     assert not is_store(url)
     with pytest.raises(StoreError, match=r"memory://.*: there is no such folder"):
         TeacherStore(url)

@@ -1,4 +1,4 @@
-"""A store of sequences: one position for each token, none for padding, put back where a batch has them."""
+"""Stores of sequences: each token has a position, padding has none, and tokens return to their places in a batch."""
 
 import copy
 
@@ -27,7 +27,7 @@ def language_model(seed, width):
 
 
 class Sequences:
-    """Ragged sequences, padded to the longest of the rows that are asked for, on the right or on the left."""
+    """Sequences of several lengths, padded on the right or on the left to the longest one in the batch."""
 
     def __init__(self, side="right"):
         generator = torch.Generator().manual_seed(0)
@@ -61,7 +61,7 @@ ORDER = [19, 0, 7, 6, 13, 2]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_every_token_has_what_the_teacher_said_of_it(tmp_path, side):
+def test_every_token_has_the_teachers_logits(tmp_path, side):
     build(tmp_path, Dense("float32"))
     batch = batch_of(ORDER, side)
     got = StoredTeacher(tmp_path)(batch).logits
@@ -88,11 +88,11 @@ def test_sparse_formats_list_nothing_at_padding(tmp_path):
     assert StoredTeacher(tmp_path / "sampled")(batch).targets.ids.shape == (*mask.shape, 5)
 
 
-def test_the_bytes_do_not_depend_on_who_built_it(tmp_path):
+def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
     for codec in (TopK(4), Sampled(5)):
         build(tmp_path / codec.name / "one", codec)
         for rank in (1, 0):
-            build(tmp_path / codec.name / "two", codec, rank=rank, world=2)
+            build(tmp_path / codec.name / "two", codec, rank=rank, world_size=2)
         one, two = (
             {path.name: path.read_bytes() for path in (tmp_path / codec.name / name).iterdir()}
             for name in ("one", "two")
@@ -120,7 +120,7 @@ def test_another_tokenisation_is_refused(tmp_path):
 
 
 class Batches(Dataset):
-    """Whole batches for the trainer, as ``Examples`` gives them, with labels that are the tokens themselves."""
+    """A data set that returns whole batches, as ``Examples`` does, with the tokens themselves as labels."""
 
     def __len__(self):
         return ROWS
@@ -131,7 +131,7 @@ class Batches(Dataset):
 
 
 @pytest.mark.parametrize("codec", [Dense("float32"), TopK(V, (2.0,), "float32")], ids=["dense", "topk"])
-def test_a_student_trained_from_it_is_the_live_teachers_student(tmp_path, codec):
+def test_a_student_of_the_store_equals_a_student_of_the_live_teacher(tmp_path, codec):
     build(tmp_path / "store", codec)
     students = []
     for teacher in (language_model(0, 16), StoredTeacher(tmp_path / "store")):

@@ -1,4 +1,4 @@
-"""Augmentation and a stored teacher: what the student sees is one of the views that the teacher was asked about."""
+"""Stores of augmented views: the student sees a view that the teacher saw too."""
 
 import pytest
 import torch
@@ -44,12 +44,12 @@ def test_the_stored_teacher_saw_what_the_student_sees(tmp_path, codec):
         torch.manual_seed(seed)
         shown = stored.views(batch(torch.tensor([11, 0, 19, 11])))
         seen |= set(shown["view_id"].tolist())
-        said, truth = stored(shown), live({"pixel_values": shown["pixel_values"]}).logits
-        if said.logits is not None:
-            torch.testing.assert_close(said.logits, truth, rtol=0, atol=1e-6 if codec.dtype == "float32" else 0.02)
-        elif said.targets.log_probs is not None:
+        output, truth = stored(shown), live({"pixel_values": shown["pixel_values"]}).logits
+        if output.logits is not None:
+            torch.testing.assert_close(output.logits, truth, rtol=0, atol=1e-6 if codec.dtype == "float32" else 0.02)
+        elif output.targets.log_probs is not None:
             torch.testing.assert_close(
-                said.targets.log_probs, truth.log_softmax(-1).topk(5).values, rtol=1e-5, atol=1e-5
+                output.targets.log_probs, truth.log_softmax(-1).topk(5).values, rtol=1e-5, atol=1e-5
             )
     assert seen == {0, 1, 2}
     assert verify(tmp_path) == []
@@ -57,27 +57,27 @@ def test_the_stored_teacher_saw_what_the_student_sees(tmp_path, codec):
 
 def test_views_depend_on_the_seed_the_example_and_the_number_alone():
     ids = torch.arange(20)
-    one = VIEWS.show(batch(ids), torch.ones(20, dtype=torch.long))["pixel_values"]
+    one = VIEWS.select(batch(ids), torch.ones(20, dtype=torch.long))["pixel_values"]
     torch.manual_seed(1)
-    again = VIEWS.show(batch(ids.flip(0)), torch.ones(20, dtype=torch.long))["pixel_values"].flip(0)
+    again = VIEWS.select(batch(ids.flip(0)), torch.ones(20, dtype=torch.long))["pixel_values"].flip(0)
     assert torch.equal(one, again)
-    for other in (FixedViews(3, 2, True, seed=6).show(batch(ids), torch.ones(20, dtype=torch.long)),
-                  VIEWS.show(batch(ids), torch.full((20,), 2))):  # fmt: skip
+    for other in (FixedViews(3, 2, True, seed=6).select(batch(ids), torch.ones(20, dtype=torch.long)),
+                  VIEWS.select(batch(ids), torch.full((20,), 2))):  # fmt: skip
         assert not torch.equal(one, other["pixel_values"])
 
 
-def test_every_shift_and_either_side_come_about_evenly():
-    """Of a picture with one bright pixel in the middle, over many views: a closed form for the shares."""
+def test_every_shift_and_either_side_are_equally_likely():
+    """Move one bright pixel over many views: each of the nine places has a ninth of the light."""
     picture = torch.zeros(1, 1, 5, 5)
     picture[..., 2, 2] = 1
     count, views = 4000, FixedViews(4000, shift=1, flip=True)
     many = {"pixel_values": picture.expand(count, -1, -1, -1), "example_id": torch.zeros(count, dtype=torch.long)}
-    places = views.show(many, torch.arange(count))["pixel_values"].mean(0)[0]
+    places = views.select(many, torch.arange(count))["pixel_values"].mean(0)[0]
     assert places.sum() == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(places[1:4, 1:4], torch.full((3, 3), 1 / 9), rtol=0, atol=0.02)
     edge = torch.zeros(1, 1, 5, 5)
     edge[..., 0] = 1
-    mirrored = FixedViews(4000, flip=True).show(
+    mirrored = FixedViews(4000, flip=True).select(
         many | {"pixel_values": edge.expand(count, -1, -1, -1)}, torch.arange(count)
     )
     assert mirrored["pixel_values"][:, 0, 0, 4].mean() == pytest.approx(0.5, abs=0.03)
@@ -86,11 +86,11 @@ def test_every_shift_and_either_side_come_about_evenly():
 def test_several_processes_write_the_same_bytes(tmp_path):
     build(tmp_path / "one")
     for rank in (1, 0):
-        build(tmp_path / "two", rank=rank, world=2)
+        build(tmp_path / "two", rank=rank, world_size=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_a_store_of_other_views_is_left_alone(tmp_path):
+def test_a_store_of_other_views_stays_as_it_is(tmp_path):
     build(tmp_path)
     for other in (None, FixedViews(3, shift=2, flip=True, seed=6)):
         with pytest.raises(StoreError, match="holds the store of something else"):
@@ -113,13 +113,13 @@ def test_a_view_is_needed_and_must_be_one_that_was_stored(tmp_path):
 @pytest.mark.parametrize(
     "wrong", [dict(count=1, flip=True), dict(count=5000, flip=True), dict(count=2), dict(count=2, shift=-1)]
 )
-def test_views_that_are_none(wrong):
+def test_wrong_views_are_refused(wrong):
     with pytest.raises(ValueError, match=r"^views: "):
         FixedViews(**wrong)
 
 
 def test_the_trainer_shows_the_student_the_stored_views(tmp_path):
-    """A student of the store's views learns, to rounding, what one of the live teacher learns on the same views."""
+    """Train a student from the store and one beside the live teacher: on the same views they learn the same."""
     build(tmp_path / "store")
 
     def student_of(teacher, augment):

@@ -1,4 +1,4 @@
-"""Small models and ragged data for the trainer's tests; imported by the processes they start too."""
+"""Small models and data for the tests of the trainer; some of these tests start this file in several processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOCABULARY, CLASSES = 50, 4
 
 
 class Net(nn.Module):
-    """A plain module: one input, logits out."""
+    """A small network with one input that returns logits: alone, in a tuple, or in a dictionary."""
 
     def __init__(self, hidden: int = 8, dropout: float = 0.0, returns: str = "tensor") -> None:
         super().__init__()
@@ -30,6 +30,7 @@ class Net(nn.Module):
 
 
 def bert(hidden: int = 16) -> nn.Module:
+    """Return a text classifier."""
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
@@ -40,7 +41,7 @@ def bert(hidden: int = 16) -> nn.Module:
 
 
 def llama(hidden: int = 16) -> nn.Module:
-    """A causal language model whose head is tied to its embeddings."""
+    """Return a causal language model whose output layer is tied to its embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -51,12 +52,14 @@ def llama(hidden: int = 16) -> nn.Module:
 
 
 def vectors(count: int = 64) -> list[dict[str, torch.Tensor]]:
+    """Return examples for ``Net``, a third of them unlabelled."""
     generator = torch.Generator().manual_seed(3)
-    labels = [i % CLASSES if i % 3 else -100 for i in range(count)]  # a third is unlabelled
+    labels = [i % CLASSES if i % 3 else -100 for i in range(count)]
     return [{"x": torch.randn(6, generator=generator), "labels": torch.tensor(label)} for label in labels]
 
 
 def sentences(count: int = 64, *, causal: bool) -> list[dict[str, list[int]]]:
+    """Return token sequences of unequal length, labelled by a class or, if ``causal``, by their own tokens."""
     generator = torch.Generator().manual_seed(4)
     data = []
     for i in range(count):
@@ -67,6 +70,7 @@ def sentences(count: int = 64, *, causal: bool) -> list[dict[str, list[int]]]:
 
 
 def pad(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """Return the batch of some sequences, padded on the right."""
     longest = max(len(row["input_ids"]) for row in rows)
 
     def padded(ids: list[int], value: int) -> list[int]:
@@ -86,12 +90,13 @@ KINDS = {
     "bert": (bert, lambda: sentences(causal=False), pad),
     "llama": (llama, lambda: sentences(causal=True), pad),
 }
+"""The kinds of models, each with its data and the function that makes a batch of them."""
 
 
 def make_trainer(
     kind: str, folder: Path | str, *, dropout: float = 0.0, augment=None, **settings
 ) -> DistillationTrainer:
-    """A small teacher and student of one kind, always the same ones."""
+    """Return a trainer of a small teacher and student of one kind, which are the same in every call."""
     make, data, collate = KINDS[kind]
     torch.manual_seed(7)
     teacher = make(24)
@@ -112,18 +117,19 @@ def make_trainer(
 
 
 def weights(trainer: DistillationTrainer) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in trainer._student.state_dict().items()}
+    """Return a copy of the student's weights."""
+    return {name: value.detach().clone() for name, value in trainer.student.state_dict().items()}
 
 
 def main() -> None:
-    """Train with this many rows for each process and save: ``accelerate launch workbench.py KIND FOLDER ROWS``."""
+    """Train with batches of ROWS in each process, and save: ``accelerate launch workbench.py KIND FOLDER ROWS``."""
     kind, folder, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
     trainer = make_trainer(kind, folder, per_device_train_batch_size=rows, logging_strategy="steps", logging_steps=2)
     trainer.train()
     evaluation = trainer.evaluate()
     trainer.save_model(folder)
     if trainer.is_world_process_zero():
-        torch.save({"log": trainer.state.log_history, "eval": evaluation}, Path(folder) / "told.pt")
+        torch.save({"log": trainer.state.log_history, "eval": evaluation}, Path(folder) / "result.pt")
     end_process_group()
 
 

@@ -1,4 +1,4 @@
-"""What is measured of soft targets, against closed forms and autograd."""
+"""The analysis of soft targets, compared with closed forms and autograd."""
 
 import math
 
@@ -14,15 +14,15 @@ LABELS = torch.distributions.Categorical(logits=TEACHER / 2).sample()
 
 
 def test_the_numbers_of_two_classes_by_hand():
-    """Logits (a, 0): p = 1 / (1 + exp(-a / T)), and a student that knows nothing gives 1/2 to both."""
+    """For logits (a, 0), p is 1 / (1 + exp(-a / T)); an untrained student gives 1/2 to both classes."""
     a, t = 3.0, 2.0
     row = analyze(torch.tensor([[a, 0.0]]), torch.tensor([0]), temperatures=[t]).softness[0]
     p = 1 / (1 + math.exp(-a / t))
     entropy = -p * math.log(p) - (1 - p) * math.log(1 - p)
     assert row.entropy == pytest.approx(entropy)
     assert row.effective_classes == pytest.approx(math.exp(entropy))
-    assert row.first_class == pytest.approx(p)
-    assert row.on_negative_labels == pytest.approx(0.5)  # the gradients of two classes are each other's opposite
+    assert row.top_probability == pytest.approx(p)
+    assert row.fraction_on_negatives == pytest.approx(0.5)  # the gradients of the two classes sum to zero
     assert row.soft_over_hard == pytest.approx((p - 0.5) / t / 0.5)
     assert row.compensated_over_hard == pytest.approx(t * (p - 0.5) / 0.5)
     assert row.limit_over_hard == pytest.approx(a / 2 / 2 / 0.5)
@@ -41,23 +41,23 @@ def test_gradients_are_those_of_the_loss(t):
     assert row.soft_over_hard == pytest.approx((soft.norm(dim=-1).mean() / norm).item(), rel=1e-9)
     assert row.compensated_over_hard == pytest.approx((gradient(alpha=1.0).norm(dim=-1).mean() / norm).item(), rel=1e-9)
     of_label = soft.gather(-1, LABELS[:, None]).squeeze(-1).square() / soft.square().sum(-1)
-    assert row.on_negative_labels == pytest.approx(1 - of_label.mean().item())
+    assert row.fraction_on_negatives == pytest.approx(1 - of_label.mean().item())
     lowest = 0.0
-    for g, z, y in zip(soft, TEACHER, LABELS, strict=True):  # 6 negative labels, of which the 3 lowest
+    for g, z, y in zip(soft, TEACHER, LABELS, strict=True):  # the lowest 3 of 6 negative labels
         negative = sorted((z[c].item(), c) for c in range(7) if c != y)[:3]
         lowest += (sum(g[c] ** 2 for _, c in negative) / g.square().sum()).item() / 200
-    assert row.on_the_lowest == pytest.approx(lowest)
+    assert row.fraction_on_lowest == pytest.approx(lowest)
 
 
-def test_the_law_of_one_over_t_squared_is_a_limit():
+def test_the_soft_gradient_falls_like_1_over_t_squared_in_the_limit():
     rows = analyze(TEACHER, LABELS, student_logits=STUDENT, temperatures=[1, 20, 300]).softness
     assert rows[2].compensated_over_hard == pytest.approx(rows[2].limit_over_hard, rel=0.01)
     assert abs(rows[0].compensated_over_hard / rows[0].limit_over_hard - 1) > 0.05
     assert rows[1].soft_over_hard / rows[2].soft_over_hard == pytest.approx(15**2, rel=0.05)
 
 
-def test_a_teacher_that_is_twice_too_sure():
-    """Labels drawn from softmax(z / 2): the honest temperature is 2."""
+def test_an_overconfident_teacher_is_calibrated():
+    """If labels are drawn from softmax(z / 2), the calibrated temperature is 2."""
     logits = TEACHER.repeat(60, 1)
     torch.manual_seed(0)
     labels = torch.distributions.Categorical(logits=logits / 2).sample()
@@ -74,8 +74,8 @@ def test_without_labels_there_is_no_calibration():
     assert analyze(TEACHER, torch.full((200,), -100)).calibration is None
 
 
-def test_how_reliable_ranks_are():
-    """Views that move one class by a known amount, and leave the others."""
+def test_the_reliability_of_ranks():
+    """From view to view, one class moves by a known amount and the others stay."""
     base = torch.tensor([[9.0, 6.0, 3.0, 0.0]], dtype=torch.float64).repeat(5, 1)
     views = torch.stack([base, base.clone()])
     views[0, :, 2] += 0.5
@@ -85,11 +85,11 @@ def test_how_reliable_ranks_are():
     assert [r.gap for r in ranks] == pytest.approx([3, 6, 9])
     assert [r.spread for r in ranks] == pytest.approx([0, math.sqrt(0.5), 0])
     assert [r.agreement for r in ranks] == [1, 1, 1]
-    views[0, :, 2] += 4  # past its neighbour, in one of the views
+    views[0, :, 2] += 4  # moves it past its neighbour in one of the views
     assert [r.agreement for r in analyze(base, views=views).ranks] == [0, 0, 1]
 
 
-def test_faults():
+def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="temperatures: expected positive numbers"):
         analyze(TEACHER, temperatures=[1, 0])
     with pytest.raises(ValueError, match=r"expected logits of one shape \(N, V\), got \(200, 7\) and \(3, 7\)"):

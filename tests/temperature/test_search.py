@@ -1,6 +1,5 @@
-"""The search on students whose quality is known, through kills, and with several workers."""
+"""The search, on students whose quality is known: what it chooses, how it continues, and how workers share it."""
 
-import importlib
 import json
 import os
 import signal
@@ -12,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.temperature import Plan, Trial, search
-from limbeck.temperature.search import TEMPERATURES
-
-module = importlib.import_module("limbeck.temperature.search")  # whose name the function has taken
+from limbeck.temperature import TEMPERATURES, SearchPlan, Trial, search
+from limbeck.temperature.journal import Journal
 
 
 def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
-    """A student's, always the same for one trial: luck of its seed, and noise of its own."""
+    """Return the quality of a trial's student: a hill, an effect of the seed, and noise that depends on the trial alone."""
     key = [trial.seed, round(1000 * trial.temperature), round(100 * (trial.alpha or 0)), trial.alpha is None]
     noise = (
         noise * np.random.default_rng(key).standard_normal()
@@ -31,7 +28,7 @@ def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
     return 0.9 - 0.02 * np.log(trial.temperature / top) ** 2 + noise + bonus
 
 
-def test_it_finds_the_top_at_a_quarter_of_the_grid():
+def test_it_finds_the_top_at_a_quarter_of_the_grids_cost():
     for top in (1.0, 3.0, 8.0):
         trained = []
 
@@ -43,14 +40,14 @@ def test_it_finds_the_top_at_a_quarter_of_the_grid():
         assert choice.temperature in [t for t in TEMPERATURES if 1 / 2.1 < t / top < 2.1]
         assert choice.interval[0] <= choice.temperature <= choice.interval[1]
         assert len(set(trained)) == len(trained) == len(choice.trials)
-        assert choice.cost == Plan().cost == 12 < 10 * 5 / 4
+        assert choice.cost == SearchPlan().cost == 12 < 10 * 5 / 4
         assert choice.worthwhile
         assert choice.gain == pytest.approx(0.05, abs=0.02)
         assert 0.0005 < choice.gain_error < 0.01
 
 
-def test_it_regrets_little_over_many_searches():
-    """Wherever the top is: by how much the chosen temperature's true quality is below the best."""
+def test_the_regret_is_small_over_many_searches():
+    """The regret is how far the true quality at the chosen temperature is below that at the best one."""
     regrets = []
     for i in range(12):
         top = float(np.exp(np.random.default_rng(i).uniform(np.log(0.5), np.log(20))))
@@ -69,20 +66,20 @@ def test_it_says_when_no_teacher_is_better():
 
 
 def test_alpha_and_divergence_are_tried_at_the_chosen_temperature():
-    plan = Plan(alphas=(0.3, 0.5), divergences=("reverse_kl", "jsd"))
+    plan = SearchPlan(alphas=(0.3, 0.5), divergences=("reverse_kl", "jsd"))
     choice, plain = search(quality, plan), search(quality)
     assert (choice.alpha, choice.divergence) == (0.5, "reverse_kl")
     assert (choice.temperature, choice.interval) == (
         plain.temperature,
         plain.interval,
-    )  # what comes after does not move it
+    )  # the other settings do not move it
     others = [trial for trial, _ in choice.trials if trial.divergence or trial.alpha]
     assert {trial.temperature for trial in others} == {choice.temperature}
     assert len(others) == 8
-    assert search(quality, Plan(alphas=(0.3,), divergences=("jsd",))).divergence is None
+    assert search(quality, SearchPlan(alphas=(0.3,), divergences=("jsd",))).divergence is None
 
 
-def test_it_goes_on_where_it_stopped(tmp_path):
+def test_it_continues_where_it_stopped(tmp_path):
     count = 0
 
     def train(trial):
@@ -95,7 +92,7 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(train, journal=tmp_path / "journal")
     again = search(train, journal=tmp_path / "journal")
-    assert count == 1 + len(again.trials)  # the interrupted one once more
+    assert count == 1 + len(again.trials)  # the interrupted trial was trained twice
     assert again.temperature == search(quality).temperature
     assert search(train, journal=tmp_path / "journal").trials == again.trials
     assert count == 1 + len(again.trials)
@@ -116,65 +113,45 @@ print(search(train, journal=sys.argv[1]).temperature)
 
 
 def start(folder, name):
+    """Start a worker that records its trials in the file ``name``, and return its process."""
     script = WORKER.format(here=str(Path(__file__).parent))
     command = [sys.executable, "-c", script, str(folder / "journal"), str(folder / name)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def trained(folder):
+    """Return the trials that all workers have recorded."""
     return [tuple(json.loads(line)) for path in folder.glob("by-*") for line in path.read_text().splitlines()]
 
 
-def test_workers_share_one_search_and_one_that_is_killed_is_made_up_for(tmp_path):
+def test_workers_share_one_search_and_repeat_the_trial_of_a_killed_one(tmp_path):
     first, second = start(tmp_path, "by-1"), start(tmp_path, "by-2")
     deadline = time.time() + 60
     while len(trained(tmp_path)) < 3 and time.time() < deadline:
         time.sleep(0.01)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    out, err = second.communicate(timeout=120)  # which finds that the first is no more
+    out, err = second.communicate(timeout=120)  # the second finds that the first is dead
     assert second.returncode == 0, err
     assert out.strip() == str(search(quality).temperature)
     done = trained(tmp_path)
     assert {path.name for path in tmp_path.glob("by-*")} == {"by-1", "by-2"}
     assert len(set(done)) == len(search(quality).trials)
-    assert len(done) <= len(set(done)) + 2  # what the killed one was training, and at most one race
+    assert len(done) <= len(set(done)) + 2  # the trial of the killed worker, and at most one race
 
 
-def test_a_worker_on_another_machine_that_is_not_heard_of_again(tmp_path, monkeypatch):
-    """Its student is waited for, and trained here when it takes far longer than any."""
-    monkeypatch.setattr(module, "PATIENCE", 1.5)
-
-    def stop(trial):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(module.socket, "gethostname", lambda: "elsewhere")
-        elsewhere.setattr(module, "_tell", lambda *a: None)  # it was cut off before it could say anything
-        with pytest.raises(KeyboardInterrupt):
-            search(stop, journal=tmp_path / "journal")
+def test_the_trial_of_a_lost_worker_on_another_machine_is_repeated(tmp_path):
+    """Another worker waits for the lost worker's student, and trains it when it takes far longer than any other."""
+    lost = Journal(tmp_path / "journal", "temperature", host="elsewhere")  # it never reports
+    assert lost.claim([Trial(0.5, 0)]) is not None
     started = time.time()
-    assert search(quality, journal=tmp_path / "journal").temperature == search(quality).temperature
+    found = search(quality, journal=tmp_path / "journal", patience=1.5)
+    assert found.temperature == search(quality).temperature
+    assert len(found.trials) == SearchPlan().cost
     assert time.time() - started > 1.0
 
 
-class TestFaults:
-    @pytest.mark.parametrize(
-        "wrong",
-        [dict(temperatures=(1.0, 2.0)), dict(temperatures=(1.0, 2.0, 0.0)), dict(temperatures=(1.0, 1.0, 2.0)),
-         dict(seeds=(0,)), dict(batches=(3, 0))],
-        ids=str,
-    )  # fmt: skip
-    def test_plans(self, wrong):
-        with pytest.raises(
-            ValueError, match=r"temperatures: expected at least 3|seeds: expected at least 2|batches: expected positive"
-        ):
-            Plan(**wrong)
-
-    def test_a_quality_that_is_no_number(self):
+class TestErrors:
+    def test_a_quality_that_is_not_a_number_is_refused(self):
         with pytest.raises(ValueError, match=r"the student of Trial\(temperature=0.5, seed=0, .* quality of nan"):
             search(lambda trial: float("nan"))
-
-
-def test_a_trial_can_be_a_key():
-    assert {Trial(1.0, 0): 1}[Trial(1.0, 0, None)] == 1

@@ -1,4 +1,4 @@
-"""What must not change a run: how a batch is split, over how many processes, and where it was interrupted."""
+"""A run's result depends neither on how a batch is split, nor on the number of processes, nor on interruptions."""
 
 import os
 import subprocess
@@ -17,6 +17,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def assert_same(first, second, *, exactly=False):
+    """Check that two students have the same weights, up to rounding or exactly."""
     assert first.keys() == second.keys()
     for name in first:
         if exactly:
@@ -26,11 +27,12 @@ def assert_same(first, second, *, exactly=False):
 
 
 def moved(before, after):
+    """Return the largest change of any weight."""
     return max((before[name] - after[name]).abs().max().item() for name in before)
 
 
 @every_kind
-def test_one_batch_of_16_equals_4_accumulated_of_4(kind, tmp_path):
+def test_one_batch_of_16_equals_4_accumulated_batches_of_4(kind, tmp_path):
     whole = make_trainer(kind, tmp_path / "whole", per_device_train_batch_size=16)
     start = weights(whole)
     split = make_trainer(kind, tmp_path / "split", per_device_train_batch_size=4, gradient_accumulation_steps=4)
@@ -64,22 +66,14 @@ def test_two_processes_equal_one(kind, tmp_path):
     )
     start = weights(one)
     one.train()
-    told_by_one = one.evaluate()
+    evaluated = one.evaluate()
     one.save_model(str(tmp_path / "one"))
 
-    # `accelerate launch --cpu` starts one process unless there is MPI; this starts two, which talk over gloo.
+    # `accelerate launch --cpu` starts one process unless MPI is installed. This command starts two, which use gloo.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            "--multi_gpu",
-            "--num_processes",
-            "2",
-            "--num_machines",
-            "1",
-        ),
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
         *(str(WORKBENCH), kind, str(tmp_path / "two"), "8"),
     ]
@@ -89,10 +83,10 @@ def test_two_processes_equal_one(kind, tmp_path):
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert moved({k: start[k] for k in first}, first) > 1e-3
     assert_same(second, first)
-    told = torch.load(tmp_path / "two" / "told.pt", weights_only=True)
+    result = torch.load(tmp_path / "two" / "result.pt", weights_only=True)
     for name in ("eval_loss", "eval_accuracy"):
-        assert told["eval"][name] == pytest.approx(told_by_one[name], rel=1e-5), name
-    logs = [[e for e in log if "soft_loss" in e] for log in (one.state.log_history, told["log"])]
+        assert result["eval"][name] == pytest.approx(evaluated[name], rel=1e-5), name
+    logs = [[e for e in log if "soft_loss" in e] for log in (one.state.log_history, result["log"])]
     for mine, theirs in zip(*logs, strict=True):
         for name in ("loss", "soft_loss", "hard_loss", "agreement", "gradient_ratio"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
@@ -101,7 +95,7 @@ def test_two_processes_equal_one(kind, tmp_path):
 @every_kind
 @pytest.mark.parametrize("stop_at", [1, 4, 5])
 def test_a_run_stopped_and_resumed_ends_like_one_that_ran_through(kind, stop_at, tmp_path):
-    """Mid-epoch and at an epoch's end (64 rows in batches of 16), with dropout, momentum, a schedule and clipping."""
+    """Stop in the middle and at the end of an epoch of 4 steps, with dropout, momentum, a schedule and clipping."""
     settings = dict(max_grad_norm=0.5, optim="adamw_torch")
     if kind == "module":
         settings |= dict(dropout=0.3)
@@ -119,7 +113,7 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_ran_through(kind, stop_at,
 
 def test_resuming_draws_the_same_augmentation(tmp_path):
     class AsImages(Augmentation):
-        """The same views as of images, on vectors of 6."""
+        """Augmentation of vectors of 6 numbers as if they were images of 2 x 3 pixels."""
 
         def __call__(self, batch):
             view = super().__call__({"pixel_values": batch["x"].view(-1, 1, 2, 3), "labels": batch["labels"]})
@@ -140,13 +134,13 @@ def test_resuming_draws_the_same_augmentation(tmp_path):
 
 
 @every_kind
-def test_evaluation_sees_every_row_needs_no_teacher_and_is_at_t_1(kind, tmp_path):
+def test_evaluation_sees_every_example_without_a_teacher_at_temperature_1(kind, tmp_path):
     trainer = make_trainer(kind, tmp_path, temperature=9.0, per_device_eval_batch_size=7)
     metrics = trainer.evaluate()
-    trainer.teacher = None  # nothing in evaluation may ask for it
+    trainer.teacher = None  # evaluation must not need the teacher
     trainer.objective = None
     assert trainer.evaluate()["eval_loss"] == metrics["eval_loss"]
-    student, collate = trainer._student, trainer.data_collator
+    student, collate = trainer.student, trainer.data_collator
     nll, hits, labelled = 0.0, 0, 0
     for row in trainer.eval_dataset:
         batch = collate([row])
@@ -166,13 +160,13 @@ def test_evaluation_sees_every_row_needs_no_teacher_and_is_at_t_1(kind, tmp_path
 
 
 @every_kind
-def test_no_file_of_a_run_holds_a_teacher_tensor_or_a_pickle_of_ours(kind, tmp_path):
+def test_no_file_of_a_run_holds_a_tensor_of_the_teacher_or_a_pickle_of_limbeck(kind, tmp_path):
     trainer = make_trainer(kind, tmp_path, save_strategy="steps", save_steps=3, optim="adamw_torch")
     trainer.train()
     trainer.save_model(str(tmp_path / "final"))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} <= {path.name for path in files}
-    # Transformers' own files of tensors and random states; it loads them with weights_only
+    # Transformers itself writes these files of tensors and random states, and loads them with weights_only.
     allowed = {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
     assert {p.name for p in files if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")} <= allowed
     needles = [p.detach().numpy().tobytes() for p in trainer.teacher.model.parameters() if p.std() > 0]
@@ -182,6 +176,8 @@ def test_no_file_of_a_run_holds_a_teacher_tensor_or_a_pickle_of_ours(kind, tmp_p
 
 
 def stop_after(trainer, step):
+    """Make a trainer stop after a step, as an interruption would."""
+
     from transformers import TrainerCallback
 
     class Stop(TrainerCallback):

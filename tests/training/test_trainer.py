@@ -1,10 +1,12 @@
+"""The trainer: a step by hand, the teacher's state, logs, data, checkpoints and errors."""
+
 import copy
 
 import pytest
 import torch
 from torch import nn
 
-from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
+from limbeck import DistillationArguments, DistillationLoss, DistillationTrainer, distillation_loss
 from limbeck.models import save_model
 from limbeck.teachers import LiveTeacher, TeacherOutput
 from limbeck.training import last_complete_checkpoint
@@ -17,7 +19,7 @@ def arguments(folder, **settings):
 
 
 @pytest.mark.parametrize("returns", ["tensor", "tuple", "dict"])
-def test_a_step_is_the_loss_by_hand(returns, tmp_path):
+def test_a_step_follows_the_gradient_of_the_loss_by_hand(returns, tmp_path):
     torch.manual_seed(1)
     teacher, student, data = Net(24, returns=returns), Net(returns=returns), vectors(16)
     by_hand = copy.deepcopy(student)
@@ -44,7 +46,7 @@ def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser(tmp_path):
     teacher = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, CLASSES)).train()
     before = copy.deepcopy(teacher.state_dict())
     trainer = DistillationTrainer(Net(), teacher, arguments(tmp_path, max_steps=3), train_dataset=vectors())
-    teacher.train()  # somebody's callback
+    teacher.train()  # as a user's callback might do
     trainer.train()
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before.items())
     assert not teacher.training
@@ -62,7 +64,7 @@ def test_the_teacher_runs_in_its_own_dtype(tmp_path):
     trainer.train()
 
 
-def test_any_callable_teacher_and_a_folder(tmp_path):
+def test_a_teacher_may_be_a_callable_or_a_folder(tmp_path):
     class Constant:
         def __call__(self, batch):
             return TeacherOutput(torch.arange(CLASSES).float().expand(len(batch["x"]), -1))
@@ -73,8 +75,8 @@ def test_any_callable_teacher_and_a_folder(tmp_path):
     student = Net()
     args = arguments(tmp_path, alpha=1.0, temperature=1.0, max_steps=300, learning_rate=0.05)
     DistillationTrainer(student, Constant(), args, train_dataset=vectors()).train()
-    said = student(torch.randn(20, 6)).softmax(-1).mean(0)
-    torch.testing.assert_close(said, torch.arange(CLASSES).float().softmax(-1), rtol=0.2, atol=0.02)
+    probabilities = student(torch.randn(20, 6)).softmax(-1).mean(0)
+    torch.testing.assert_close(probabilities, torch.arange(CLASSES).float().softmax(-1), rtol=0.2, atol=0.02)
 
     from limbeck.models import MLP, DataShape, ModelConfig
 
@@ -83,7 +85,7 @@ def test_any_callable_teacher_and_a_folder(tmp_path):
     assert isinstance(trainer.teacher, LiveTeacher)
 
 
-def test_without_a_teacher_only_labels_count(tmp_path):
+def test_without_a_teacher_a_student_learns_from_labels(tmp_path):
     torch.manual_seed(1)
     student, data = Net(), vectors(16)
     alone = copy.deepcopy(student)
@@ -92,12 +94,12 @@ def test_without_a_teacher_only_labels_count(tmp_path):
     )
     DistillationTrainer(student, None, arguments(tmp_path, **settings), train_dataset=data).train()
     x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
-    nn.functional.cross_entropy(alone(x), labels).backward()  # torch's mean: over the labelled ones
+    nn.functional.cross_entropy(alone(x), labels).backward()  # torch divides by the number of labelled examples
     for ours, theirs in zip(student.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs - 0.1 * theirs.grad)
 
 
-def test_logged_parts_are_what_they_say(tmp_path):
+def test_logged_numbers_equal_those_by_hand(tmp_path):
     trainer = make_trainer(
         "module", tmp_path, logging_strategy="steps", logging_steps=1, learning_rate=0.0, max_steps=4
     )
@@ -108,13 +110,14 @@ def test_logged_parts_are_what_they_say(tmp_path):
         assert entry["loss"] == pytest.approx(0.7 * entry["soft_loss"] + 0.3 * entry["hard_loss"], rel=1e-5)
     data = trainer.train_dataset
     x, labels = torch.stack([d["x"] for d in data]), torch.stack([d["labels"] for d in data])
-    logits, teacher_logits = trainer._student(x), trainer.teacher.model(x)
+    logits, teacher_logits = trainer.student(x), trainer.teacher.model(x)
     mean = {name: sum(entry[name] for entry in logs) / 4 for name in ("soft_loss", "agreement")}
     soft = distillation_loss(logits, teacher_logits, alpha=1, temperature=2.0)
-    assert mean["soft_loss"] == pytest.approx(soft.item(), rel=1e-5)  # one epoch, weights unmoved
+    # The four steps are one epoch in which no weight changes, so their mean is that of the whole data set.
+    assert mean["soft_loss"] == pytest.approx(soft.item(), rel=1e-5)
     assert mean["agreement"] == pytest.approx((logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean().item())
 
-    # the ratio of the gradients' norms for the first batch, by the closed forms
+    # The closed forms of the gradients give the ratio of their norms for the first batch.
     order = next(iter(trainer.get_train_dataloader()))["x"]
     rows = [int((x == row).all(-1).nonzero()) for row in order]
     z, t, y = logits[rows].detach(), teacher_logits[rows], labels[rows]
@@ -124,19 +127,24 @@ def test_logged_parts_are_what_they_say(tmp_path):
     assert any(entry["gradient_ratio"] == pytest.approx(expected, rel=1e-4) for entry in logs)
 
 
-def test_the_gradient_ratio_is_measured_at_logging_steps_only(tmp_path, monkeypatch):
+def test_the_gradient_ratio_is_measured_at_logging_steps_only(tmp_path):
+    class Recording(DistillationLoss):
+        def parts(self, student_logits, *args, **kwargs):
+            if student_logits.is_leaf:  # the copy on which gradients are measured, not a model's output
+                steps.append(trainer.state.global_step)
+            return super().parts(student_logits, *args, **kwargs)
+
     trainer = make_trainer("module", tmp_path, logging_strategy="steps", logging_steps=3, max_steps=6)
-    calls = []
-    monkeypatch.setattr(trainer._train_meter, "add_gradients", lambda *_: calls.append(trainer.state.global_step))
+    trainer.objective, steps = Recording(temperature=2.0, alpha=0.7), []
     trainer.train()
-    assert calls == [2, 5]
+    assert steps == [2, 5]
 
 
-def test_mixup_counts_both_labels(tmp_path):
+def test_mixup_has_a_hard_term_for_both_labels(tmp_path):
     class Mix:
         def __call__(self, batch):
             mixed = {"x": 0.25 * batch["x"] + 0.75 * batch["x"].flip(0)}
-            return {**batch, **mixed, "mixup_share": 0.25, "mixup_labels": batch["labels"].flip(0)}
+            return {**batch, **mixed, "mixup_weight": 0.25, "mixup_labels": batch["labels"].flip(0)}
 
     data = [{"x": d["x"], "labels": d["labels"].clamp(min=0)} for d in vectors(8)]
     trainer = DistillationTrainer(
@@ -165,7 +173,7 @@ def test_columns_that_neither_model_takes_are_dropped_from_a_dataset(tmp_path):
     assert "note" in DistillationTrainer(Net(), Net(24), kept, train_dataset=data).train_dataset.column_names
 
 
-def test_users_metrics_see_the_logits(tmp_path):
+def test_compute_metrics_gets_the_logits(tmp_path):
     seen = {}
 
     def metrics(prediction):
@@ -176,9 +184,9 @@ def test_users_metrics_see_the_logits(tmp_path):
     trainer = DistillationTrainer(
         Net(), Net(24), arguments(tmp_path, per_device_eval_batch_size=5), eval_dataset=data, compute_metrics=metrics
     )
-    told = trainer.evaluate()
+    evaluated = trainer.evaluate()
     assert seen["shape"] == (13, CLASSES)
-    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= told.keys()
+    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= evaluated.keys()
     assert trainer.predict(data).predictions.shape == (13, CLASSES)
 
 
@@ -249,7 +257,7 @@ class TestErrors:
             make_trainer("module", tmp_path).train(resume_from_checkpoint=True)
 
 
-def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
+def test_a_damaged_checkpoint_is_skipped(tmp_path):
     trainer = make_trainer("module", tmp_path, save_strategy="steps", save_steps=2)
     trainer.train()
     assert last_complete_checkpoint(tmp_path).name == "checkpoint-6"

@@ -1,6 +1,6 @@
-"""The command line: thin commands over the files of this room.
+"""The command line: its commands and options. The work of each command is in the file of its name.
 
-Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+Nothing heavy is imported before a command needs it, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from limbeck import __version__
+from limbeck.commands.printing import print_lines, print_pairs, print_table
 from limbeck.errors import LimbeckError
+
+if TYPE_CHECKING:
+    from limbeck.commands.compare import ComparisonResult
 
 app = typer.Typer(
     name="limbeck",
@@ -27,22 +31,25 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", help="Override a key of the config, as in distillation.temperature=2.")
+    list[str],
+    typer.Option("--set", help="Set a key of the config, as in distillation.temperature=2. It may be repeated."),
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"limbeck {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; accepted at any position.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
@@ -51,18 +58,20 @@ def _options(
 
 
 @app.command()
-def demo(out: Out = None, overrides: Overrides = []) -> None:  # noqa: B006
-    """Distil a digit classifier, compare it honestly, and leave a model that predicts; under two minutes."""
-    from limbeck.commands.demo import OMITTED, omitted_finding, omitted_rows, run_demo
-    from limbeck.report import arm_rows
+def demo(
+    out: Annotated[str | None, typer.Option("--out", help="The run's folder; by default runs/demo.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Distil a digit classifier, compare it with baselines, and keep a model that predicts; under two minutes."""
+    from limbeck.commands.demo import OMITTED, omitted_class_finding, omitted_class_table, run_demo
 
     result = run_demo(out, overrides)
     comparison = result.comparison
-    _table("Test results (T = 1, ± standard error over seeds)", arm_rows(comparison.teacher_metrics, comparison.arms))
-    _lines(comparison.findings)
-    _table(f"No student ever saw a {OMITTED}: how many of its test images it still gets", omitted_rows(result.omitted))
-    _lines([omitted_finding(result.omitted)])
-    _files({**result.files, "student": f"{result.files['student']}  ({comparison.best}, the best on validation)"})
+    _show_comparison(comparison)
+    title = f"No student ever saw a {OMITTED}: how many of its test images it still gets right"
+    print_table(title, omitted_class_table(result.omitted))
+    print_lines([omitted_class_finding(result.omitted)])
+    print_pairs({**result.files, "student": f"{result.files['student']}  ({comparison.best}, the best on validation)"})
     typer.echo(f"\nTry it:  limbeck predict {result.folder} {result.folder / 'images'}")
 
 
@@ -74,20 +83,20 @@ def distill(
     seed: Seed = None,
     resume: Resume = False,
 ) -> None:
-    """Train the student that CONFIG describes, and leave a run folder."""
+    """Train the student that CONFIG describes, and write a run folder."""
     from limbeck.commands.distill import distill as distill_config
-    from limbeck.commands.temperature import choice_lines, plan_of, with_chosen_temperature
+    from limbeck.commands.temperature_search import describe_choice, resolve_temperature
     from limbeck.config import load_config
     from limbeck.distributed import end_process_group
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
-    settings, choice = with_chosen_temperature(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    settings, choice = resolve_temperature(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
     if choice is not None and _is_main_process():
-        _lines(choice_lines(choice, plan_of(settings)))
+        print_lines(describe_choice(choice, settings.search))
     folder = distill_config(settings, resume=resume)
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
-        _files({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
+        print_pairs({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
     end_process_group()
 
 
@@ -99,17 +108,16 @@ def compare(
     seed: Seed = None,
     resume: Resume = False,
 ) -> None:
-    """Was it worth it? Train CONFIG's student alone, on hard labels and on soft targets, over several seeds."""
-    from limbeck.commands.compare import compare_run
+    """Train CONFIG's student alone, on hard labels and on soft targets, over several seeds, and compare them."""
+    from limbeck.commands.compare import compare as compare_config
     from limbeck.config import load_config
-    from limbeck.report import arm_rows
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
-    folder, result = compare_run(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
-    _table("Test results (T = 1, ± standard error over seeds)", arm_rows(result.teacher_metrics, result.arms))
-    _lines(result.findings)
+    result = compare_config(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    _show_comparison(result)
+    folder = result.folder
     student = f"{folder / STUDENT}  ({result.best}, the best on validation)"
-    _files({"student": student, "report": folder / REPORT, "metrics": folder / METRICS})
+    print_pairs({"student": student, "report": folder / REPORT, "metrics": folder / METRICS})
 
 
 @app.command()
@@ -125,9 +133,13 @@ def predict(
     run: RunFolder,
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Images or a folder of them; texts, or a .txt file with one a line.", metavar="INPUT..."),
+        typer.Argument(
+            help="Images or a folder of them; texts, or a .txt file with one text on each line.", metavar="INPUT..."
+        ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with every probability.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
+    ] = False,
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
     import dataclasses
@@ -144,7 +156,7 @@ def predict(
         typer.echo(f"{prediction.input}\t{prediction.label}\t{shown}")
 
 
-cache_app = typer.Typer(help="Keep what a teacher says on the disk, and train from it.", no_args_is_help=True)
+cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 StoreFolder = Annotated[str, typer.Argument(help="The folder of a store, or its URL.", metavar="STORE")]
 
@@ -157,7 +169,7 @@ def cache_build(
         str | None, typer.Option("--out", help="The store's folder or URL, in place of teacher.cache.")
     ] = None,
 ) -> None:
-    """Run CONFIG's teacher over its training examples once, and write the store; again, and it goes on."""
+    """Run CONFIG's teacher over its training examples once, and write the store; continue a store that was begun."""
     from limbeck.commands.cache import build_cache
     from limbeck.config import load_config
     from limbeck.distributed import end_process_group
@@ -165,25 +177,25 @@ def cache_build(
     settings = load_config(config, overrides)
     built, formats = build_cache(settings, out)
     if _is_main_process():
-        _table("Formats, on the same examples", formats)
+        print_table("Formats, on the same examples", formats)
         done = f"{built.written} shards written, {built.found} were there; {built.seconds:.1f} s"
-        _files({"store": out or settings.teacher.cache, "done": done})
+        print_pairs({"store": out or settings.teacher.cache, "done": done})
     end_process_group()
 
 
 @cache_app.command("info")
 def cache_info(store: StoreFolder) -> None:
-    """What a store holds, and what other formats would take."""
-    from limbeck.commands.cache import cost_rows, store_rows
+    """Show what a store holds, and how large it would be in other formats."""
+    from limbeck.commands.cache import sizes_table, store_table
 
-    for name, value in store_rows(store)[1:]:
+    for name, value in store_table(store)[1:]:
         typer.echo(f"{name:<16}  {value}")
-    _table("The same data in other formats (payload)", cost_rows(store))
+    print_table("The same data in other formats (payload)", sizes_table(store))
 
 
 @cache_app.command("verify")
 def cache_verify(store: StoreFolder) -> None:
-    """Find every shard that is missing, cut short, foreign or changed; exit status 2 when there is one."""
+    """Find every shard that is missing, incomplete, foreign or changed; exit with status 2 if there is one."""
     from limbeck.errors import StoreError
     from limbeck.store import verify
 
@@ -204,9 +216,7 @@ def cache_export(
     typer.echo(str(parquet))
 
 
-temperature_app = typer.Typer(
-    help="Which temperature? See what each does, or search for the best.", no_args_is_help=True
-)
+temperature_app = typer.Typer(help="See what each temperature does, or search for the best one.", no_args_is_help=True)
 app.add_typer(temperature_app, name="temperature")
 
 
@@ -215,26 +225,25 @@ def temperature_analyze(
     config: ConfigPath,
     overrides: Overrides = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to; by default analysis/ in the run's folder.")
+        Path | None, typer.Option("--out", help="The folder to write to; by default analysis/ in the run's folder.")
     ] = None,
     student: Annotated[
         Path | None, typer.Option("--student", help="The folder of a run, for its student's logits.")
     ] = None,
 ) -> None:
-    """What each temperature does to the soft targets of CONFIG's teacher, without training."""
-    from limbeck.commands.temperature import ANALYSIS, analyze_config
+    """Measure what each temperature does to the soft targets of CONFIG's teacher, without training a student."""
+    from limbeck.commands.temperature_analyze import ANALYSIS, analyze_temperatures, describe_calibration
     from limbeck.config import load_config
-    from limbeck.report import analysis_rows
+    from limbeck.report import analysis_table
     from limbeck.run.folder import REPORT
 
     settings = load_config(config, overrides)
     folder = out or Path(settings.out) / "analysis"
-    found = analyze_config(settings, folder, student=student)
-    _table(f"Soft targets of {found.examples:,} training examples", analysis_rows(found))
+    found = analyze_temperatures(settings, folder, student=student)
+    print_table(f"Soft targets of {found.examples:,} training examples", analysis_table(found))
     if found.calibration is not None:
-        _lines([f"Calibration: dividing the teacher's logits by {found.calibration.temperature:.2f} would make it honest; this"
-                " is about its own predictions, and is not the temperature of distillation."])  # fmt: skip
-    _files({"page": folder / REPORT, "numbers": folder / ANALYSIS})
+        print_lines([describe_calibration(found.calibration)])
+    print_pairs({"page": folder / REPORT, "numbers": folder / ANALYSIS})
 
 
 @temperature_app.command("search")
@@ -244,22 +253,29 @@ def temperature_search(
     out: Out = None,
     seed: Seed = None,
 ) -> None:
-    """Find the temperature for CONFIG's student by training a few; again, and it goes on. Several workers may share it."""
-    from limbeck.commands.temperature import CHOICE, SEARCH, choice_lines, plan_of, search_config
+    """Find the temperature for CONFIG's student by training a few; continue a search, alone or with other workers."""
+    from limbeck.commands.temperature_search import CHOICE, SEARCH, describe_choice, search_temperature
     from limbeck.config import load_config
-    from limbeck.report import search_rows
+    from limbeck.report import search_table
     from limbeck.run.folder import REPORT
 
     settings = load_config(config, _all_overrides(overrides, out, seed))
     folder = Path(settings.out) / SEARCH
-    choice = search_config(settings, folder)
-    _table("Validation", search_rows(choice))
-    _lines(choice_lines(choice, plan_of(settings)))
-    _files({"page": folder / REPORT, "choice": folder / CHOICE})
+    choice = search_temperature(settings, folder)
+    print_table("Validation", search_table(choice))
+    print_lines(describe_choice(choice, settings.search))
+    print_pairs({"page": folder / REPORT, "choice": folder / CHOICE})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a fault in what the user gave ends in a line each and exit status 2."""
+    """Run the command line. Print one line for each fault in what the user gave, and exit with status 2.
+
+    Args:
+        arguments: the words after the program's name; None for those that the program was started with.
+
+    Raises:
+        SystemExit: always, with the exit status.
+    """
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
     try:
@@ -267,19 +283,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LimbeckError as error:
         if debug:
             raise
-        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
             for fault in error.faults:
                 typer.echo(fault, err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if debug or error.name is None or error.name.startswith("limbeck"):
             raise
-        extra = {"matplotlib": "report", "jinja2": "report", "optuna": "search"}.get(error.name, "train")
-        typer.echo(f"{error.name} is not installed. Add it with: pip install 'limbeck[{extra}]'", err=True)
+        from limbeck.commands.missing import missing_package_message
+
+        typer.echo(missing_package_message(error.name), err=True)
         sys.exit(2)
 
 
 def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> list[str]:
+    """Return the overrides of ``--set``, ``--out`` and ``--seed`` together."""
     given = [*overrides]
     if out is not None:
         given.append(f"out={out}")
@@ -303,30 +321,15 @@ def _read_results(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
-    from limbeck.report import metric_rows
+    from limbeck.report import metrics_table
 
-    _table(title, metric_rows(results))
-
-
-def _table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    typer.secho(f"\n{title}", bold=True)
-    for row in rows:
-        cells = [
-            f"{cell:>{width}}" if i else f"{cell:<{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        typer.echo("  ".join(cells).rstrip())
+    print_table(title, metrics_table(results))
 
 
-def _lines(lines: Sequence[str]) -> None:
-    typer.echo("")
-    for line in lines:
-        typer.echo(line)
+def _show_comparison(result: ComparisonResult) -> None:
+    from limbeck.report import comparison_table
 
-
-def _files(files: dict[str, Any]) -> None:
-    typer.echo("")
-    width = max(map(len, files))
-    for name, path in files.items():
-        typer.echo(f"{name:<{width}}  {path}")
+    print_table(
+        "Test results (T = 1, ± standard error over seeds)", comparison_table(result.teacher_metrics, result.arms)
+    )
+    print_lines(result.findings)

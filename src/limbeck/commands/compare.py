@@ -1,15 +1,15 @@
-"""Was distillation worth it? Every arm starts alike, takes the same steps and is measured on the same test set.
+"""``limbeck compare``: was distillation worth it?
 
-A student is never compared with one trained alone only: wherever the teacher labels more examples than have true
-labels, a student trained on the teacher's *hard* labels of the same examples stands beside it. The difference is what
-softness bought.
+Every arm starts with the same weights, takes the same number of steps and is measured on the same test set. A student is
+never compared only with one that was trained alone. Wherever the teacher labels more examples than have true labels, a
+student that was trained on the teacher's *hard* labels of the same examples is compared too. The difference between this
+student and the distilled one is what softness gained.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,230 +18,205 @@ from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
+from limbeck.commands.arms import Arm, all_arms
+from limbeck.commands.findings import comparison_findings, confidence_finding
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, hide_labels
-from limbeck.evaluation import ArmResult, Estimate, difference, milliseconds_per_batch, predict_logits, train_arms
+from limbeck.evaluation import ArmResult, milliseconds_per_batch, predict_logits, train_arms
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
-from limbeck.run.teacher import in_memory_teacher, obtain_teacher
-from limbeck.run.training import QUIET, build_student, steps_of, train
+from limbeck.run.teacher import load_or_train_teacher, precompute_teacher
+from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train
 from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
-"""What is finished, a line for each arm and seed."""
-ALONE = "labels alone"
-HARD = "transfer set, teacher's hard labels"
+"""The file that keeps the metrics of finished trainings, one line for each arm and seed."""
 
 
-def soft_arm(temperature: float) -> str:
-    """The arm that distils on the labelled examples."""
-    return f"labels + soft targets, T = {temperature:g}"
-
-
-def transfer_arm(temperature: float) -> str:
-    """The arm that distils on the transfer set too."""
-    return f"transfer set, soft targets, T = {temperature:g}"
-
-
-@dataclass
-class Comparison:
+@dataclass(frozen=True)
+class ComparisonResult:
     """What a comparison found."""
 
+    folder: Path
+    """The run's folder."""
     splits: Splits
     teacher: nn.Module
     teacher_metrics: dict[str, float]
     arms: dict[str, ArmResult]
+    """The result of each arm, by its name."""
     findings: list[str]
+    """What the numbers say, in sentences."""
     best: str
     """The arm with the highest mean accuracy on validation; its student of the first seed is the run's."""
 
 
-def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Comparison:
-    """Train every arm of ``config.compare`` with every seed; write ``metrics.json`` and the best student.
+def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
+    """Train and compare every arm of a config, and write the run folder with its table and its page.
 
-    The known labels are drawn anew for each seed, the same for all arms.
+    Args:
+        config: the run; ``compare`` has the seeds and temperatures.
+        resume: continue an interrupted comparison of the same config. Finished trainings are not repeated.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigError: the config cannot be run, or its folder holds a run that this one does not resume.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
     """
-    if config.distillation.temperature == "auto":  # the arms have temperatures of their own
-        first = config.distillation.model_copy(update={"temperature": config.compare.temperatures[0]})
-        config = config.model_copy(update={"distillation": first})
-    splits, teacher = open_run(config, folder, resume=resume)
-    if not isinstance(teacher, nn.Module):
-        teacher = obtain_teacher(config, splits, folder)
-    bench = _Bench(config, splits, teacher, folder)
-    seeds = [config.seed + i for i in range(config.compare.seeds)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapsedTeacherWarning)  # a line of the findings says it once
-        record = folder / RECORD
-        arms = train_arms(bench.arms(), seeds, bench.run, record=record, progress="Training students")
-    best = max(arms, key=lambda arm: arms[arm]["validation_accuracy"].mean)
-    teacher_metrics = {
-        "parameters": count_parameters(teacher),
-        **classification_metrics(bench.test_logits, splits.test.labels).as_dict(),
-        "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
-    }
-    result = Comparison(
-        splits,
-        teacher,
-        teacher_metrics,
-        arms,
-        [*findings(arms, config), confidence_finding(bench.teacher_logits, config)],
-        best,
-    )
-    save_student(load_model(bench.first_student(best)), folder, config, splits)
-    write_json(
-        folder / METRICS,
-        {
-            "teacher": teacher_metrics,
-            "arms": {name: arm.metrics for name, arm in arms.items()},
-            "seeds": seeds,
-            "findings": result.findings,
-            "best_on_validation": best,
-        },
+    result = train_all_arms(config, resume=resume)
+    accuracies = report.comparison_figure(result.teacher_metrics, result.arms)
+    report.save_figure(accuracies, result.folder / "table.png")
+    temperatures = [1.0, *config.compare.temperatures]
+    report.write_comparison_page(
+        result.folder / REPORT,
+        results=report.comparison_table(result.teacher_metrics, result.arms),
+        accuracies=accuracies,
+        findings=result.findings,
+        soft_targets=report.uncertain_images_figure(result.splits, result.teacher, temperatures),
     )
     return result
 
 
-def compare_run(config: Config, *, resume: bool = False) -> tuple[Path, Comparison]:
-    """``limbeck compare``: the comparison, its table and its page in a run folder."""
+def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
+    """Train every arm of ``config.compare`` with every seed; write ``metrics.json`` and the best student.
+
+    Each seed draws the known labels again, the same for all arms.
+
+    Args:
+        config: the run.
+        resume: continue an interrupted comparison of the same config.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigError: the config cannot be run, or its folder holds a run that this one does not resume.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
+    """
     folder = Path(config.out)
-    result = run_comparison(config, folder, resume=resume)
-    figure = report.comparison_figure(result.teacher_metrics, result.arms)
-    report.save_figure(figure, folder / "table.png")
-    report.write_page(
-        folder / REPORT,
-        "Was distillation worth it?",
-        [
-            report.Section("Test results", table=report.arm_rows(result.teacher_metrics, result.arms), figure=figure),
-            report.Section("What the numbers say", lines=result.findings),
-            report.soft_target_section(result.splits, result.teacher, [1.0, *config.compare.temperatures]),
-        ],
+    if config.distillation.temperature == "auto":  # each arm has a temperature of its own
+        config = _with_temperature(config, config.compare.temperatures[0])
+    opened = open_run(config, folder, resume=resume)
+    splits, teacher = opened.splits, opened.teacher
+    if not isinstance(teacher, nn.Module):
+        teacher = load_or_train_teacher(config, splits, folder)
+    trainer = ArmTrainer(config, splits, teacher, folder)
+    seeds = [config.seed + i for i in range(config.compare.seeds)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the finding about the teacher says it once
+        arms = train_arms(
+            [arm.name for arm in trainer.arms], seeds, trainer.train_arm, record=folder / RECORD,
+            progress="Training students",
+        )  # fmt: skip
+    best = max(arms, key=lambda arm: arms[arm]["validation_accuracy"].mean)
+    teacher_metrics = {
+        "parameters": count_parameters(teacher),
+        **classification_metrics(trainer.teacher_test_logits, splits.test.labels).as_dict(),
+        "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
+    }
+    temperatures = config.compare.temperatures
+    findings = [*comparison_findings(arms, temperatures), confidence_finding(trainer.teacher_logits, temperatures)]
+    result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best)
+    save_student(load_model(trainer.first_student(best)), folder, config, splits)
+    _write_metrics(result, seeds)
+    return result
+
+
+def _write_metrics(result: ComparisonResult, seeds: Sequence[int]) -> None:
+    write_json(
+        result.folder / METRICS,
+        {
+            "teacher": result.teacher_metrics,
+            "arms": {name: arm.metrics for name, arm in result.arms.items()},
+            "seeds": seeds,
+            "findings": result.findings,
+            "best_on_validation": result.best,
+        },
     )
-    return folder, result
 
 
-class _Bench:
-    """Trains one arm with one seed; what arms share (the teacher's words on every example) is computed once."""
+class ArmTrainer:
+    """Trains and measures one arm with one seed. The teacher's logits, which all arms share, are computed once.
+
+    Args:
+        config: the run.
+        splits: its examples.
+        teacher: the teacher, in eval mode.
+        folder: the run's folder.
+    """
 
     def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
-        self.config, self.splits, self.folder = config, splits, folder
-        remembered = in_memory_teacher(teacher, splits.train)
-        self.teacher_logits = remembered.logits[splits.train.rows]
-        self.teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else remembered
-        self.test_logits = predict_logits(teacher, splits.test)
-        self.training = {**QUIET, **config.training, "max_steps": steps_of(config, splits.train)}
+        self.arms = all_arms(config.compare.temperatures, has_transfer_set=not bool(splits.labelled.all()))
+        in_memory = precompute_teacher(teacher, splits.train)
+        self.teacher_logits: Tensor = in_memory.logits[splits.train.ids]
+        """The teacher's logits of the training examples, (N, V)."""
+        self.teacher_test_logits = predict_logits(teacher, splits.test)
+        """The teacher's logits of the test examples."""
+        self._teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else in_memory
+        steps = count_steps(config, splits.train)
+        training = {**NO_LOGS_OR_CHECKPOINTS, **config.training, "max_steps": steps}
+        self._config = config.model_copy(update={"training": training})
+        self._splits, self._folder = splits, folder
 
-    def arms(self) -> list[str]:
-        temperatures = self.config.compare.temperatures
-        names = [ALONE, *map(soft_arm, temperatures)]
-        if not bool(self.splits.labelled.all()):
-            names += [HARD, *map(transfer_arm, temperatures)]
-        return names
+    def train_arm(self, name: str, seed: int) -> dict[str, float]:
+        """Train one arm with one seed.
 
-    def first_student(self, arm: str) -> Path:
-        """Where the student of an arm's first seed is kept."""
-        return self.folder / CHECKPOINTS / f"arm-{self.arms().index(arm)}"
+        Args:
+            name: the name of the arm.
+            seed: draws the known labels, the initial weights and the order of the examples.
 
-    def run(self, arm: str, seed: int) -> dict[str, float]:
-        splits = hide_labels(self.splits, self.config.data.labelled, seed=seed)
-        labelled = splits.train.subset(splits.labelled.nonzero().squeeze(-1))
-        temperatures = self.config.compare.temperatures
-        soft: dict[str, tuple[Examples, float]] = {
-            **{soft_arm(t): (labelled, t) for t in temperatures},
-            **{transfer_arm(t): (splits.train, t) for t in temperatures},
-        }
-        student = build_student(self.config.student, splits, seed)
-        if arm in soft:
-            examples, temperature = soft[arm]
-            self._train(student, self.teacher, examples, seed, temperature)
-        elif arm == HARD:
-            hard = torch.where(splits.labelled, splits.train.labels, self.teacher_logits.argmax(-1))
-            self._train(student, None, splits.train.with_labels(hard), seed)
-        else:
-            self._train(student, None, labelled, seed)
-        if seed == self.config.seed:
-            save_model(student, self.first_student(arm), self.config.student, splits.shape)
+        Returns:
+            The student's metrics.
+        """
+        arm = next(arm for arm in self.arms if arm.name == name)
+        config = self._config.model_copy(update={"seed": seed})
+        splits = hide_labels(self._splits, config.data.labelled, seed=seed)
+        student = build_seeded_model(config.student, splits, seed)
+        examples = self._training_examples(arm, splits)
+        teacher = None if arm.temperature is None else self._teacher
+        config = _with_temperature(config, arm.temperature or 1.0)
+        train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
+        if seed == self._config.seed:
+            save_model(student, self.first_student(name), config.student, splits.shape)
         return self._measure(student)
 
-    def _train(
-        self, student: nn.Module, teacher: nn.Module | Teacher | None, examples: Examples, seed: int, t: float = 1.0
-    ) -> None:
-        train(
-            student,
-            teacher,
-            examples,
-            self.config,
-            folder=self.folder / CHECKPOINTS,
-            distillation=self.config.distillation.model_copy(update={"temperature": t}),
-            training=self.training,
-            seed=seed,
-        )
+    def first_student(self, name: str) -> Path:
+        """Return the folder that keeps an arm's student of the first seed.
+
+        Args:
+            name: the name of the arm.
+
+        Returns:
+            The folder.
+        """
+        names = [arm.name for arm in self.arms]
+        return self._folder / CHECKPOINTS / f"arm-{names.index(name)}"
+
+    def _training_examples(self, arm: Arm, splits: Splits) -> Examples:
+        if not arm.on_transfer_set:
+            return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
+        if arm.temperature is not None:
+            return splits.train
+        labels = torch.where(splits.labelled, splits.train.labels, self.teacher_logits.argmax(-1))
+        return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
-        test_logits = predict_logits(student, self.splits.test)
-        validation_logits = predict_logits(student, self.splits.validation)
+        splits = self._splits
+        test_logits, validation_logits = (predict_logits(student, part) for part in (splits.test, splits.validation))
         return {
             "parameters": count_parameters(student),
-            **classification_metrics(test_logits, self.splits.test.labels, self.test_logits).as_dict(),
-            "milliseconds_per_batch": milliseconds_per_batch(student, self.splits.test, seconds=0.02),
-            "validation_accuracy": classification_metrics(validation_logits, self.splits.validation.labels).accuracy,
+            **classification_metrics(test_logits, splits.test.labels, self.teacher_test_logits).as_dict(),
+            "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
+            "validation_accuracy": classification_metrics(validation_logits, splits.validation.labels).accuracy,
         }
 
 
-def findings(arms: dict[str, ArmResult], config: Config) -> list[str]:
-    """What softness bought, what T bought and what the transfer set bought, in a line each."""
-    temperatures = config.compare.temperatures
-    low, high = min(temperatures), max(temperatures)
-
-    def chosen(arm: Callable[[float], str]) -> float:
-        """The temperature that validation prefers."""
-        return max(temperatures, key=lambda t: arms[arm(t)]["validation_accuracy"].mean)
-
-    def gain(first: str, second: str) -> str:
-        return _verdict(difference(arms[first], arms[second], "accuracy"))
-
-    t = chosen(soft_arm)
-    softness = [f"on the labelled examples, soft targets (T = {t:g}) over labels alone: {gain(soft_arm(t), ALONE)}"]
-    temperature = [f"on the labelled examples, T = {high:g} over T = {low:g}: {gain(soft_arm(high), soft_arm(low))}"]
-    transfer = []
-    if HARD in arms:
-        u = chosen(transfer_arm)
-        softness.append(
-            f"on the transfer set, soft targets (T = {u:g}) over the teacher's hard labels: {gain(transfer_arm(u), HARD)}"
-        )
-        temperature.append(f"on the transfer set: {gain(transfer_arm(high), transfer_arm(low))}")
-        transfer.append(
-            f"the unlabelled examples (T = {u:g}) over the labelled ones alone (T = {t:g}): "
-            f"{gain(transfer_arm(u), soft_arm(t))}"
-        )
-    lines = [f"Softness: {'; '.join(softness)}. (T as chosen on validation.)"]
-    if high > low:
-        lines.append(f"Temperature: {'; '.join(temperature)}.")
-    if transfer:
-        lines.append(f"Transfer set: {'; '.join(transfer)}.")
-    return lines
-
-
-def confidence_finding(teacher_logits: Tensor, config: Config) -> str:
-    """How much of its probability the teacher gives to one class at each temperature."""
-    shares = (
-        f"{100 * (teacher_logits / t).softmax(-1).amax(-1).mean().item():.3f} % at T = {t:g}"
-        for t in config.compare.temperatures
-    )
-    return (
-        f"Teacher: to its first class it gives on average {', '.join(shares)}, over the training examples; "
-        "near 100 % soft targets are hard labels."
-    )
-
-
-def _verdict(gain: Estimate) -> str:
-    """A gain in points of accuracy with its standard error, and what it means."""
-    points, error = 100 * gain.mean, 100 * gain.error
-    shown = f"{points:+.1f} ± {error:.1f} points"
-    if math.isnan(error):
-        return f"{points:+.1f} points (one seed: no error known)"
-    if not gain.is_clear:
-        return f"{shown}, nothing that these seeds can show"
-    return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"
+def _with_temperature(config: Config, temperature: float) -> Config:
+    distillation = config.distillation.model_copy(update={"temperature": temperature})
+    return config.model_copy(update={"distillation": distillation})

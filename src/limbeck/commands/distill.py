@@ -13,24 +13,31 @@ from limbeck.config import Config
 from limbeck.evaluation import evaluate_models
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
-from limbeck.run.teacher import obtain_teacher
-from limbeck.run.training import build_student, train
+from limbeck.run.teacher import load_or_train_teacher
+from limbeck.run.training import build_seeded_model, train
 
 
 def distill(config: Config, *, resume: bool = False) -> Path:
-    """Train the student that a config describes, and leave a run folder.
+    """Train the student that a config describes, and write its run folder.
 
     Args:
         config: the run.
-        resume: go on with an interrupted run of the same config.
+        resume: continue an interrupted run of the same config.
+
+    Returns:
+        The run's folder.
 
     Raises:
-        ConfigError: the folder holds a run already, or one of another config.
+        ConfigError: the config cannot be run, or its folder holds a run that this one does not resume.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
+        StoreError: the stored teacher cannot be read, or it does not fit the data.
     """
     folder = Path(config.out)
-    splits, teacher = open_run(config, folder, resume=resume)
-    teacher = teacher or obtain_teacher(config, splits, folder)
-    student = build_student(config.student, splits, config.seed)
+    opened = open_run(config, folder, resume=resume)
+    splits = opened.splits
+    teacher = opened.teacher or load_or_train_teacher(config, splits, folder)
+    student = build_seeded_model(config.student, splits, config.seed)
     started = time.perf_counter()
     trainer = train(
         student,
@@ -45,10 +52,17 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     seconds = time.perf_counter() - started
     if trainer.is_world_process_zero():
         save_student(student, folder, config, splits)
-        asked = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
-        results = evaluate_models({**asked, "student": student}, splits)
-        history = trainer.state.log_history
-        write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": history})
-        report.write_run_page(folder / REPORT, config.model_dump(), splits, results, history, asked.get("teacher"))
+        live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
+        results = evaluate_models({**live, "student": student}, splits)
+        log = trainer.state.log_history
+        write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": log})
+        report.write_run_page(
+            folder / REPORT,
+            splits=splits,
+            results=results,
+            distillation=config.distillation.model_dump(),
+            log=log,
+            teacher=live.get("teacher"),
+        )
     trainer.accelerator.wait_for_everyone()
     return folder

@@ -1,4 +1,4 @@
-"""What a run's student says of new inputs."""
+"""``limbeck predict``: predict new inputs with a run's student."""
 
 from __future__ import annotations
 
@@ -9,35 +9,50 @@ from typing import Any
 
 import torch
 
-from limbeck.data import IGNORE_INDEX, Examples, Inputs
+from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
 
+BATCH_SIZE = 256
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the student says of one input: argmax and plain softmax, T = 1."""
+    """The student's prediction for one input: the argmax and the plain softmax of its logits, at T = 1."""
 
     input: str
+    """The file, or the text."""
     label: str
+    """The name of the most probable class."""
     probabilities: dict[str, float]
+    """The probability of every class, by its name."""
 
 
 def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
-    """Predict images (files, or a folder of them) or texts (a .txt file with one text a line, or the text itself).
+    """Predict images or texts.
+
+    Args:
+        folder: the folder of a finished run.
+        inputs: image files and folders of them; or texts, and ``.txt`` files with one text on each line.
+
+    Returns:
+        One prediction for each image or text, in the order of the inputs.
 
     Raises:
+        ConfigError: the folder holds no finished run.
         DataError: nothing to predict was found, or a file cannot be read.
+        ModelError: the student cannot be loaded.
     """
     folder = Path(folder)
     read_run(folder)
-    model, read = load_model(folder / STUDENT), Inputs.load(folder / STUDENT)
-    items = _items(inputs, is_image=read.image is not None)
+    model, read = load_model(folder / STUDENT), Preprocessing.load(folder / STUDENT)
+    items = _list_items(inputs, is_image=read.image is not None)
     predictions = []
-    for start in range(0, len(items), 256):
-        batch = items[start : start + 256]
+    for start in range(0, len(items), BATCH_SIZE):
+        batch = items[start : start + BATCH_SIZE]
         examples = _unlabelled(read(batch), len(batch))
         for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
             probabilities = dict(zip(read.label_names, row.tolist(), strict=True))
@@ -45,14 +60,13 @@ def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction
     return predictions
 
 
-def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
+def _list_items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
+    """Return the image files or the texts that the inputs name."""
     items: list[str] = []
     for given in inputs:
         path = Path(given)
         if is_image and path.is_dir():
-            items += sorted(
-                str(p) for p in path.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-            )
+            items += sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         elif is_image and not path.is_file():
             raise DataError(f"{given}: no such file. Expected an image, or a folder of images.")
         elif not is_image and path.suffix == ".txt" and path.is_file():
@@ -65,6 +79,8 @@ def _items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
 
 
 def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
+    """Return the inputs of a batch as examples without labels."""
+
     def load(rows: list[int]) -> dict[str, Any]:
         return {name: value[rows] for name, value in batch.items()}
 

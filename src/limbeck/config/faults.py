@@ -1,4 +1,4 @@
-"""Faults of a config as lines: where the key was written, the key, what is expected and what was given."""
+"""The faults of a config, one line for each: where the key was written, the key, what is expected and what was given."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import ArgumentError
+from limbeck.field_checks import expectation
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The keys that lead to a value, from the top of the config."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where each key of a config was written.
-
-    Args:
-        name: the config's file, or another name for it.
-        lines: the line of each key in the file.
-        overrides: the text of each override, by its key.
-    """
+    """Where each key of a config was written."""
 
     name: str
-    lines: Mapping[Path, int]
-    overrides: Mapping[Path, str]
+    """The name of the config's file, or another name for it."""
+    lines: Mapping[KeyPath, int]
+    """The line of each key in the file, from 1."""
+    overrides: Mapping[KeyPath, str]
+    """The text of each override, by the keys that it sets."""
 
-    def line(self, path: Path) -> int:
-        """Return the line of a key, or of the nearest section around it that was written; 0 if there is none."""
+    def line(self, path: KeyPath) -> int:
+        """Return the line of a key, or of the nearest section around it that was written; 0 if there is none.
+
+        Args:
+            path: the keys that lead to the key.
+        """
         return next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 0)
 
-    def place(self, path: Path) -> str:
-        """Return the file and line of a key, or the override that set it."""
+    def place(self, path: KeyPath) -> str:
+        """Return the file and line of a key, or the override that set it.
+
+        Args:
+            path: the keys that lead to the key.
+        """
         for length in range(len(path), -1, -1):
             prefix = path[:length]
             if prefix in self.overrides:
@@ -49,18 +55,18 @@ class Origin:
 def validation_faults(
     error: ValidationError, prefix: tuple[str, ...], values: Any, schema: type[Any], origin: Origin
 ) -> list[str]:
-    """Return one line for each key at fault; the branches of a union are one fault.
+    """Return one line for each key at fault, in the order of the file.
 
     Args:
-        error: what pydantic found.
+        error: what pydantic found. It reports each branch of a union by itself, which are one fault here.
         prefix: the keys that lead to the part of the config that was validated.
         values: the whole config, as it was written.
         schema: the pydantic model that the part was validated by.
         origin: where each key was written.
     """
-    grouped: dict[Path, list[Any]] = {}
+    grouped: dict[KeyPath, list[Any]] = {}
     for detail in error.errors():
-        path: Path = prefix + detail["loc"]
+        path: KeyPath = prefix + detail["loc"]
         if detail["type"] != "missing":
             path = _written(values, path)
         cause = detail.get("ctx", {}).get("error")
@@ -73,7 +79,7 @@ def validation_faults(
     ]
 
 
-def _message(details: Sequence[Any], path: Path, schema: type[Any]) -> str:
+def _message(details: Sequence[Any], path: KeyPath, schema: type[Any]) -> str:
     """Return what is wrong with one key."""
     kinds = {detail["type"] for detail in details}
     if kinds <= {"extra_forbidden", "unexpected_keyword_argument"}:
@@ -83,16 +89,11 @@ def _message(details: Sequence[Any], path: Path, schema: type[Any]) -> str:
     causes = [detail.get("ctx", {}).get("error") for detail in details]
     if all(isinstance(cause, ArgumentError) for cause in causes):
         return " ".join(cause.message for cause in causes)
-    expected = " or ".join(dict.fromkeys(_expected(detail["msg"]) for detail in details))
-    return f"{expected}, got {details[0]['input']!r}"
+    return expectation(details)
 
 
-def _expected(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "should").replace("an object", "a section")
-
-
-def _written(values: Any, path: Path) -> Path:
-    """Return the part of ``path`` that the user wrote: pydantic adds the names of a union's branches."""
+def _written(values: Any, path: KeyPath) -> KeyPath:
+    """Return the part of ``path`` that the user wrote, without the names of a union's branches that pydantic adds."""
     for i, key in enumerate(path):
         try:
             values = values[key]
@@ -101,8 +102,8 @@ def _written(values: Any, path: Path) -> Path:
     return path
 
 
-def _suggestion(path: Path, schema: type[Any]) -> str:
-    """Return the known key that is most like the last one of ``path``, or the list of the known keys."""
+def _suggestion(path: KeyPath, schema: type[Any]) -> str:
+    """Return the known key that is most like the last one of ``path``, or else the list of the known keys."""
     for key in path[:-1]:
         annotation = typing.get_type_hints(schema).get(str(key))
         candidates = [annotation, *typing.get_args(annotation)]

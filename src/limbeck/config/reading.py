@@ -1,34 +1,35 @@
-"""From YAML to a ``Config``, with every fault told at once and its line; and back."""
+"""From YAML to a ``Config``, with every fault and its line reported at once; and from a ``Config`` to YAML."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from limbeck.atomic_files import atomic_write
-from limbeck.config.faults import Origin, validation_faults
+from limbeck.config.faults import KeyPath, Origin, validation_faults
 from limbeck.config.schema import Config
+from limbeck.config.training_arguments import training_arguments_schema
 from limbeck.errors import ConfigError
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
-    """Read a YAML file, with ``key=value`` overrides, into a ``Config``.
+    """Read a config from a YAML file.
 
     Args:
         path: the file.
-        overrides: such as ``"distillation.temperature=2"``; values are YAML.
-        training: check the ``training`` sections too, which needs Transformers.
+        overrides: keys that replace those of the file, such as ``"distillation.temperature=2"``. Values are YAML.
+        training: check the ``training`` sections as well, which imports Transformers.
+
+    Returns:
+        The config, with every default filled in.
 
     Raises:
-        ConfigError: with one line for each fault: the file and line (or the override), the key, what was given and what is
-            expected.
+        ConfigError: the file cannot be read, or the config has faults. There is one line for each fault: the file and the line
+            (or the override), the key, what was given and what is expected.
     """
     path = Path(path)
     try:
@@ -36,27 +37,48 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bo
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}). Expected a YAML file.") from None
     values, lines = _parse(text, str(path))
-    return _validate(values, Origin(str(path), lines, _apply(values, overrides)), training)
+    return _validate(values, Origin(str(path), lines, _apply_overrides(values, overrides)), training)
 
 
 def config_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, name: str = "config") -> Config:
-    """The same from a mapping."""
-    copied = _copy(values)
-    return _validate(copied, Origin(name, {}, _apply(copied, overrides)), training=True)
+    """Make a config from a mapping.
+
+    Args:
+        values: sections and keys, as in a YAML file. It is left as it is.
+        overrides: keys that replace those of the mapping, such as ``"distillation.temperature=2"``. Values are YAML.
+        name: what the mapping is called in the lines of an error.
+
+    Returns:
+        The config, with every default filled in.
+
+    Raises:
+        ConfigError: the config has faults; there is one line for each.
+    """
+    copied = _with_text_keys(values)
+    return _validate(copied, Origin(name, {}, _apply_overrides(copied, overrides)), training=True)
 
 
 def write_config(config: Config, path: str | Path) -> None:
-    """Write a config, with every default filled in, so that it can be read again."""
+    """Write a config with every default filled in, so that it can be read again.
+
+    Args:
+        config: the config.
+        path: the YAML file to write; a file that is there is replaced.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    values = config.model_dump()
+    # ruamel.yaml loses the character U+0085 unless it escapes every character beyond ASCII.
+    yaml.allow_unicode = "\x85" not in json.dumps(values, ensure_ascii=False, default=str)
     with atomic_write(Path(path)) as aside, aside.open("w", encoding="utf-8") as file:
-        yaml.dump(config.model_dump(), file)
+        yaml.dump(values, file)
 
 
 def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
+    """Return the config that ``values`` describe, or raise all of their faults at once."""
     faults: list[str] = []
     config = None
     try:
@@ -80,43 +102,17 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
 def _training_faults(
     section: dict[str, Any], path: tuple[str, ...], values: dict[str, Any], origin: Origin
 ) -> list[str]:
-    model = training_model()
+    """Return the faults of one ``training`` section, which stands at ``path`` in the config."""
+    schema = training_arguments_schema()
     try:
-        model.model_validate(section)
+        schema.model_validate(section)
     except ValidationError as error:
-        return validation_faults(error, path, values, model, origin)
+        return validation_faults(error, path, values, schema, origin)
     return []
 
 
-_training_model: type[BaseModel] | None = None
-
-
-def training_model() -> type[BaseModel]:
-    """A strict schema of ``transformers.TrainingArguments``, which itself checks no types."""
-    global _training_model
-    if _training_model is None:
-        from transformers import TrainingArguments
-
-        hints = typing.get_type_hints(TrainingArguments)
-        fields: dict[str, Any] = {
-            field.name: (_without_free_text(hints[field.name]), None)
-            for field in dataclasses.fields(TrainingArguments)
-            if field.init
-        }
-        config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
-        _training_model = create_model("TrainingArguments", __config__=config, **fields)
-    return _training_model
-
-
-def _without_free_text(hint: Any) -> Any:
-    """``SchedulerType | str`` takes any text; narrow it to the texts that the enumeration knows."""
-    for choice in typing.get_args(hint):
-        if isinstance(choice, type) and issubclass(choice, enum.Enum):
-            return Literal[tuple(member.value for member in choice)]
-    return hint
-
-
-def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """Return the values of a YAML text, and the line of each key."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -130,18 +126,19 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str | int, 
         raise ConfigError(f"{place}  not YAML: {problem}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{name}: expected keys and values, got {type(values).__name__}.")
-    lines: dict[tuple[str | int, ...], int] = {}
+    lines: dict[KeyPath, int] = {}
     _collect_lines(tree, (), lines)
-    return values, lines
+    return _with_text_keys(values), lines
 
 
-def _collect_lines(node: Any, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+def _collect_lines(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> None:
+    """Add the line of each key of ``node``, which stands at ``path``, to ``lines``."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     if isinstance(node, CommentedMap):
-        items: Any = [(key, value, node.lc.key(key)) for key, value in node.items()]
+        items: Any = [(str(key), value, node.lc.key(key)) for key, value in node.items()]
     elif isinstance(node, CommentedSeq):
-        items = [(key, value, node.lc.item(key)) for key, value in enumerate(node)]
+        items = [(index, value, node.lc.item(index)) for index, value in enumerate(node)]
     else:
         return
     for key, value, position in items:
@@ -149,11 +146,12 @@ def _collect_lines(node: Any, path: tuple[str | int, ...], lines: dict[tuple[str
         _collect_lines(value, (*path, key), lines)
 
 
-def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[tuple[str | int, ...], str]:
+def _apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[KeyPath, str]:
+    """Write each override into ``values``, and return its text by the keys that it sets."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    applied: dict[tuple[str | int, ...], str] = {}
+    applied: dict[KeyPath, str] = {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -168,12 +166,13 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[tuple[str |
             if not isinstance(section.get(parent), dict):
                 section[parent] = {}
             section = section[parent]
-        section[last] = value
+        section[last] = _with_text_keys(value)
         applied[(*parents, last)] = override
     return applied
 
 
-def _copy(value: Any) -> Any:
+def _with_text_keys(value: Any) -> Any:
+    """Return a copy whose mappings have text keys: YAML reads ``1: x`` as a number, and every key of a config is text."""
     if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,7 @@
-"""The keys of a config, section by section: their types, defaults and meaning."""
+"""The keys of a config, section by section: their types, defaults and meaning.
+
+The sections ``data`` and ``student``, and the augmentation, are the dataclasses of ``limbeck.data`` and ``limbeck.models``.
+"""
 
 from __future__ import annotations
 
@@ -9,63 +12,80 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from limbeck.data import Augmentation, DataConfig
+from limbeck.errors import ArgumentError
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DIVERGENCES
+from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
+from limbeck.store import CacheConfig
+from limbeck.temperature import SearchPlan
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class StrictModel(BaseModel):
-    """A part of the config: unknown keys are faults, and nothing is converted silently."""
+    """A part of the config. Unknown keys are faults, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 @dataclass(frozen=True)
 class TeacherConfig(ModelConfig):
-    """The teacher: a model, or a store of a teacher's outputs. With ``training`` it is trained first, on every true label."""
+    """The teacher: a model, or a store of a teacher's outputs.
+
+    Raises:
+        ArgumentError: a field has another type, or there is neither a model nor a store.
+    """
 
     model: str = ""
-    """As for the student. It may be left out where there is a cache."""
+    """The teacher's model, which is named as the student's. It may be left out if there is a ``cache``."""
     cache: str | None = None
-    """The folder or URL of a store that ``limbeck cache build`` wrote. The student is trained from it; no
+    """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
     teacher is run."""
     training: dict[str, Any] | None = None
-    """Arguments of ``transformers.TrainingArguments`` for training the teacher; by default the model is used as it is."""
+    """Arguments of ``transformers.TrainingArguments``, with which the teacher is trained first, on every true label. By default
+    the teacher is used as it is."""
     augmentation: Augmentation | None = None
-    """Random views while the teacher itself is trained; by default the same as for the student."""
+    """The random changes to images while the teacher itself is trained. By default they are those of ``data.augmentation``."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.model and self.cache is None:
-            raise ValueError("needs a model, or a cache of what one said")
-
-
-def _known(divergence: str) -> str:
-    from limbeck.losses import DIVERGENCES
-
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"should be one of {', '.join(DIVERGENCES)}")
-    return divergence
+            raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
 
 
 class DistillationConfig(StrictModel):
-    """The objective."""
+    """The objective: alpha * soft term + (1 - alpha) * hard term."""
 
-    temperature: Any = 4.0
-    """A number; "auto" to let ``limbeck temperature search`` choose it first; or a policy, as in {policy: linear, start: 8}."""
+    temperature: Any = DEFAULT_TEMPERATURE
+    """The temperature of teacher and student in the soft term: a number; "auto", which lets ``limbeck temperature search``
+    choose it first; or a policy that changes it in training, such as {policy: linear, start: 8, end: 1}."""
     teacher_temperature: Temperature | None = None
-    alpha: Share = 0.9
-    divergence: str = "forward_kl"
-    beta: Share = 0.5
+    """The teacher's temperature, if it is to differ from the student's. By default both have ``temperature``."""
+    alpha: Fraction = DEFAULT_ALPHA
+    """The weight of the soft term, from 0 (hard labels alone) to 1 (soft targets alone)."""
+    divergence: str | dict[str, Any] = "forward_kl"
+    """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", or
+    one that was registered; or a mapping of its name and its own parameters, as in {name: jsd, beta: 0.3}."""
+    beta: Fraction = 0.5
+    """The weight of the teacher's distribution in the mixture of "jsd"; at 0.5 the divergence is symmetric."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """How much of the first distribution is mixed into the second one: the teacher's into the student's in "skew_kl", the
+    student's into the teacher's in "skew_reverse_kl"."""
     compensate: bool | Literal["curvature"] = True
+    """True multiplies the soft term by C(T), which is T squared for most divergences, so that the temperature does not change
+    the size of its gradient. False leaves C(T) out. "curvature" also makes the gradients of different divergences alike."""
 
     @property
     def target_temperature(self) -> float | None:
-        """The teacher's T; None where a policy changes it."""
+        """Return the teacher's temperature; None if it changes in training or is not chosen yet."""
         if isinstance(self.temperature, dict):
-            return self.temperature.get("temperature", 4.0) if self.temperature["policy"] == "teacher_only" else None
+            return (
+                self.temperature.get("temperature", DEFAULT_TEMPERATURE)
+                if self.temperature["policy"] == "teacher_only"
+                else None
+            )
         return self.teacher_temperature or (None if self.temperature == "auto" else self.temperature)
 
     @field_validator("temperature")
@@ -75,9 +95,9 @@ class DistillationConfig(StrictModel):
             from limbeck.temperature import policy_from
 
             try:
-                policy_from(value)
-            except ValueError as error:
-                raise ValueError(str(error).removeprefix("temperature").lstrip(".: ")) from None
+                policy_from(value, argument="")
+            except ArgumentError as error:
+                raise ValueError(str(error) if error.argument else error.message) from None
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "auto" and not (number and 0 < value < math.inf):
@@ -86,75 +106,45 @@ class DistillationConfig(StrictModel):
 
     @field_validator("divergence")
     @classmethod
-    def _is_known(cls, name: str) -> str:
-        return _known(name)
-
-
-class CacheConfig(StrictModel):
-    """What ``limbeck cache build`` keeps of each example."""
-
-    format: Literal["dense", "topk", "sampled", "hidden"] = "dense"
-    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float16"
-    k: PositiveInt = 64
-    temperatures: list[Temperature] | None = None
-    """At which a top-k list can be used; by default the distillation's own."""
-    draws: PositiveInt = 12
-    views: PositiveInt = 1
-    """Of each image, made by ``data.augmentation``; 1 for the image as it is."""
-    shard_rows: PositiveInt | None = None
-    """Examples in a file; by default as many as make 128 MB."""
-
-
-class SearchConfig(StrictModel):
-    """What ``limbeck temperature search`` tries; the defaults take 12 trainings."""
-
-    temperatures: Annotated[list[Temperature], Field(min_length=3)] = [
-        0.5,
-        1.0,
-        1.5,
-        2.0,
-        3.0,
-        4.0,
-        6.0,
-        8.0,
-        12.0,
-        20.0,
-    ]
-    seeds: Annotated[int, Field(ge=2)] = 3
-    """Of each temperature, at most."""
-    batches: list[PositiveInt] = [3, 2]
-    """How many promising students are trained, in each of the rounds after the first."""
-    alphas: list[Share] = []
-    """Other values of alpha, tried at the chosen temperature."""
-    divergences: list[str] = []
-    """Other divergences, likewise; they are compensated for their curvature."""
-
-    @field_validator("divergences")
-    @classmethod
-    def _are_known(cls, names: list[str]) -> list[str]:
-        return [_known(name) for name in names]
+    def _is_known(cls, divergence: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(divergence, str) and divergence not in DIVERGENCES:
+            raise ValueError(f"should be one of {', '.join(DIVERGENCES)}")
+        try:
+            resolve_divergence(divergence)
+        except ArgumentError as error:
+            raise ValueError(error.message) from None
+        return divergence
 
 
 class CompareConfig(StrictModel):
-    """What ``limbeck compare`` trains: every arm with every seed."""
+    """What ``limbeck compare`` trains: a student of each kind with each seed."""
 
     seeds: PositiveInt = 5
-    """How many; they are seed, seed + 1, ..., and draw the known labels too."""
+    """The number of seeds. They are ``seed``, ``seed`` + 1 and so on, and also draw which labels are known."""
     temperatures: Annotated[list[Temperature], Field(min_length=1)] = [1.0, 4.0]
+    """The temperatures of the students that are trained with soft targets."""
 
 
 class Config(StrictModel):
-    """A run."""
+    """A run: its data, teacher and student, and how the student is trained."""
 
     out: str = "runs/distilled"
-    """The run's folder."""
+    """The folder that the run is written to."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     data: DataConfig = DataConfig()
+    """Which examples are used, and how they are read."""
     teacher: TeacherConfig
+    """The model whose outputs the student learns, or a store of them."""
     student: ModelConfig
+    """The model that is trained."""
     distillation: DistillationConfig = DistillationConfig()
+    """The objective that the student minimises."""
     training: dict[str, Any] = {}
-    """Arguments of ``transformers.TrainingArguments``."""
+    """Arguments of ``transformers.TrainingArguments``, with which the student is trained."""
     compare: CompareConfig = CompareConfig()
-    search: SearchConfig = SearchConfig()
+    """What ``limbeck compare`` trains."""
+    search: SearchPlan = SearchPlan()
+    """What ``limbeck temperature search`` tries."""
     cache: CacheConfig = CacheConfig()
+    """What ``limbeck cache build`` keeps of the teacher's outputs."""

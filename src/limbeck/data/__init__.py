@@ -1,12 +1,17 @@
-"""From a name to training, validation and test examples: ``sources`` reads, ``splits`` keeps the three apart and hides
-labels, ``images`` and ``texts`` make batches of what was read, ``examples`` is what comes out, ``inputs`` how a student
-is fed."""
+"""Data sets: from a name to training, validation and test examples that come in batches.
+
+This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
+``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
+apart and hides labels, ``images`` and ``texts`` make batches, ``examples`` holds the result, ``preprocessing`` turns new inputs
+into a batch.
+"""
 
 from limbeck.data.config import DataConfig
-from limbeck.data.examples import IGNORE_INDEX, Examples, Splits, identity_collate
-from limbeck.data.images import Augmentation, FixedViews
-from limbeck.data.preprocessing import Inputs
+from limbeck.data.examples import IGNORE_INDEX, Examples, LoadRows, Splits, TensorRows, identity_collate
+from limbeck.data.images import Augmentation, FixedViews, ImageFormat
+from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
+from limbeck.data.texts import Texts, load_tokenizer
 
 __all__ = [
     "IGNORE_INDEX",
@@ -14,9 +19,14 @@ __all__ = [
     "DataConfig",
     "Examples",
     "FixedViews",
-    "Inputs",
+    "ImageFormat",
+    "LoadRows",
+    "Preprocessing",
     "Splits",
+    "TensorRows",
+    "Texts",
     "hide_labels",
     "identity_collate",
     "load_splits",
+    "load_tokenizer",
 ]

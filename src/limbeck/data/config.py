@@ -1,4 +1,4 @@
-"""The ``data`` section of a config: which examples, how they are read, and which of their labels are known."""
+"""The ``data`` section of a config."""
 
 from __future__ import annotations
 
@@ -8,45 +8,56 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from limbeck.data.images import Augmentation
+from limbeck.field_checks import check_fields
 
 PositiveInt = Annotated[int, Field(gt=0)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which examples, how they are read, and which of their labels are known: the ``data`` section of a config."""
+    """The ``data`` section: which examples are used, how they are read, and how many of their labels are known.
+
+    Raises:
+        ArgumentError: a field has another type or is out of range.
+    """
 
     name: str = "digits"
-    """"digits", "fashion-mnist", a Hugging Face id, a data set saved to disk, a CSV, JSONL or Parquet file, or a folder with
-    one folder of images for each class."""
+    """The data set: "digits" (of scikit-learn), "fashion-mnist", a Hugging Face id, a data set saved to disk, a CSV, JSONL or
+    Parquet file, or a folder with one folder of images for each class."""
     folder: str | None = None
-    """The folder with the IDX files of Fashion-MNIST."""
+    """The folder with the IDX files of Fashion-MNIST. By default the folder of Debian's package is used, or else the hub."""
     validation: str | None = None
-    """The file with validation examples, beside a ``name`` that is a file."""
+    """The file with validation examples, when ``name`` is a file. By default they are drawn from the training examples."""
     test: str | None = None
-    """The file with test examples, beside a ``name`` that is a file."""
+    """The file with test examples, when ``name`` is a file. By default they are drawn from the training examples."""
     labelled: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = None
-    """How many true labels of the training set are known: a number, or a fraction below 1; all by default. They are drawn class
-    by class."""
+    """How many labels of the training set are known: a number, or a fraction below 1. They are drawn class by class. By default
+    all labels are known."""
     transfer: Literal["all", "labelled"] = "all"
-    """Which examples the student trains on: "all" keeps the unlabelled ones as a transfer set, "labelled" leaves them out."""
+    """The examples that the student is trained on: "all" keeps the unlabelled ones as a transfer set, "labelled" leaves them
+    out."""
     text_column: str | None = None
-    """The column with the texts; by default one of the usual names."""
+    """The column with the texts. By default it is found by its name: text, sentence, content, review or title."""
     label_column: str | None = None
-    """The column with the labels; by default one of the usual names."""
+    """The column with the labels. By default it is found by its name: label, labels, class, category or target."""
     image_column: str | None = None
-    """The column with the images; by default the first image column."""
+    """The column with the images. By default it is the first column of images."""
     image_size: PositiveInt | None = None
-    """Height and width that images are resized to; by default the size of the first image."""
+    """The height and width, in pixels, that images are resized to. By default images get the size of the first one."""
     channels: Literal[1, 3] | None = None
-    """1 for grey images, 3 for colour; by default as the first image."""
-    mean: float | tuple[float, ...] = 0.0
-    """Subtracted from the pixels, which go from 0 to 1: one number, or one for each channel."""
-    std: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 1.0
-    """The pixels are divided by it after the mean is subtracted: one number, or one for each channel."""
+    """The channels of the images: 1 for grey, 3 for colour. By default images get the channels of the first one."""
+    mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
+    """The number that is subtracted from pixels between 0 and 1, or one number for each channel."""
+    std: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
+    """The number that pixels are divided by after ``mean`` is subtracted, or one number for each channel."""
     tokenizer: str | None = None
-    """The Hugging Face id or folder of the tokenizer that teacher and student share."""
+    """The Hugging Face id or the folder of the tokenizer that teacher and student share. Texts need it."""
     max_length: PositiveInt = 128
-    """Tokens that are kept of each text."""
+    """The number of tokens after which a text is cut off."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """Random views of the images, the same for teacher and student."""
+    """The random changes to images in training. Teacher and student see the same changed image."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,4 +1,4 @@
-"""A set of examples: labels, and a function that loads the inputs of some rows as one batch."""
+"""What a data set becomes: labels in memory, with inputs that are loaded a batch at a time."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from limbeck.data.preprocessing import Inputs
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.models import DataShape
 
-IGNORE_INDEX = -100
-
 LoadRows = Callable[[list[int]], dict[str, Any]]
+"""A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """Labels in memory, inputs loaded a batch at a time.
+    """A data set with labels in memory, whose inputs are loaded a batch at a time.
 
-    A batch has the inputs, ``labels`` and ``example_id``, the row number that stays the same in every subset.
-
-    A ``DataLoader`` asks it for whole batches, which come ready to be fed to a model; give it ``identity_collate`` for
-    ``collate_fn``.
+    A batch has the inputs, ``labels`` and ``example_id``. The id of an example is its row number in the data set that was read;
+    it stays the same in every subset. A ``DataLoader`` asks for whole batches, which can be fed to a model as they are: give it
+    ``collate_fn=identity_collate``.
 
     Args:
-        load: maps row numbers to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``.
-        labels: (rows,) integers; ``IGNORE_INDEX`` for an example without one.
-        rows: which of the loader's rows these examples are; by default as many as there are labels.
+        load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
+        labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
+        ids: (N,) int64, the row number of each example; by default 0 to N - 1.
     """
 
-    def __init__(self, load: LoadRows, labels: Tensor, rows: Tensor | None = None) -> None:
+    def __init__(self, load: LoadRows, labels: Tensor, ids: Tensor | None = None) -> None:
         self.load = load
         self.labels = labels.long()
-        self.rows = torch.arange(len(labels)) if rows is None else rows
+        self.ids = torch.arange(len(labels)) if ids is None else ids
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         chosen = torch.as_tensor(indices, dtype=torch.long)
-        rows = self.rows[chosen]
-        return {**self.load(rows.tolist()), "labels": self.labels[chosen], "example_id": rows}
+        ids = self.ids[chosen]
+        return {**self.load(ids.tolist()), "labels": self.labels[chosen], "example_id": ids}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
@@ -51,27 +51,61 @@ class Examples(Dataset[dict[str, Any]]):
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
 
     def subset(self, indices: Tensor) -> Examples:
-        """The examples at ``indices``, in that order."""
-        return Examples(self.load, self.labels[indices], self.rows[indices])
+        """Return some of the examples; they keep their ids.
+
+        Args:
+            indices: positions in this data set, in the order that is wanted.
+
+        Returns:
+            The examples at these positions.
+        """
+        return Examples(self.load, self.labels[indices], self.ids[indices])
 
     def with_labels(self, labels: Tensor) -> Examples:
-        """The same inputs with other labels."""
-        if len(labels) != len(self):
-            raise ValueError(f"labels: expected one for each of {len(self)} examples, got {len(labels)}.")
-        return Examples(self.load, labels, self.rows)
+        """Return the same examples with other labels.
 
-    def all(self) -> dict[str, Any]:
-        """Everything as one batch."""
+        Args:
+            labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
+
+        Returns:
+            Examples with the same inputs and ids.
+
+        Raises:
+            ArgumentError: there is not one label for each example.
+        """
+        if len(labels) != len(self):
+            raise ArgumentError("labels", f"expected one for each of {len(self)} examples, got {len(labels)}.")
+        return Examples(self.load, labels, self.ids)
+
+    def as_one_batch(self) -> dict[str, Any]:
+        """Return all examples as one batch."""
         return self.__getitems__(range(len(self)))
 
 
 def identity_collate(batch: Any) -> Any:
-    """The ``collate_fn`` for ``Examples``, whose batches are ready."""
+    """Return the batch as it is: the ``collate_fn`` of a ``DataLoader`` of ``Examples``, which make whole batches.
+
+    Args:
+        batch: what ``Examples`` returned.
+
+    Returns:
+        The same object.
+    """
     return batch
 
 
 class TensorRows:
-    """Loads rows of a tensor that is in memory."""
+    """A loader of rows of a tensor in memory, for ``Examples``.
+
+    Args:
+        name: the name of the input, as the model's forward calls it.
+        values: (rows, ...) the input of every row.
+
+    Example:
+        >>> examples = Examples(TensorRows("pixel_values", torch.zeros(5, 1, 8, 8)), torch.arange(5))
+        >>> examples[2]["pixel_values"].shape
+        torch.Size([1, 8, 8])
+    """
 
     def __init__(self, name: str, values: Tensor) -> None:
         self.name, self.values = name, values
@@ -80,29 +114,45 @@ class TensorRows:
         return {self.name: self.values[rows]}
 
 
+@dataclass
+class Source:
+    """A data set as it was read, before it is split and before labels are hidden."""
+
+    splits: dict[str, Examples]
+    """The splits that the data set has: "train", and perhaps "validation" and "test"."""
+    shape: DataShape
+    """The number of classes and the size of an image."""
+    preprocessing: Preprocessing
+    """How a new image or text becomes a batch."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided for the user."""
+
+
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test examples, kept apart: choices are made on validation, results told on test.
-
-    In ``train`` the examples whose label was hidden carry ``IGNORE_INDEX``; ``true_labels`` has them all, for a teacher that
-    is trained on them.
-    """
+    """Training, validation and test examples, kept apart: choices are made on validation, results are reported on test."""
 
     train: Examples
+    """The training examples. An example whose label was hidden has the label ``IGNORE_INDEX``."""
     validation: Examples
+    """The validation examples, all labelled."""
     test: Examples
+    """The test examples, all labelled."""
     shape: DataShape
-    inputs: Inputs
+    """The number of classes and the size of an image, which a model is built for."""
+    preprocessing: Preprocessing
+    """How a new image or text becomes a batch; it is saved beside a student."""
     true_labels: Tensor
+    """(train,) int64, every training label, also the hidden ones: a teacher is trained on them."""
     notes: list[str] = field(default_factory=list)
-    """What was decided for the user, such as a validation set carved out of training."""
+    """What was decided for the user, such as a validation set drawn from the training examples."""
 
     @property
     def label_names(self) -> list[str]:
-        """What the classes are called."""
-        return self.inputs.label_names
+        """Return the names of the classes."""
+        return self.preprocessing.label_names
 
     @property
     def labelled(self) -> Tensor:
-        """bool (train,), True where the label is known."""
+        """Return a bool tensor (train,), True where the label is known."""
         return self.train.labels != IGNORE_INDEX

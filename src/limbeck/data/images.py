@@ -1,4 +1,4 @@
-"""Images: from files and arrays to pixel values, and the augmentation that teacher and student share."""
+"""Images: from files and arrays to pixel values, and the random changes that teacher and student share."""
 
 from __future__ import annotations
 
@@ -7,35 +7,74 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import xxhash
+from pydantic import Field
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, DataError
+from limbeck.field_checks import check_fields
+
+LARGEST = 4096
+"""The most views of an example, and the most pixels that a view is shifted by."""
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How an image becomes pixel values: size (H, W), channels, and (x - mean) / std with x in [0, 1]."""
+    """How an image becomes pixel values: its size, its channels, and (x - mean) / std with x between 0 and 1.
+
+    Raises:
+        ArgumentError: ``mean`` or ``std`` has neither one value nor one for each channel.
+    """
 
     size: tuple[int, int]
+    """Height and width in pixels."""
     channels: int
+    """1 for grey, 3 for colour."""
     mean: float | Sequence[float] = 0.0
+    """The number that is subtracted, or one number for each channel."""
     std: float | Sequence[float] = 1.0
+    """The number that is divided by, or one number for each channel."""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and len(value) not in (1, self.channels):
+                raise ArgumentError(
+                    name, f"expected one number, or one for each of {self.channels} channels, got {list(value)}."
+                )
 
     def __call__(self, images: Sequence[Any]) -> Tensor:
-        """PIL images, file names or arrays (H, W) or (H, W, C) with values 0 to 255 -> (N, C, H, W) float32."""
-        return self.normalise(torch.stack([self._one(image) for image in images]))
+        """Turn images into pixel values.
+
+        Args:
+            images: PIL images, file names, or arrays (H, W) or (H, W, C) with values from 0 to 255.
+
+        Returns:
+            (N, C, H, W) float32, normalised.
+
+        Raises:
+            DataError: a file is not an image that can be read.
+        """
+        return self.normalise(torch.stack([self._pixels(image) for image in images]))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) with values in [0, 1] -> the same, normalised."""
+        """Subtract the mean and divide by the standard deviation.
+
+        Args:
+            pixels: (N, C, H, W) with values from 0 to 1.
+
+        Returns:
+            (N, C, H, W) float32.
+        """
         mean, std = (torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def _one(self, image: Any) -> Tensor:
+    def _pixels(self, image: Any) -> Tensor:
+        """Return one image as (C, H, W) with values from 0 to 1."""
         from PIL import Image
 
         if isinstance(image, str | Path):
@@ -54,7 +93,13 @@ class ImageFormat:
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read one IDX file of unsigned bytes (the format of MNIST), gzipped or not.
+    """Read one IDX file of unsigned bytes, the format of MNIST.
+
+    Args:
+        path: the file. If it does not exist, the gzipped file beside it with ``.gz`` after its name is read.
+
+    Returns:
+        A uint8 tensor with the shape that the file says.
 
     Raises:
         DataError: the file is missing, cut short or not IDX.
@@ -76,42 +121,43 @@ def read_idx(path: Path) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random views of a batch of images. Teacher and student see the same view (Beyer et al., 2022, call it consistent).
-
-    Args:
-        shift: move each image by up to this many pixels in either direction, filling with its own border.
-        flip: mirror each image left to right with probability 1/2.
-        mixup: the parameter of Beta(mixup, mixup), which draws the weight of each image when it is mixed with another one of
-            the batch; 0 for none. The hard term counts both labels by these weights. (Zhang et al., "mixup", 2018.)
+    """Random changes to a batch of images. Teacher and student see the same changed image, as Beyer et al. (2022) advise.
 
     Raises:
-        ArgumentError: shift or mixup is negative.
+        ArgumentError: a field has another type, or shift or mixup is negative.
 
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
         >>> sorted(Augmentation(shift=1, mixup=0.2)(batch))
-        ['labels', 'mixup_labels', 'mixup_share', 'pixel_values']
+        ['labels', 'mixup_labels', 'mixup_weight', 'pixel_values']
     """
 
-    shift: int = 0
-    """Move each image by up to this many pixels in either direction."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Each image is moved by up to this many pixels in either direction, and filled with its own border."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
-    mixup: float = 0.0
-    """The parameter of the Beta distribution that draws how two images are mixed; 0 for no mixing."""
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The parameter of Beta(mixup, mixup), which draws the weights of two images that are mixed; 0 for no mixing. The hard term
+    counts both labels by these weights (Zhang et al., "mixup", 2018)."""
 
     def __post_init__(self) -> None:
-        for name in ("shift", "mixup"):
-            if getattr(self, name) < 0:
-                raise ArgumentError(name, f"should be greater than or equal to 0, got {getattr(self, name)}.")
+        check_fields(self)
 
     @property
     def is_on(self) -> bool:
-        """True if a student sees anything but the image as it is."""
+        """Return True if images are changed at all."""
         return bool(self.shift or self.flip or self.mixup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A new batch; the given one is left as it is."""
+        """Change the images of a batch.
+
+        Args:
+            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N,). It is left as it is.
+
+        Returns:
+            A new batch. After mixup it also has ``mixup_labels`` (N,), the labels of the images that were mixed in, and
+            the weight of the first image and label.
+        """
         images: Tensor = batch["pixel_values"]
         if self.shift:
             down, right = torch.randint(0, 2 * self.shift + 1, (2, len(images)), device=images.device)
@@ -124,22 +170,19 @@ class Augmentation:
             partner = torch.randperm(len(images), device=images.device)
             batch["pixel_values"] = share * images + (1 - share) * images[partner]
             if "labels" in batch:
-                batch |= {"mixup_share": share, "mixup_labels": batch["labels"][partner]}
+                batch |= {"mixup_weight": share, "mixup_labels": batch["labels"][partner]}
         return batch
 
 
 @dataclass(frozen=True)
 class FixedViews:
-    """A few views of each example, always the same, so that a teacher can be asked about all of them beforehand.
+    """A few views of each example that never change, so that a teacher can be asked about all of them before training.
 
-    Which view a batch has of each example is drawn anew every time; what the view is depends on the seed, the example's id
-    and the view's number alone.
+    Which of its views an example shows is drawn again for every batch. What a view looks like depends on nothing but the seed,
+    the example's id and the view's number.
 
-    Args:
-        count: views of each example, 2 to 4096.
-        shift: as in ``Augmentation``.
-        flip: as in ``Augmentation``.
-        seed: another one gives other views.
+    Raises:
+        ArgumentError: count or shift is out of range, or all views would be the same.
 
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "example_id": torch.arange(4)}
@@ -148,22 +191,42 @@ class FixedViews:
     """
 
     count: int
+    """The number of views of each example, 2 to 4096."""
     shift: int = 0
+    """Each view is moved by up to this many pixels in either direction, and filled with its own border."""
     flip: bool = False
+    """Mirror each view left to right with probability 1/2."""
     seed: int = 0
+    """Another seed gives other views."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.count <= 4096 or not 0 <= self.shift <= 4096:
-            raise ValueError(f"views: expected 2 to 4096, shifted by 0 to 4096 pixels, got {self.count}, {self.shift}.")
+        if not 2 <= self.count <= LARGEST or not 0 <= self.shift <= LARGEST:
+            expected = f"expected 2 to {LARGEST}, shifted by 0 to {LARGEST} pixels"
+            raise ArgumentError("views", f"{expected}, got {self.count}, {self.shift}.")
         if not self.shift and not self.flip:
-            raise ValueError("views: without shift or flip they would all be the same.")
+            raise ArgumentError("views", "without shift or flip they would all be the same.")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A new batch with one view of each example, and which: ``view_id`` (N,)."""
-        return self.show(batch, torch.randint(self.count, batch["example_id"].shape))
+        """Draw a view of each example.
 
-    def show(self, batch: dict[str, Any], view: Tensor) -> dict[str, Any]:
-        """The views that are asked for."""
+        Args:
+            batch: ``pixel_values`` (N, C, H, W) and ``example_id`` (N,). It is left as it is.
+
+        Returns:
+            A new batch with these views, and ``view_id`` (N,), their numbers.
+        """
+        return self.select(batch, torch.randint(self.count, batch["example_id"].shape))
+
+    def select(self, batch: dict[str, Any], view: Tensor) -> dict[str, Any]:
+        """Make the views that are asked for.
+
+        Args:
+            batch: ``pixel_values`` (N, C, H, W) and ``example_id`` (N,). It is left as it is.
+            view: (N,) integers from 0 to ``count`` - 1, the number of the view of each example.
+
+        Returns:
+            A new batch with these views, and ``view_id`` (N,), their numbers.
+        """
         images: Tensor = batch["pixel_values"]
         pairs = zip(batch["example_id"].tolist(), view.tolist(), strict=True)
         drawn = torch.tensor([xxhash.xxh3_64_intdigest(f"{self.seed} {i} {v}".encode()) >> 1 for i, v in pairs])
@@ -177,10 +240,12 @@ class FixedViews:
 
 
 def _mirror(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the images (N, C, H, W) where ``chosen`` (N,) is True."""
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def _shift(images: Tensor, pixels: int, down: Tensor, right: Tensor) -> Tensor:
+    """Cut each image (N, C, H, W) out of a copy with a border of ``pixels``, at the offsets ``down`` and ``right`` (N,)."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")
     rows = (down[:, None] + torch.arange(height, device=images.device))[:, None, :, None]

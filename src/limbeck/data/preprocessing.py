@@ -1,4 +1,4 @@
-"""How what somebody wants predicted becomes a batch; kept beside a student, which then needs no data set to predict."""
+"""How a new image or text becomes a batch. It is saved beside a student, so that predicting needs no data set."""
 
 from __future__ import annotations
 
@@ -14,43 +14,69 @@ from limbeck.data.images import ImageFormat
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import DataError
 
-FILE = "inputs.json"
+PREPROCESSING_FILE = "inputs.json"
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Images of one format, or texts for one tokenizer, and the names of the classes."""
+class Preprocessing:
+    """How inputs are fed to a student, as images of one format or as texts, and the names of its classes."""
 
     label_names: list[str]
+    """The names of the classes, in the order of the logits."""
     image: ImageFormat | None = None
+    """The format of the images; None where the inputs are texts."""
     tokenizer: Any = None
+    """The fast tokenizer of Transformers for texts; None where the inputs are images."""
     max_length: int = 128
+    """The number of tokens after which a text is cut off."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
-        """Images (files, PIL images or arrays) or texts -> one batch."""
+        """Turn inputs into a batch.
+
+        Args:
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts.
+
+        Returns:
+            ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text.
+
+        Raises:
+            DataError: an image cannot be read, or an item is not a text.
+        """
         if self.image is not None:
             return {"pixel_values": self.image(items)}
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
 
     def save(self, folder: Path) -> None:
-        """Write ``inputs.json``, and the tokenizer where there is one."""
+        """Write ``inputs.json``, and the tokenizer if there is one.
+
+        Args:
+            folder: an existing folder, such as a run's ``student/``.
+        """
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
         image = None if self.image is None else dataclasses.asdict(self.image)
-        write_json(folder / FILE, {"labels": self.label_names, "image": image, "max_length": self.max_length})
+        settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
+        write_json(folder / PREPROCESSING_FILE, settings)
 
     @classmethod
-    def load(cls, folder: Path) -> Inputs:
+    def load(cls, folder: Path) -> Preprocessing:
         """Read what ``save`` wrote.
 
+        Args:
+            folder: the folder that was given to ``save``.
+
+        Returns:
+            The same preprocessing.
+
         Raises:
-            DataError: it is missing or broken.
+            DataError: ``inputs.json`` or the tokenizer is missing or broken.
         """
+        path = folder / PREPROCESSING_FILE
         try:
-            told = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            labels, image, max_length = told["labels"], told["image"], told["max_length"]
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            labels, image, max_length = saved["labels"], saved["image"], saved["max_length"]
             image_format = None if image is None else ImageFormat(**{**image, "size": tuple(image["size"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder / FILE}: cannot be read ({error}). A run writes it beside its student.") from None
+            raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None else None
         return cls(labels, image_format, tokenizer, max_length)

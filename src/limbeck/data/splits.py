@@ -1,4 +1,4 @@
-"""Training, validation and test kept apart, and labels hidden to make a transfer set."""
+"""Training, validation and test examples kept apart, and labels hidden to make a transfer set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from limbeck.data.config import DataConfig
-from limbeck.data.examples import IGNORE_INDEX, Examples, Splits
-from limbeck.data.sources import Source, read_source
-from limbeck.errors import DataError
+from limbeck.data.examples import IGNORE_INDEX, Examples, Source, Splits
+from limbeck.data.sources import read_source
+from limbeck.errors import ArgumentError, DataError
 
-DIGITS_VALIDATION, DIGITS_TEST = 300, 400
-FASHION_VALIDATION = 5_000
-SHARE = 0.1
-"""Of the training examples, what becomes a validation or test set that the source lacks."""
+HELD_OUT_SIZES = {"digits": {"validation": 300, "test": 400}, "fashion-mnist": {"validation": 5_000}}
+"""How many training examples become the validation and test set that a built-in data set lacks."""
+HELD_OUT_FRACTION = 0.1
+"""The fraction of the training examples that becomes a validation or test set which another data set lacks."""
 
 
 def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
@@ -33,67 +33,73 @@ def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
         DataError: the data set cannot be read, or has fewer examples than labels that should be known.
     """
     source = read_source(config)
-    train, validation, test = _three_parts(source, config.name)
-    splits = Splits(
-        train,
-        validation,
-        test,
-        source.shape,
-        source.inputs,
-        train.labels,
-        source.notes,
-    )
+    train, validation, test = _complete(source, config.name)
+    splits = Splits(train, validation, test, source.shape, source.preprocessing, train.labels, source.notes)
     return hide_labels(splits, config.labelled, transfer=config.transfer == "all", seed=seed)
 
 
 def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True, seed: int = 0) -> Splits:
-    """Keep ``labelled`` of the true labels; the other examples lose theirs, or are left out when not ``transfer``.
+    """Hide all but some of the true labels of the training examples.
+
+    Args:
+        splits: the examples. Labels that were hidden before are known again first.
+        labelled: how many labels stay known: a whole number, or a fraction below 1; None for all of them. They are drawn
+            class by class.
+        transfer: keep the examples without a label, as a transfer set; if False, they are left out.
+        seed: draws which labels stay known.
+
+    Returns:
+        Splits with other training examples; validation and test are the same.
 
     Raises:
+        ArgumentError: ``labelled`` is not positive, or neither a whole number nor a fraction below 1.
         DataError: there are fewer examples than that, or fewer labels than classes.
     """
     train = splits.train.with_labels(splits.true_labels)
     if labelled is None:
-        kept = torch.arange(len(train))
+        known = torch.arange(len(train))
     else:
-        count = labelled if labelled >= 1 else round(labelled * len(train))
-        kept = _stratified(splits.true_labels, int(count), seed, "data.labelled")[0]
+        count = _label_count(labelled, len(train))
+        known, _ = _draw_by_class(splits.true_labels, count, seed, "data.labelled")
     if not transfer:
-        kept = kept.sort().values
-        train, true_labels = train.subset(kept), splits.true_labels[kept]
+        known = known.sort().values
+        train, true_labels = train.subset(known), splits.true_labels[known]
     else:
         labels = torch.full_like(splits.true_labels, IGNORE_INDEX)
-        labels[kept] = splits.true_labels[kept]
+        labels[known] = splits.true_labels[known]
         train, true_labels = train.with_labels(labels), splits.true_labels
     return dataclasses.replace(splits, train=train, true_labels=true_labels)
 
 
-def _three_parts(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
-    """What the source lacks is carved out of training, always the same way, and noted."""
-    parts = dict(source.parts)
-    sizes = {
-        "digits": {"validation": DIGITS_VALIDATION, "test": DIGITS_TEST},
-        "fashion-mnist": {"validation": FASHION_VALIDATION},
-    }
-    for part in ("test", "validation"):
-        if part not in parts:
-            size = sizes.get(name, {}).get(part) or max(1, round(SHARE * len(source.parts["train"])))
-            taken, rest = _stratified(parts["train"].labels, size, 0, f"data.{part}")
-            parts[part], parts["train"] = parts["train"].subset(taken), parts["train"].subset(rest)
-            source.notes.append(f"{size} of the training examples, drawn by class, are the {part} set.")
-    return parts["train"], parts["validation"], parts["test"]
+def _label_count(labelled: float, examples: int) -> int:
+    if not labelled > 0 or (labelled > 1 and labelled % 1 != 0):
+        raise ArgumentError("labelled", f"expected a positive whole number, or a fraction below 1, got {labelled!r}.")
+    return int(labelled) if labelled >= 1 else round(labelled * examples)
 
 
-def _stratified(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
-    """Indices of ``size`` examples drawn class by class in proportion, and of the rest, in order."""
+def _complete(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
+    """Return training, validation and test; what the source lacks is drawn from training, always the same, and noted."""
+    splits = dict(source.splits)
+    total = len(splits["train"])
+    for split in ("test", "validation"):
+        if split not in splits:
+            size = HELD_OUT_SIZES.get(name, {}).get(split) or max(1, round(HELD_OUT_FRACTION * total))
+            held_out, rest = _draw_by_class(splits["train"].labels, size, 0, f"data.{split}")
+            splits[split], splits["train"] = splits["train"].subset(held_out), splits["train"].subset(rest)
+            source.notes.append(f"{size} of the training examples, drawn by class, are the {split} set.")
+    return splits["train"], splits["validation"], splits["test"]
+
+
+def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
+    """Return the indices of ``size`` examples drawn in proportion to the classes, and those of the rest in order."""
     from sklearn.model_selection import train_test_split
 
     if size == len(labels):
         return torch.arange(len(labels)), torch.arange(0)
     try:
-        taken, rest = train_test_split(
+        drawn, rest = train_test_split(
             np.arange(len(labels)), train_size=size, stratify=labels.numpy(), random_state=seed
         )
     except ValueError as error:
         raise DataError(f"{key}: cannot draw {size} of {len(labels)} examples class by class ({error}).") from None
-    return torch.from_numpy(taken), torch.from_numpy(np.sort(rest))
+    return torch.from_numpy(drawn), torch.from_numpy(np.sort(rest))

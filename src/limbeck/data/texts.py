@@ -1,4 +1,4 @@
-"""Texts: tokenised once, padded batch by batch."""
+"""Texts, which are tokenised once and padded batch by batch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from tqdm import tqdm
 
 from limbeck.errors import DataError
 
+CHUNK = 1000
+"""How many texts are tokenised in one call."""
+
 
 class Texts:
-    """Loads tokenised texts, each batch padded to its longest.
+    """A loader of tokenised texts, for ``Examples``. Each batch is padded to its longest text.
 
     Args:
         texts: the texts.
         tokenizer: a fast tokenizer of Transformers, shared by teacher and student.
-        max_length: tokens kept of each text.
+        max_length: the number of tokens after which a text is cut off.
+
+    Raises:
+        DataError: one of the texts is not a string.
     """
 
     def __init__(self, texts: list[str], tokenizer: Any, max_length: int) -> None:
         self.tokenizer = tokenizer
-        strange = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
-        if strange is not None:
-            raise DataError(f"data.text_column: row {strange} is no text but {texts[strange]!r}.")
+        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise DataError(f"data.text_column: row {wrong} is no text but {texts[wrong]!r}.")
         self.encoded: dict[str, list[Any]] = {}
-        for start in tqdm(range(0, len(texts), 1000), desc="Tokenising", delay=1.0, leave=False):
-            encoded = tokenizer(texts[start : start + 1000], truncation=True, max_length=max_length)
+        for start in tqdm(range(0, len(texts), CHUNK), desc="Tokenising", delay=1.0, leave=False):
+            encoded = tokenizer(texts[start : start + CHUNK], truncation=True, max_length=max_length)
             for name, values in encoded.items():
                 self.encoded.setdefault(name, []).extend(values)
 
@@ -35,7 +41,17 @@ class Texts:
 
 
 def load_tokenizer(name: str | None) -> Any:
-    """The tokenizer of a Hugging Face id or folder."""
+    """Load a tokenizer.
+
+    Args:
+        name: its Hugging Face id or folder.
+
+    Returns:
+        A tokenizer of Transformers.
+
+    Raises:
+        DataError: there is no name, or no tokenizer of that name.
+    """
     from transformers import AutoTokenizer
 
     if name is None:

@@ -1,7 +1,8 @@
-"""Several arms over several seeds, and how sure the difference is."""
+"""Train the arms of a comparison over several seeds, and estimate their differences."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,21 +20,28 @@ class Estimate:
     error: float
     """Standard error of the mean; NaN for one seed."""
     count: int = 1
-    """How many seeds."""
+    """The number of seeds."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """Summarise one value per seed.
+        """Estimate the mean of one value per seed.
 
-        >>> Estimate.of([1.0, 2.0, 3.0]).mean
-        2.0
+        Args:
+            values: at least one number.
+
+        Returns:
+            The mean, its standard error and the number of values.
+
+        Example:
+            >>> Estimate.of([1.0, 2.0, 3.0]).mean
+            2.0
         """
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), error, len(values))
 
     @property
     def is_clear(self) -> bool:
-        """Whether 0 lies outside the 95 % interval, by Student's t: few seeds must differ much to show anything."""
+        """True if 0 lies outside the 95 % interval of Student's t. With few seeds, only large differences are clear."""
         from scipy.stats import t
 
         return self.count > 1 and abs(self.mean) > float(t.ppf(0.975, self.count - 1)) * self.error
@@ -41,19 +49,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What one arm of a comparison reached, seed by seed."""
+    """The metrics of one arm of a comparison, seed by seed."""
 
     name: str
     metrics: dict[str, list[float]]
+    """The values of each metric, one for each seed."""
 
     def __getitem__(self, metric: str) -> Estimate:
+        """Return a metric's mean over the seeds."""
         return Estimate.of(self.metrics[metric])
 
 
 def train_arms(
     arms: Sequence[str],
     seeds: Sequence[int],
-    run: Callable[[str, int], dict[str, float]],
+    train_arm: Callable[[str, int], dict[str, float]],
     *,
     record: Path | None = None,
     progress: str | None = None,
@@ -61,31 +71,51 @@ def train_arms(
     """Train every arm with every seed.
 
     Args:
-        arms: what is compared, by name.
-        seeds: one run of each arm for each of them; a seed means the same data order and the same start in every arm.
-        run: trains one arm with one seed and returns its metrics.
-        record: a file that keeps what is finished; what it has already is not run again.
-        progress: the title of a progress bar.
+        arms: the names of the arms.
+        seeds: each arm is trained once with each seed. A seed means the same initial weights and the same order of the
+            examples in every arm.
+        train_arm: trains one arm with one seed and returns its metrics.
+        record: a file that keeps the metrics of finished trainings; those are not repeated. None keeps nothing.
+        progress: the title of a progress bar; None for no bar.
+
+    Returns:
+        The metrics of each arm, by its name.
     """
     from tqdm import tqdm
 
-    finished = {(line["arm"], line["seed"]): line["metrics"] for line in read_lines(record)} if record else {}
+    finished = _read_finished(record)
     with tqdm(total=len(arms) * len(seeds), desc=progress, disable=progress is None, leave=False) as bar:
-        for seed in seeds:
-            for arm in arms:
-                bar.set_postfix_str(arm)
-                if (arm, seed) not in finished:
-                    finished[arm, seed] = run(arm, seed)
-                    if record is not None:
-                        append_line(record, {"arm": arm, "seed": seed, "metrics": finished[arm, seed]})
-                bar.update()
-    return {
-        arm: ArmResult(arm, {name: [finished[arm, seed][name] for seed in seeds] for name in finished[arm, seeds[0]]})
-        for arm in arms
-    }
+        for seed, arm in itertools.product(seeds, arms):
+            bar.set_postfix_str(arm)
+            if (arm, seed) not in finished:
+                finished[arm, seed] = train_arm(arm, seed)
+                if record is not None:
+                    append_line(record, {"arm": arm, "seed": seed, "metrics": finished[arm, seed]})
+            bar.update()
+    return {arm: _collect(arm, [finished[arm, seed] for seed in seeds]) for arm in arms}
+
+
+def _read_finished(record: Path | None) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the metrics of the trainings that a record holds, by arm and seed."""
+    lines = [] if record is None else read_lines(record)
+    return {(line["arm"], line["seed"]): line["metrics"] for line in lines}
+
+
+def _collect(arm: str, metrics: Sequence[dict[str, float]]) -> ArmResult:
+    """Return the result of an arm from its metrics with each seed."""
+    return ArmResult(arm, {name: [row[name] for row in metrics] for name in metrics[0]})
 
 
 def difference(first: ArmResult, second: ArmResult, metric: str) -> Estimate:
-    """``first`` minus ``second``, seed by seed: what they share with a seed cancels."""
+    """Estimate ``first`` minus ``second``, paired by seed, so that the effect that a seed has on both cancels.
+
+    Args:
+        first: one arm.
+        second: the other arm, with the same seeds.
+        metric: the name of the metric.
+
+    Returns:
+        The mean difference over the seeds and its standard error.
+    """
     pairs = zip(first.metrics[metric], second.metrics[metric], strict=True)
     return Estimate.of([a - b for a, b in pairs])

@@ -1,4 +1,4 @@
-"""Run a model over examples: its logits, its speed, its metrics."""
+"""Run a model over examples: logits, speed and metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from limbeck.models import count_parameters, forward_logits
 def predict_logits(
     model: nn.Module, examples: Examples, *, batch_size: int = 512, progress: str | None = None
 ) -> Tensor:
-    """The model's logits for every example, (N, V) in float32 on the CPU; the model is left in eval mode.
+    """Compute a model's logits for every example. The model stays in eval mode.
 
     Args:
         model: any model that ``limbeck.models.forward_logits`` can call.
-        examples: what to run it on.
-        batch_size: examples at a time.
-        progress: the title of a progress bar, which appears when it takes longer than a second.
+        examples: the N examples, in the order of the result.
+        batch_size: examples in one batch.
+        progress: the title of a progress bar, which appears after one second; None for no bar.
+
+    Returns:
+        Logits (N, V), float32 on the CPU.
     """
     from tqdm import tqdm
 
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.eval()
-    # An unshuffled loader still draws a seed for its workers: from a generator of its own, so that evaluating a model
-    # does not change how the next one is trained.
+    # An unshuffled loader still draws a seed for its workers. It draws from its own generator, so that evaluating a
+    # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     batches = tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None)
     logits = [forward_logits(model, _to(batch, device)).float().cpu() for batch in batches]
@@ -43,7 +46,17 @@ def predict_logits(
 def milliseconds_per_batch(
     model: nn.Module, examples: Examples, *, batch_size: int = 128, seconds: float = 0.2
 ) -> float:
-    """The median time of one forward pass on a batch of ``batch_size``."""
+    """Measure the time of one forward pass.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call.
+        examples: examples for the batch; they are repeated if there are too few.
+        batch_size: examples in the batch.
+        seconds: how long to measure, at least; five passes are measured in any case.
+
+    Returns:
+        The median time in milliseconds.
+    """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     batch = _to(examples.__getitems__([i % len(examples) for i in range(batch_size)]), device)
     model.eval()
@@ -58,7 +71,15 @@ def milliseconds_per_batch(
 
 
 def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, dict[str, float]]:
-    """Size, speed and test metrics of each model; agreement where there is a teacher."""
+    """Measure models on the test set.
+
+    Args:
+        models: the models by name. If one is named "teacher", the others' agreement with it is measured.
+        splits: the examples.
+
+    Returns:
+        For each model, the number of parameters, the test metrics and the milliseconds for one batch.
+    """
     logits: dict[str, Tensor] = {
         name: predict_logits(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()
     }

@@ -1,4 +1,4 @@
-"""What logits are worth on labelled examples, at T = 1."""
+"""Metrics of logits on labelled examples, at T = 1."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from limbeck.data import IGNORE_INDEX
+from limbeck.errors import ArgumentError
 
 CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """Of a model on labelled examples."""
+    """The metrics of a model on labelled examples."""
 
     accuracy: float
     """Share of examples whose argmax is the label."""
@@ -27,25 +28,36 @@ class ClassificationMetrics:
     """Share of examples where the student's argmax is the teacher's."""
 
     def as_dict(self) -> dict[str, float]:
-        """Without what was not measured."""
+        """Return the metrics by name, without those that were not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def classification_metrics(
     logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None
 ) -> ClassificationMetrics:
-    """Metrics of logits (N, V) at T = 1, over the examples that have a label.
+    """Compute the metrics of logits at T = 1, over the examples that have a label.
+
+    Args:
+        logits: (N, V), the model's.
+        labels: (N,), integers; -100 for an example without a label, which does not count.
+        teacher_logits: (N, V), the teacher's logits of the same examples, for the agreement; None leaves it out.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        ArgumentError: the number of labels is not N, or no example has a label.
 
     Example:
         >>> classification_metrics(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])).accuracy
         0.5
     """
     if len(logits) != len(labels):
-        raise ValueError(f"labels: expected one for each of {len(logits)} rows of logits, got {len(labels)}.")
+        raise ArgumentError("labels", f"expected one for each of {len(logits)} rows of logits, got {len(labels)}.")
     known = labels != IGNORE_INDEX
     logits, labels = logits[known].double(), labels[known]
     if not len(labels):
-        raise ValueError("labels: no example has one, so there is nothing to measure.")
+        raise ArgumentError("labels", "no example has one, so there is nothing to measure.")
     predictions = logits.argmax(-1)
     agreement = None
     if teacher_logits is not None:
@@ -59,12 +71,15 @@ def classification_metrics(
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of confidence.
+    """Compute the expected calibration error: the gap between confidence and accuracy, averaged over bins of confidence.
 
     Args:
-        probabilities: (N, V), rows that sum to 1.
-        labels: (N,).
-        bins: of equal width over [0, 1].
+        probabilities: (N, V); each row sums to 1.
+        labels: (N,), integers.
+        bins: the number of bins, which have equal width over [0, 1].
+
+    Returns:
+        The error, between 0 and 1.
 
     References:
         Guo et al., "On Calibration of Modern Neural Networks", 2017.

@@ -1,4 +1,4 @@
-"""A class that the student never saw: the bias of its logit, and how many of its examples the student gets."""
+"""A class that training omitted: how many of its examples the student gets right, before and after correcting its bias."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ from limbeck.evaluation.metrics import classification_metrics
 
 
 def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:
-    """The number to add to the logit of class ``wanted`` that makes most of these examples right.
+    """Find the number to add to the logits of one class so that most of these examples are classified correctly.
 
-    For a class that training omitted, whose bias says so (Hinton et al., 2015, section 3). Of several equally good
-    numbers, the middle of the widest interval. Choose it on validation, never on test.
+    A student that was trained without a class has learnt a too low bias for it; this number corrects the bias (Hinton et
+    al., 2015, section 3). Choose it on validation examples, never on test examples.
+
+    Args:
+        logits: (N, V).
+        labels: (N,), integers.
+        wanted: the class.
+
+    Returns:
+        The number. If several are equally good, the middle of the widest interval of them.
+
+    References:
+        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
@@ -23,12 +34,13 @@ def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:
     """
     others = logits.clone().double()
     others[:, wanted] = -math.inf
-    # An example goes to the class once the bias exceeds its threshold.
+    # An example is assigned to the class as soon as the bias exceeds its threshold.
     thresholds = others.amax(-1) - logits[:, wanted].double()
     gain = torch.where(labels == wanted, 1, 0) - torch.where((labels != wanted) & (others.argmax(-1) == labels), 1, 0)
     order = thresholds.argsort()
     ordered, right = thresholds[order].tolist(), gain[order].cumsum(0).tolist()
-    # Between two neighbouring thresholds the number right is constant; below the first it is 0, by which others count.
+    # Between two neighbouring thresholds the number of correct examples is constant. Counts are relative to the number
+    # below the first threshold.
     best, interval = 0, (ordered[0] - 2.0, ordered[0])
     for i, count in enumerate(right):
         low = ordered[i]
@@ -38,28 +50,31 @@ def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:
     return (interval[0] + interval[1]) / 2
 
 
-def omission(
+def omitted_class_metrics(
     validation: Tensor, validation_labels: Tensor, test: Tensor, labels: Tensor, omitted: int
 ) -> dict[str, float]:
-    """Of the test examples of a class that the student never saw: how many it gets, before and after correcting its bias.
+    """Measure a student on a class that its training omitted, before and after correcting the bias of that class.
 
-    The bias of its logit is the one that serves validation best. ``before`` and ``after`` are the accuracies on that class,
-    ``all_before`` and ``all_after`` those over every test example, ``validation_after`` that on validation.
+    The correction is ``best_bias`` on the validation examples.
 
     Args:
-        validation: (M, V) logits.
-        validation_labels: (M,).
-        test: (N, V) logits.
-        labels: (N,), of the test examples.
+        validation: (M, V), the student's logits of the validation examples.
+        validation_labels: (M,), integers.
+        test: (N, V), the student's logits of the test examples.
+        labels: (N,), integers, of the test examples.
         omitted: the class.
+
+    Returns:
+        Accuracies between 0 and 1: ``before`` and ``after`` on the test examples of the class, ``all_before`` and
+        ``all_after`` on all test examples, ``validation_after`` on all validation examples.
     """
     bias = torch.zeros(test.shape[-1])
     bias[omitted] = best_bias(validation, validation_labels, omitted)
-    theirs = labels == omitted
+    is_omitted = labels == omitted
     before, after = test.argmax(-1) == labels, (test + bias).argmax(-1) == labels
     return {
-        "before": before[theirs].double().mean().item(),
-        "after": after[theirs].double().mean().item(),
+        "before": before[is_omitted].double().mean().item(),
+        "after": after[is_omitted].double().mean().item(),
         "all_before": before.double().mean().item(),
         "all_after": after.double().mean().item(),
         "validation_after": classification_metrics(validation + bias, validation_labels).accuracy,

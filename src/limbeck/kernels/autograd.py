@@ -1,8 +1,8 @@
-"""The loss of rows as one node of the autograd graph, around whatever kernel sweeps over the rows.
+"""The loss of rows as one node of the autograd graph, around any row kernel.
 
-The gradient comes from the forward pass, already divided by the mean's denominator, so a plain ``loss.backward()`` hands it
-over as it is; another upstream gradient scales it. A second backward pass, or the gradient of a part, sweeps again over
-the logits that were kept. Evaluation computes no gradient.
+The gradient comes from the forward pass, already divided by the mean's denominator, so that a plain ``loss.backward()`` hands
+it over as it is. Another upstream gradient scales it. A second backward pass, or the gradient of a part, runs the kernel again
+on the logits that were kept. Evaluation computes no gradient.
 """
 
 from __future__ import annotations
@@ -13,95 +13,120 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.kernels.call import Plan, Shares, Sweep
+from limbeck.kernels.call import GradientScales, LossCall, RowKernel
 
 TRITON_IS_INSTALLED = find_spec("triton") is not None
 HALF = (torch.bfloat16, torch.float16)
 
 
 def rows_loss(
-    student: Tensor, teacher: Tensor | None, plan: Plan, sweep: Sweep
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The total, weighted, as one number or (N,); soft and hard values for each row, (N,), not weighted.
+    student: Tensor, teacher: Tensor | None, call: LossCall, row_kernel: RowKernel
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weighted total, and the soft and hard values of the rows without weights.
 
     Args:
-        student: (N, V). With ``plan.inplace`` it holds its gradient afterwards.
+        student: (N, V). With ``call.inplace`` it holds its gradient afterwards.
         teacher: (N, V), or None when there is no soft term.
-        plan: the rest.
-        sweep: the kernel.
+        call: the rest.
+        row_kernel: computes the rows.
+
+    Returns:
+        The total as one number or (N,); C(T) D, (N,); CE, (N,).
     """
-    # Inside of the function gradients are always off, so whether one is wanted is asked here.
+    # Inside of the function gradients are always off, so it is asked here whether one is wanted.
     wanted = torch.is_grad_enabled() and student.requires_grad
-    return _Rows.apply(student, teacher, plan, sweep, wanted)  # pyright: ignore[reportReturnType]
+    return _RowsLoss.apply(student, teacher, call, row_kernel, wanted)  # pyright: ignore[reportReturnType]
 
 
-class _Rows(torch.autograd.Function):
+class _RowsLoss(torch.autograd.Function):
+    """The node of the graph; its outputs are those of ``rows_loss``."""
+
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, teacher: Tensor | None, plan: Plan, sweep: Sweep, wanted: bool
+        ctx: Any, student: Tensor, teacher: Tensor | None, call: LossCall, row_kernel: RowKernel, wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.plan, ctx.sweep = plan, sweep
+        ctx.call, ctx.row_kernel = call, row_kernel
         gradient = None
         if wanted:
-            gradient = student.detach() if plan.inplace else torch.empty_like(student)
-        soft, hard = sweep(student.detach(), teacher, plan, plan.shares(), gradient)
-        if plan.inplace and gradient is not None:
-            torch.autograd.graph.increment_version(student)  # whoever saved the logits must not use them
+            gradient = student.detach() if call.inplace else torch.empty_like(student)
+        soft, hard = row_kernel(student.detach(), teacher, call, call.gradient_scales(), gradient)
+        if call.inplace and gradient is not None:
+            # The logits are overwritten: whoever saved them for another gradient gets an error.
+            torch.autograd.graph.increment_version(student)
         else:
             ctx.save_for_backward(student, teacher)
         ctx.gradient = gradient
-        return total_of(soft, hard, plan), soft, hard
+        return weighted_total(soft, hard, call), soft, hard
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         refuse_second_derivatives()
         total, soft, hard = upstream
-        plan: Plan = ctx.plan
+        call: LossCall = ctx.call
         gradient, ctx.gradient = ctx.gradient, None
-        of_total = total is not None and soft is None and hard is None
-        if plan.inplace and not (of_total and gradient is not None):
+        only_total = total is not None and soft is None and hard is None
+        if call.inplace and not (only_total and gradient is not None):
             raise RuntimeError(
                 "inplace=True has written the gradient into the student's logits and handed it over. "
                 "For a second backward pass, or for gradients of the parts, use inplace=False."
             )
-        if of_total and total is not None and gradient is not None:
+        if only_total and total is not None and gradient is not None:
             unit = is_one(total)
-            # What half precision would round twice is computed again.
-            if unit or plan.inplace or gradient.dtype not in HALF or (unit is None and total.dim() == 0):
+            # A scaled gradient in half precision would be rounded twice, so it is computed again.
+            if unit or call.inplace or gradient.dtype not in HALF or (unit is None and total.dim() == 0):
                 return gradient if unit else scale_(gradient, total), None, None, None, None
         student, teacher = ctx.saved_tensors
         gradient = torch.empty_like(student)
-        ctx.sweep(student.detach(), teacher, plan, shares_of(plan, total, soft, hard), gradient)
+        ctx.row_kernel(student.detach(), teacher, call, scales_for(call, total, soft, hard), gradient)
         return gradient, None, None, None, None
 
 
-def total_of(soft: Tensor, hard: Tensor, plan: Plan) -> Tensor:
-    """The weighted total of the rows' values, as one number or (N,)."""
-    # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
-    one = {0.0: hard, 1.0: soft}.get(plan.alpha)
-    total = (plan.alpha * soft).add_(hard, alpha=1 - plan.alpha) if one is None else one
-    if not isinstance(plan.weights, Tensor):
-        return total.sum().mul_(plan.weights) if plan.summed else total * plan.weights
-    total = torch.where(plan.weights > 0, total * plan.weights, 0.0)
-    return total.sum() if plan.summed else total
+def weighted_total(soft: Tensor, hard: Tensor, call: LossCall) -> Tensor:
+    """Return the weighted total of the rows' soft and hard values.
+
+    Args:
+        soft: (N,), C(T) D of each row.
+        hard: (N,), the cross-entropy of each row.
+        call: the call, whose weights and alpha are used.
+
+    Returns:
+        One number if the call is summed, else (N,).
+    """
+    # A term that alpha rules out is left out and not multiplied by 0, because it may be infinite.
+    only = {0.0: hard, 1.0: soft}.get(call.alpha)
+    values = (call.alpha * soft).add_(hard, alpha=1 - call.alpha) if only is None else only
+    if not isinstance(call.weights, Tensor):
+        return values.sum().mul_(call.weights) if call.summed else values * call.weights
+    values = torch.where(call.weights > 0, values * call.weights, 0.0)
+    return values.sum() if call.summed else values
 
 
-def shares_of(plan: Plan, total: Tensor | None, soft: Tensor | None, hard: Tensor | None) -> Shares:
-    """Of both terms in the gradient, for any upstream gradients of the three outputs."""
-    shares = plan.shares(0.0 if total is None else total)
-    return tuple(share if part is None else share + part for share, part in zip(shares, (soft, hard), strict=True))  # pyright: ignore[reportReturnType]
+def scales_for(call: LossCall, total: Tensor | None, soft: Tensor | None, hard: Tensor | None) -> GradientScales:
+    """Return the factors that scale the soft and hard gradients.
+
+    Args:
+        call: the call.
+        total: the upstream gradient of the total; None for none.
+        soft: the upstream gradient of the soft values, (N,); None for none.
+        hard: the upstream gradient of the hard values, (N,); None for none.
+    """
+    scales = call.gradient_scales(0.0 if total is None else total)
+    return tuple(x if part is None else x + part for x, part in zip(scales, (soft, hard), strict=True))  # pyright: ignore[reportReturnType]
 
 
 def is_one(upstream: Tensor) -> bool | None:
-    """Whether an upstream gradient changes nothing; None where asking would make the processor wait for the device."""
+    """Return True if an upstream gradient is 1 everywhere; None where asking would make the processor wait for the device."""
     if upstream.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     return upstream.item() == 1 if upstream.dim() == 0 else bool((upstream == 1).all())
 
 
 def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
-    """gradient *= upstream, one number or one for each row; where that is 1 a GPU moves nothing, and is not asked."""
+    """Multiply the gradient in place by one number or one for each row, and return it.
+
+    Where the number is 1 a GPU moves nothing, and the processor does not ask it.
+    """
     if gradient.is_cuda and TRITON_IS_INSTALLED:
         from limbeck.kernels import triton
 
@@ -110,6 +135,10 @@ def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
 
 
 def refuse_second_derivatives() -> None:
-    """Raise where the backward pass is asked for its own gradient (create_graph=True)."""
+    """Raise if the backward pass is asked for its own gradient (create_graph=True).
+
+    Raises:
+        RuntimeError: gradients are enabled inside of a backward pass.
+    """
     if torch.is_grad_enabled():
         raise RuntimeError("The kernels have first derivatives only. For second ones pass backend='reference'.")

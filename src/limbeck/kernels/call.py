@@ -1,112 +1,129 @@
-"""What every kernel is told about one call of the loss."""
+"""One call of the loss, as every kernel sees it, and what a kernel is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-Rows = Any
-"""Which rows of a call: a slice, or a tensor of indices."""
-ExactRows = Callable[[Tensor, Tensor | None, Rows], tuple[Tensor | None, Tensor | None]]
-Shares = tuple[Tensor | float, Tensor | float]
-"""What soft and hard are multiplied by in the gradient: floats, or (N,)."""
+if TYPE_CHECKING:
+    from limbeck.kernels.sparse import SparseRows
+
+RowIndex = slice | Tensor
+"""Some rows of a call: a slice, or a tensor of indices."""
+GradientScales = tuple[Tensor | float, Tensor | float]
+"""The factors of the soft and of the hard gradient: numbers, or (N,)."""
 
 
-LOG_ZERO = -1e4
-"""A log-probability whose exponential is 0 in float32 and float64, yet finite, so that no 0 * inf arises."""
-FORMS: dict[str, Callable[..., Any]] = {}
-"""Every divergence's form, by the name under which a custom operator, which takes no functions, finds it."""
-
-
-class Measure(Protocol):
-    """What a kernel asks of a divergence; see ``limbeck.losses.divergences.Divergence``."""
+class DivergenceProtocol(Protocol):
+    """What a kernel asks of a divergence; ``limbeck.losses.divergences.Divergence`` describes it."""
 
     on_logits: ClassVar[bool]
-    form_name: ClassVar[str]
+    log_zero: ClassVar[float]
+    has_terms_and_slopes: ClassVar[bool]
 
     @property
-    def share(self) -> float: ...
+    def is_centred(self) -> bool: ...
+    @property
+    def parameter_values(self) -> tuple[Any, ...]: ...
+    @property
+    def terms_and_slopes(self) -> Callable[..., tuple[Any, Any]]: ...
     def terms(self, a: Tensor, b: Tensor) -> Tensor: ...
-    @staticmethod
-    def form(d: Any, p_s: Any, p_t: Any, share: float) -> tuple[Any, Any]: ...
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One call of the loss, for logits that are flattened to (N, V)."""
+class LossCall:
+    """One call of the loss on N rows: everything but the logits, which a fused loss makes a few rows at a time.
+
+    The first fields have one entry for each row, or one number for all rows; the others are settings of the whole call.
+    """
 
     labels: Tensor | None
-    """(N,), in [0, V) everywhere."""
+    """(N,), in [0, V) everywhere, 0 where a row has none; None when the hard term is not asked for."""
     labelled: Tensor | None
-    """bool (N,); None when every row has a label."""
+    """bool (N,); None when all rows have a label."""
+    counted: Tensor | None
+    """bool (N,); None when all rows count."""
     weights: Tensor | float
-    """1 over the denominator; (N,) with 0 where a position does not count."""
-    dtype: torch.dtype
-    """Of the arithmetic."""
-    alpha: float
+    """1 over the mean's denominator; (N,) with 0 where a row does not count."""
     teacher_temperature: Tensor | float
+    """A number, or (N, 1)."""
     student_temperature: Tensor | float
-    """Floats, or (N, 1)."""
+    """A number, or (N, 1)."""
     compensation: Tensor | float
-    """C(T), a float or (N, 1)."""
-    label_smoothing: float
-    weight: Tensor | None
-    """(V,), class weights of the hard term."""
-    measure: Measure
-    forward_kl: bool
-    """Whether ``measure`` is KL(p_t ‖ p_s), which needs the fewest passes."""
-    reverse_kl: bool
-    exact: ExactRows
-    """Soft and hard values of some rows by the reference, attached to the graph."""
-    closed: bool
-    """Whether the divergence has a closed form and there are no class weights; else only ``exact`` knows the loss."""
-    inplace: bool
-    summed: bool
-    """The total is wanted as one number."""
-    sparse: Any = None
-    """The teacher, where only some classes of each row are known: ``limbeck.kernels.sparse.SparseRows``."""
+    """C(T), or the factor that takes its place: a number, or (N, 1)."""
 
-    def shares(self, upstream: Tensor | float = 1.0) -> Shares:
-        """Of both terms in the gradient of the total."""
+    divergence: DivergenceProtocol
+    is_forward_kl: bool
+    """The divergence is KL(p_t ‖ p_s), which needs the fewest passes."""
+    is_reverse_kl: bool
+    """The divergence is KL(p_s ‖ p_t)."""
+    has_soft_term: bool
+    """The divergence is asked for."""
+    alpha: float
+    """The weight of the soft term."""
+    label_smoothing: float
+    """eps, of the hard term."""
+    class_weights: Tensor | None
+    """(V,), of the hard term."""
+    dtype: torch.dtype
+    """The dtype of the arithmetic."""
+    reference_rows: ReferenceRows
+    """Computes rows without any kernel."""
+    summed: bool
+    """The total is one number; else it is (N,)."""
+    with_parts: bool
+    """The soft and the hard term are asked for beside the total."""
+    inplace: bool
+    """The gradient may take the place of the student's logits."""
+    sparse: SparseRows | None = None
+    """The teacher, where only some classes of each row are known."""
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Return True if terms and slopes describe the call; else only ``reference_rows`` can compute it."""
+        return self.class_weights is None and (not self.has_soft_term or self.divergence.has_terms_and_slopes)
+
+    def gradient_scales(self, upstream: Tensor | float = 1.0) -> GradientScales:
+        """Return the factors of the soft and the hard gradient in the gradient of the total."""
         weights = self.weights * upstream
         return self.alpha * weights, (1 - self.alpha) * weights
 
-    def part(self, rows: Rows) -> Plan:
-        """The plan of some rows, by a slice or their indices; a kernel then counts them from 0."""
-        one_for_each = ("labels", "labelled", "weights", "teacher_temperature", "student_temperature", "compensation")
-        changed = {name: value[rows] for name in one_for_each if isinstance(value := getattr(self, name), Tensor)}
-
-        def exact(student: Tensor, teacher: Tensor | None, part: Rows) -> tuple[Tensor | None, Tensor | None]:
-            if isinstance(rows, Tensor):
-                return self.exact(student, teacher, rows[part])
-            start, stop, _ = part.indices(rows.stop - rows.start)
-            return self.exact(student, teacher, slice(rows.start + start, rows.start + stop))
-
-        sparse = None if self.sparse is None else self.sparse.part(rows)
-        return replace(self, exact=exact, sparse=sparse, **changed)
+    def part(self, rows: RowIndex) -> LossCall:
+        """Return the call for some of its rows."""
+        per_row = (
+            "labels", "labelled", "counted", "weights", "teacher_temperature", "student_temperature", "compensation",
+        )  # fmt: skip
+        changed = {name: value[rows] for name in per_row if isinstance(value := getattr(self, name), Tensor)}
+        return replace(self, sparse=None if self.sparse is None else self.sparse.part(rows), **changed)
 
 
-Sweep = Callable[[Tensor, Tensor | None, Plan, Shares, Tensor | None], tuple[Tensor, Tensor]]
-"""(student (N, V), teacher (N, V) or None, plan, shares, gradient or None) -> soft and hard values, (N,) each.
+ReferenceRows = Callable[[LossCall, Tensor, Tensor | None], tuple[Tensor | None, Tensor | None]]
+"""(call, student (N, V), teacher (N, V) or None) -> C(T) D and CE of the rows, (N,) each, attached to the graph.
 
-The gradient, in the given shares, is written into ``gradient``, which may be the student's own logits.
+A term that is not asked for is None.
+"""
+
+RowKernel = Callable[[Tensor, Tensor | None, LossCall, GradientScales, Tensor | None], tuple[Tensor, Tensor]]
+"""(student (N, V), teacher (N, V) or None, call, scales, gradient or None) -> C(T) D and CE of the rows, (N,) each.
+
+The two gradients, times their scales, are added up in ``gradient``, which may be the student's own logits.
 """
 
 
-def part_of(shares: Shares, rows: slice) -> Shares:
-    """The shares of some rows."""
-    return tuple(share[rows] if isinstance(share, Tensor) and share.dim() else share for share in shares)  # pyright: ignore[reportReturnType]
+def scales_of_rows(scales: GradientScales, rows: slice) -> GradientScales:
+    """Return the scales of some rows."""
+    return tuple(x[rows] if isinstance(x, Tensor) and x.dim() else x for x in scales)  # pyright: ignore[reportReturnType]
 
 
-def columns_of(shares: Shares) -> Shares:
-    """The shares as one number, or (n, 1), to multiply rows by."""
-    return tuple(share.unsqueeze(-1) if isinstance(share, Tensor) and share.dim() else share for share in shares)  # pyright: ignore[reportReturnType]
+def scales_as_columns(scales: GradientScales) -> GradientScales:
+    """Return the scales as numbers or (n, 1), to multiply logits by."""
+    return tuple(x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() else x for x in scales)  # pyright: ignore[reportReturnType]
 
 
-def for_rows(column: Tensor | float) -> Tensor | float:
-    """One number, or (n, 1) as (n,), to multiply the values of rows by."""
+def column_as_rows(column: Tensor | float) -> Tensor | float:
+    """Return a number as it is, or (n, 1) as (n,), to multiply the values of rows by."""
     return column.squeeze(-1) if isinstance(column, Tensor) else column

@@ -9,8 +9,9 @@ with x = (z - max z) / T. Forward and reverse KL need no more: with E = sum e^(x
 
     KL(p_t || p_s) = E / sum e^(x_t) + log sum e^(x_s) - log sum e^(x_t)
 
-Other divergences sum their terms and psi (see ``limbeck.losses.divergences``) in a third. Every process ends with the whole
-loss and the gradient of its own columns. Rows go by chunks between the collectives, so that only the numbers of a row last.
+Other divergences sum their terms and slopes (see ``limbeck.losses.divergences``) in a third. Every process ends with the whole
+loss and the gradient of its own columns. Between the collectives the rows are taken in chunks, so that only a few numbers for
+each row are kept.
 """
 
 from __future__ import annotations
@@ -21,174 +22,184 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from limbeck.kernels.call import LOG_ZERO, Plan, Shares, columns_of, for_rows, part_of
-from limbeck.kernels.cross_entropy import add_hard_gradient, hard_sums, hard_value
+from limbeck.errors import ArgumentError
+from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
+from limbeck.kernels.cross_entropy import add_cross_entropy_gradient, cross_entropy_from_sums, cross_entropy_sums
 
 CHUNK_ELEMENTS = 1 << 22
 """Logits in a chunk."""
 
 
-def sweep(
+def row_kernel(
     student: Tensor,
     teacher: Tensor | None,
-    plan: Plan,
-    shares: Shares,
+    call: LossCall,
+    scales: GradientScales,
     gradient: Tensor | None,
     *,
     group: dist.ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
-    """As ``plan.Sweep`` says, for the columns that this process holds."""
-    return _Sharded(student, teacher, plan, group).run(shares, gradient)
+    """Return the values of all rows, and write the gradient of this process's columns; see ``call.RowKernel``."""
+    return _Sharded(student, teacher, call, group).run(scales, gradient)
 
 
 class _Sharded:
-    """The sums of every row, over all columns."""
+    """One call, with the sums of every row over all columns."""
 
-    def __init__(self, student: Tensor, teacher: Tensor | None, plan: Plan, group: dist.ProcessGroup) -> None:
-        self.student, self.teacher, self.plan, self.group = student, teacher, plan, group
+    def __init__(self, student: Tensor, teacher: Tensor | None, call: LossCall, group: dist.ProcessGroup) -> None:
+        self.student, self.teacher, self.call, self.group = student, teacher, call, group
         rank, world = dist.get_rank(group), dist.get_world_size(group)
         count, columns = student.shape
-        held = student.new_zeros(world, dtype=plan.dtype)
+        held = student.new_zeros(world, dtype=call.dtype)
         held[rank] = columns
-        tops = [student.amax(-1).to(plan.dtype)] + ([] if teacher is None else [teacher.amax(-1).to(plan.dtype)])
-        packed = torch.cat([*tops, held])
+        maxima = [logits.amax(-1).to(call.dtype) for logits in (student, teacher) if logits is not None]
+        packed = torch.cat([*maxima, held])
         dist.all_reduce(packed, dist.ReduceOp.MAX, group)
-        self.top_s, self.top_t = packed[:count, None], packed[count : 2 * count, None]
+        self.max_s, self.max_t = packed[:count, None], packed[count : 2 * count, None]
         self.offset, self.classes = int(packed[-world:][:rank].sum()), int(packed[-world:].sum())
         self._check_labels()
 
-    def run(self, shares: Shares, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-        plan = self.plan
-        self.sums = self._summed(self._first)
-        soft = hard = torch.zeros_like(self.top_s.squeeze(-1))
-        self.pulled = soft
+    def run(self, scales: GradientScales, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the soft and hard values of all rows, and write the scaled gradient of this process's columns."""
+        call = self.call
+        self.sums = self._summed(self._first_sums)
+        soft = hard = torch.zeros_like(self.max_s.squeeze(-1))
+        self.slope_sum = soft
         if self.teacher is not None:
-            soft, self.pulled = self._divergence()
-            soft = soft * for_rows(plan.compensation)
-        if plan.labels is not None:
-            hard = hard_value(self.sums[4:], self.top_s.squeeze(-1) + self.sums[3].log(), plan)
+            soft, self.slope_sum = self._divergence()
+            soft = soft * column_as_rows(call.compensation)
+        if call.labels is not None:
+            hard = cross_entropy_from_sums(self.sums[4:], self.max_s.squeeze(-1) + self.sums[3].log(), call)
         if gradient is not None:
             for rows in self._chunks():
-                gradient[rows] = self._gradient(rows, part_of(shares, rows))
+                gradient[rows] = self._gradient(rows, scales_of_rows(scales, rows))
         return soft, hard
 
-    def _first(self, rows: slice) -> Tensor:
-        """(9, n): of the student and the teacher at T, of the KL, of the student at 1, and those of cross-entropy."""
-        plan, sums = self.plan.part(rows), []
-        s = self.student[rows].to(plan.dtype)
+    def _first_sums(self, rows: slice) -> Tensor:
+        """Return (9, n): sums of the student and the teacher at T, of the KL, of the student at 1, and of cross-entropy."""
+        call, sums = self.call.part(rows), []
+        s = self.student[rows].to(call.dtype)
         zero = s.new_zeros(len(s))
         if self.teacher is None:
             sums += [zero, zero, zero]
-        elif plan.measure.on_logits:
+        elif call.divergence.on_logits:
             d, present = self._difference(rows)
             sums += [present.sum(-1).to(s.dtype), zero, d.sum(-1)]
         else:
             x_s, x_t, _ = self._scaled(rows)
             e_s, e_t = x_s.exp(), x_t.exp()
-            weight, apart = (e_t, x_t - x_s) if plan.forward_kl else (e_s, x_s - x_t)
-            cross = (weight * apart.masked_fill_(weight == 0, 0.0)).sum(-1) if _is_kl(plan) else zero
+            weight, apart = (e_t, x_t - x_s) if call.is_forward_kl else (e_s, x_s - x_t)
+            cross = (weight * apart.masked_fill_(weight == 0, 0.0)).sum(-1) if _is_kl(call) else zero
             sums += [e_s.sum(-1), e_t.sum(-1), cross]
-        if plan.labels is None:
+        if call.labels is None:
             return torch.stack([*sums, *[zero] * 6])
-        return torch.cat([torch.stack([*sums, (s - self.top_s[rows]).exp().sum(-1)]), hard_sums(s, plan, self.offset)])
+        sums.append((s - self.max_s[rows]).exp().sum(-1))
+        return torch.cat([torch.stack(sums), cross_entropy_sums(s, call, self.offset)])
 
     def _divergence(self) -> tuple[Tensor, Tensor]:
-        """D and the sum of psi of each row."""
-        plan, (sum_s, sum_t, cross) = self.plan, self.sums[:3]
-        if _is_kl(plan):
+        """Return D and the sum of the slopes of each row."""
+        call, (sum_s, sum_t, cross) = self.call, self.sums[:3]
+        if _is_kl(call):
             apart = sum_s.log() - sum_t.log()
-            if plan.forward_kl:
+            if call.is_forward_kl:
                 return cross / sum_t + apart, -torch.ones_like(apart)
             value = cross / sum_s - apart
             return value, value + 1
-        terms, pulled = self._summed(self._second)
-        return (terms / (2 * sum_s), pulled) if plan.measure.on_logits else (terms, pulled)
+        terms, slopes = self._summed(self._second_sums)
+        return terms, slopes
 
-    def _second(self, rows: slice) -> Tensor:
-        """(2, n): of the terms and of psi."""
-        if self.plan.measure.on_logits:
-            d = self._centred(rows)
-            return torch.stack([(d * d).sum(-1), torch.zeros_like(d[:, 0])])
-        a, b = self._log_probabilities(rows)
-        terms, slope = self._terms(a, b)
-        return torch.stack([terms.sum(-1), slope.sum(-1)])
+    def _second_sums(self, rows: slice) -> Tensor:
+        """Return (2, n): the sums of the terms and of the slopes."""
+        terms, slopes = self._logit_terms(rows) if self.call.divergence.on_logits else self._terms(rows)[:2]
+        return torch.stack([terms.sum(-1), slopes.sum(-1)])
 
-    def _gradient(self, rows: slice, shares: Shares) -> Tensor:
-        plan = self.plan.part(rows)
-        pull, push = columns_of(shares)
-        s = self.student[rows].to(plan.dtype)
+    def _gradient(self, rows: slice, scales: GradientScales) -> Tensor:
+        """Return the scaled gradient of some rows, (n, columns)."""
+        call = self.call.part(rows)
+        soft_scale, hard_scale = scales_as_columns(scales)
+        s = self.student[rows].to(call.dtype)
         out = torch.zeros_like(s)
-        if self.teacher is not None:
-            if plan.measure.on_logits:
-                out = self._centred(rows) * (-pull * plan.compensation / self.sums[0][rows, None])
-            else:
+        if self.teacher is not None and call.divergence.on_logits:
+            out = self._logit_terms(rows)[1] * (soft_scale * call.compensation)
+        elif self.teacher is not None:
+            if call.is_forward_kl:
                 a, b = self._log_probabilities(rows)
-                slope = -b.exp() if plan.forward_kl else self._terms(a, b)[1]
-                out = (slope - a.exp() * self.pulled[rows, None]).mul_(
-                    pull * (plan.compensation / plan.student_temperature)
-                )
-        if plan.labels is not None:
+                slopes = -b.exp()
+            else:
+                _, slopes, a = self._terms(rows)
+            factor = soft_scale * (call.compensation / call.student_temperature)
+            out = (slopes - a.exp() * self.slope_sum[rows, None]).mul_(factor)
+        if call.labels is not None:
             sums = self.sums[:, rows]
-            e = (s - self.top_s[rows]).exp_()
-            add_hard_gradient(out, e, sums[3, :, None], s, sums[4:], plan, push, self.offset)
+            e = (s - self.max_s[rows]).exp_()
+            add_cross_entropy_gradient(out, e, sums[3, :, None], s, sums[4:], call, hard_scale, self.offset)
         out.masked_fill_(s.isneginf(), 0.0)  # a logit of -inf stays where it is
-        if isinstance(plan.weights, Tensor):  # a position that does not count may hold anything
-            out.masked_fill_((plan.weights == 0).unsqueeze(-1), 0.0)
+        if isinstance(call.weights, Tensor):  # a position that does not count may hold anything
+            out.masked_fill_((call.weights == 0).unsqueeze(-1), 0.0)
         return out
 
     def _scaled(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """(z - max z) / T of both models, and where a class is present."""
+        """Return (z - max z) / T of both models, and True where a class is present."""
         assert self.teacher is not None
-        plan = self.plan.part(rows)
-        s, t = (z[rows].to(plan.dtype) for z in (self.student, self.teacher))
-        absent = s.isneginf() & t.isneginf()
-        x_s, x_t = (s - self.top_s[rows]) / plan.student_temperature, (t - self.top_t[rows]) / plan.teacher_temperature
-        return x_s.masked_fill_(absent, LOG_ZERO), x_t.masked_fill_(absent, LOG_ZERO), ~absent
+        call = self.call.part(rows)
+        s, t = (z[rows].to(call.dtype) for z in (self.student, self.teacher))
+        absent, zero = s.isneginf() & t.isneginf(), call.divergence.log_zero
+        x_s, x_t = (s - self.max_s[rows]) / call.student_temperature, (t - self.max_t[rows]) / call.teacher_temperature
+        return x_s.masked_fill_(absent, zero), x_t.masked_fill_(absent, zero), ~absent
 
     def _log_probabilities(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of both models, finite where both lack the class."""
         x_s, x_t, present = self._scaled(rows)
-        sums = self.sums[:2, rows, None].log()
-        return torch.where(present, x_s - sums[0], LOG_ZERO), torch.where(present, x_t - sums[1], LOG_ZERO)
+        sums, zero = self.sums[:2, rows, None].log(), self.call.divergence.log_zero
+        return torch.where(present, x_s - sums[0], zero), torch.where(present, x_t - sums[1], zero)
 
-    def _terms(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The divergence's terms and their derivatives psi."""
+    def _terms(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the divergence's terms, their slopes, and the student's log-probabilities."""
+        a, b = self._log_probabilities(rows)
         with torch.enable_grad():
-            a = a.detach().requires_grad_()
-            terms = self.plan.measure.terms(a, b)
-            return terms.detach(), torch.autograd.grad(terms.sum(), a)[0]
+            a.requires_grad_()
+            terms = self.call.divergence.terms(a, b)
+            return terms.detach(), torch.autograd.grad(terms.sum(), a)[0], a.detach()
+
+    def _logit_terms(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return terms and slopes of a divergence on logits, 0 where both models lack the class."""
+        divergence, (d, present) = self.call.divergence, self._difference(rows)
+        classes, _, total = self.sums[:3, rows, None]
+        if divergence.is_centred:
+            d = d - total / classes
+        terms, slopes = divergence.terms_and_slopes(d, 1 / classes, 1 / classes, *divergence.parameter_values)
+        return torch.where(present, terms, 0.0), torch.where(present, slopes, 0.0)
 
     def _difference(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """t - s where a class is present, and where it is."""
+        """Return t - s, 0 where both models lack the class, and True where a class is present."""
         assert self.teacher is not None
-        s, t = (z[rows].to(self.plan.dtype) for z in (self.student, self.teacher))
+        s, t = (z[rows].to(self.call.dtype) for z in (self.student, self.teacher))
         present = ~(s.isneginf() & t.isneginf())
         return torch.where(present, t - s, 0.0), present
 
-    def _centred(self, rows: slice) -> Tensor:
-        d, present = self._difference(rows)
-        if self.plan.measure.share:
-            d = torch.where(present, d - (self.sums[2] / self.sums[0])[rows, None], 0.0)
-        return d
-
     def _summed(self, sums: Callable[[slice], Tensor]) -> Tensor:
-        """The sums of all rows over all columns."""
+        """Return the sums of all rows over all columns."""
         packed = torch.cat([sums(rows) for rows in self._chunks()], -1)
         dist.all_reduce(packed, dist.ReduceOp.SUM, self.group)
         return packed
 
     def _chunks(self) -> Iterator[slice]:
+        """Return the rows in parts that fit the memory for intermediate results."""
         count, columns = self.student.shape
         size = max(1, CHUNK_ELEMENTS // max(1, columns))
         return (slice(start, min(count, start + size)) for start in range(0, max(1, count), size))
 
     def _check_labels(self) -> None:
-        labels = self.plan.labels
+        """Raise if a label is not a class of the whole vocabulary, whose size only the group knows."""
+        labels = self.call.labels
         if labels is not None and labels.device.type == "cpu" and bool((labels >= self.classes).any()):
-            raise ValueError(
-                f"labels: {int(labels.max())} is out of range for {self.classes} classes on all processes of the group "
-                f"(expected 0 to {self.classes - 1}: labels count over the whole vocabulary)."
+            raise ArgumentError(
+                "labels",
+                f"{int(labels.max())} is out of range for {self.classes} classes on all processes of the group "
+                f"(expected 0 to {self.classes - 1}: labels count over the whole vocabulary).",
             )
 
 
-def _is_kl(plan: Plan) -> bool:
-    return plan.forward_kl or plan.reverse_kl
+def _is_kl(call: LossCall) -> bool:
+    """Return True if two collectives are enough."""
+    return call.is_forward_kl or call.is_reverse_kl

@@ -1,28 +1,45 @@
-"""What is minimised. Needs nothing but torch, so that the losses can be lifted into any trainer.
+"""The losses that distillation minimises. May import torch, ``limbeck.kernels`` and nothing else above them.
 
-``reference`` is the whole mathematics on one page; ``divergences`` has a small class for each divergence; ``functional``
-has the public functions, ``dispatch`` finds the backend that computes them, ``checks`` checks their input;
-``objectives`` has the same as modules.
+So anybody can lift them into another trainer. ``reference`` is the whole mathematics on one page; ``divergences`` has a small
+class for each divergence; ``functional``, ``linear``, ``sparse`` and ``module`` have what users call; ``checks`` checks what
+they give, ``inspection`` looks at the teacher, and ``dispatch`` finds the kernel that computes it.
 """
 
-from limbeck.losses.checks import CollapsedTeacherWarning
-from limbeck.losses.divergences import DIVERGENCES, Divergence
-from limbeck.losses.functional import LossParts, distillation_loss, logit_mse_loss
-from limbeck.losses.linear import linear_distillation_loss
+from limbeck.losses.arguments import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX
+from limbeck.losses.arithmetic import expectation
+from limbeck.losses.divergences import DIVERGENCES, Divergence, register_divergence
+from limbeck.losses.functional import distillation_loss, distillation_loss_parts, logit_mse_loss
+from limbeck.losses.inspection import CollapsedTeacherWarning
+from limbeck.losses.linear import linear_distillation_loss, linear_distillation_loss_parts
 from limbeck.losses.module import DistillationLoss
-from limbeck.losses.sparse import sparse_distillation_loss, sparse_linear_distillation_loss
+from limbeck.losses.parts import LossParts
+from limbeck.losses.sparse import (
+    sparse_distillation_loss,
+    sparse_distillation_loss_parts,
+    sparse_linear_distillation_loss,
+    sparse_linear_distillation_loss_parts,
+)
 from limbeck.losses.sparse_targets import SparseTargets
 
 __all__ = [
+    "DEFAULT_ALPHA",
+    "DEFAULT_TEMPERATURE",
     "DIVERGENCES",
+    "IGNORE_INDEX",
     "CollapsedTeacherWarning",
     "DistillationLoss",
     "Divergence",
     "LossParts",
     "SparseTargets",
     "distillation_loss",
+    "distillation_loss_parts",
+    "expectation",
     "linear_distillation_loss",
+    "linear_distillation_loss_parts",
     "logit_mse_loss",
+    "register_divergence",
     "sparse_distillation_loss",
+    "sparse_distillation_loss_parts",
     "sparse_linear_distillation_loss",
+    "sparse_linear_distillation_loss_parts",
 ]

@@ -1,247 +1,300 @@
-"""One call of the loss as rows, and the backend that computes it."""
+"""From positions to rows, and the backend that computes them."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu, sharded
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
-from limbeck.kernels.call import Plan, Rows, Sweep, for_rows
-from limbeck.kernels.sparse import SparseRows
+from limbeck.kernels.call import LossCall, RowKernel, column_as_rows
 from limbeck.losses import reference
+from limbeck.losses.arguments import Reduction
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
+from limbeck.losses.parts import LossParts
 
-Compensate = bool | Literal["curvature"]
-
-BACKENDS = ("auto", "reference", "rows", "triton")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call, with positions flattened to rows and everything but the logits in the dtype of the arithmetic."""
-
-    student: Tensor
-    """(N, V), as given."""
-    teacher: Tensor | None
-    """(N, V), as given, without gradient; None when the soft term is not asked for."""
-    labels: Tensor | None
-    """(N,), 0 where there is none; None when the hard term is not asked for."""
-    labelled: Tensor | None
-    """bool (N,); None when every row has a label."""
-    counted: Tensor | None
-    """bool (N,); None when every row counts."""
-    measure: Divergence
-    teacher_temperature: Tensor | float
-    """A float, or (N, 1) or (1, 1)."""
-    student_temperature: Tensor | float
-    compensation: Tensor | float
-    label_smoothing: float
-    weight: Tensor | None
-    dtype: torch.dtype
-
-    def rows(
-        self, student: Tensor, teacher: Tensor | None, part: Rows = slice(None)
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """C(T) D and CE of the rows in ``part`` by the reference; ``student`` and ``teacher`` are theirs."""
-        student = student.to(self.dtype)
-        teacher = None if teacher is None else teacher.to(self.dtype)
-        if self.counted is not None:  # blank the positions that do not count, whatever they hold
-            skipped = ~self.counted[part].unsqueeze(-1)
-            student = student.masked_fill(skipped, 0.0)
-            teacher = None if teacher is None else teacher.masked_fill(skipped, 0.0)
-        # A logit of -inf stays where it is: without this it would pull at nothing with a gradient of -p_t.
-        student = student.masked_fill(student.isneginf(), -torch.inf)
-        soft = hard = None
-        if teacher is not None:
-            t_t, t_s, factor = (
-                x[part] if isinstance(x, Tensor) and len(x) > 1 else x
-                for x in (self.teacher_temperature, self.student_temperature, self.compensation)
-            )
-            soft = reference.soft_rows(student, teacher, self.measure, t_t, t_s)
-            soft = soft * for_rows(factor)
-        if self.labels is not None:
-            hard = reference.hard_rows(student, self.labels[part], self.weight, self.label_smoothing)
-            hard = hard if self.labelled is None else torch.where(self.labelled[part], hard, 0.0)
-        return soft, hard
-
-    def weights(self, reduction: str, num_items: Tensor | float | None) -> Tensor | float:
-        """1 over the mean's denominator, for all rows or (N,) with 0 where a position does not count."""
-        weights: Tensor | float = 1.0 if self.counted is None else self.counted.to(self.dtype)
-        if reduction != "mean":
-            return weights
-        if num_items is None:
-            num_items = len(self.student) if self.counted is None else self.counted.sum()
-        if isinstance(num_items, Tensor):
-            num_items = num_items.to(self.student.device).reshape(())
-            divided = weights / torch.where(num_items == 0, 1, num_items)
-            return divided if self.counted is not None else divided.to(self.dtype).expand(len(self.student))
-        return weights / (num_items or 1)
+default_backend = "auto"
+"""What ``backend="auto"`` stands for: "auto" takes the fastest that can compute the call. Tests set another."""
 
 
-def flatten(
+def build_call(
     student: Tensor,
     teacher: Tensor | None,
     labels: Tensor | None,
     *,
     counted: Tensor | None,
     labelled: Tensor | None,
-    measure: Divergence,
+    divergence: Divergence,
     teacher_temperature: Tensor | float,
     student_temperature: Tensor | float,
-    compensate: Compensate,
+    compensation: Tensor | float,
+    alpha: float,
     label_smoothing: float,
-    weight: Tensor | None,
-) -> Call:
-    """Positions to rows, and everything to the dtype of the arithmetic: float64 when both logits are, else float32."""
+    class_weights: Tensor | None,
+    reduction: Reduction,
+    num_items: Tensor | float | None,
+    with_parts: bool,
+    inplace: bool,
+) -> tuple[LossCall, Tensor, Tensor | None]:
+    """Return the call with positions flattened to rows and everything in the dtype of the arithmetic, and both logits as rows.
+
+    Args:
+        student: logits (..., V).
+        teacher: logits (..., V); None when the soft term is not asked for.
+        labels: (...,); None when the hard term is not asked for.
+        counted: bool (...,); None when all positions count.
+        labelled: bool (...,); None when all positions have a label.
+        divergence: of the soft term.
+        teacher_temperature: a number, (..., 1), or a tensor of one element.
+        student_temperature: the same.
+        compensation: C(T) or what takes its place: a number, (..., 1), or a tensor of one element.
+        alpha: the weight of the soft term.
+        label_smoothing: eps.
+        class_weights: (V,), or None.
+        reduction: of the positions.
+        num_items: the mean's denominator; None for the number of counted positions.
+        with_parts: the two terms are asked for beside the total.
+        inplace: the gradient may take the place of the student's logits.
+
+    Returns:
+        The call, the student's logits (N, V), and the teacher's (N, V) without gradient.
+    """
     dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
     dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
-    t_t, t_s = (
-        t.to(student.device, dtype).reshape(-1, 1) if isinstance(t, Tensor) else t
-        for t in (teacher_temperature, student_temperature)
+    student_rows, counted = _as_matrix(student), _as_vector(counted)
+    teacher_temperature, student_temperature, compensation = (
+        _as_column(x, student_rows, dtype) if isinstance(x, Tensor) else x
+        for x in (teacher_temperature, student_temperature, compensation)
     )
+    if isinstance(compensation, Tensor) and counted is not None:  # a position that does not count may hold anything
+        compensation = compensation.masked_fill(~counted.unsqueeze(-1), 1.0)
     if labels is not None:
-        labels = labels.long() if labelled is None else labels.long().masked_fill(~labelled, 0)
-        labels = _flat(labels)
-    return Call(
-        student=_in_rows(student),
-        teacher=None if teacher is None else _in_rows(teacher.detach()),
+        labels = _as_vector(labels.long() if labelled is None else labels.long().masked_fill(~labelled, 0))
+    simplest = divergence.simplest
+    call = LossCall(
         labels=labels,
-        labelled=None if labelled is None else _flat(labelled),
-        counted=None if counted is None else _flat(counted),
-        measure=measure,
-        teacher_temperature=t_t,
-        student_temperature=t_s,
-        compensation=reference.compensation(measure, t_s, compensate),
+        labelled=_as_vector(labelled),
+        counted=counted,
+        weights=_row_weights(student_rows, counted, dtype, reduction, num_items),
+        teacher_temperature=teacher_temperature,
+        student_temperature=student_temperature,
+        compensation=compensation,
+        divergence=simplest,
+        is_forward_kl=simplest.is_computed_as(ForwardKL),
+        is_reverse_kl=simplest.is_computed_as(ReverseKL),
+        has_soft_term=teacher is not None,
+        alpha=alpha,
         label_smoothing=label_smoothing,
-        weight=None if weight is None else weight.to(dtype),
+        class_weights=None if class_weights is None else class_weights.to(dtype),
         dtype=dtype,
+        reference_rows=reference_rows,
+        summed=reduction != "none",
+        with_parts=with_parts,
+        inplace=inplace,
     )
+    return call, student_rows, None if teacher is None else _as_matrix(teacher.detach())
 
 
-def _in_rows(logits: Tensor) -> Tensor:
-    """(N, V). A view that changes nothing would cost a small call a tenth of its time, in the graph too."""
+def _as_matrix(logits: Tensor) -> Tensor:
+    """Return logits as (N, V). A view that changes nothing would cost a small call a tenth of its time, in the graph too."""
     return logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1])
 
 
-def _flat(rows: Tensor) -> Tensor:
-    return rows if rows.dim() == 1 else rows.reshape(-1)
+def _as_column(numbers: Tensor, student: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return one number for each position, or one for all, as (N, 1).
+
+    One number that asks for gradient stays (1, 1): it goes to the reference, for which every view would be a node of the graph.
+    """
+    column = numbers.to(student.device, dtype).reshape(-1, 1)
+    return column if column.requires_grad else column.expand(len(student), 1)
 
 
-def compute(
-    call: Call,
-    weights: Tensor | float,
-    *,
-    alpha: float,
-    backend: str,
-    group: ProcessGroup | None,
-    inplace: bool,
-    summed: bool,
-    parts: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The weighted total, soft and hard terms: (N,), or one number each when ``summed``; a term not asked for is None."""
-    sweep = kernel_for(call, backend, group)
-    if sweep is not None:
-        plan = plan_of(call, weights, alpha, inplace, summed)
-        total, soft, hard = rows_loss(call.student, call.teacher, plan, sweep)
+def _as_vector(positions: Tensor | None) -> Tensor | None:
+    """Return one value for each position as (N,)."""
+    return positions if positions is None or positions.dim() == 1 else positions.reshape(-1)
+
+
+def _row_weights(
+    student: Tensor,
+    counted: Tensor | None,
+    dtype: torch.dtype,
+    reduction: Reduction,
+    num_items: Tensor | float | None,
+) -> Tensor | float:
+    """Return 1 over the mean's denominator, as a number or as (N,) with 0 where a row does not count."""
+    weights: Tensor | float = 1.0 if counted is None else counted.to(dtype)
+    if reduction != "mean":
+        return weights
+    if num_items is None:
+        num_items = len(student) if counted is None else counted.sum()
+    if isinstance(num_items, Tensor):
+        num_items = num_items.to(student.device).reshape(())
+        divided = weights / torch.where(num_items == 0, 1, num_items)
+        return divided if counted is not None else divided.to(dtype).expand(len(student))
+    return weights / (num_items or 1)
+
+
+def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return C(T) D and CE of each row by the reference, attached to the graph.
+
+    Args:
+        call: of these rows.
+        student: logits (N, V).
+        teacher: logits (N, V), or None.
+
+    Returns:
+        (N,) each; None for a term that is not asked for.
+    """
+    student = student.to(call.dtype)
+    teacher = None if teacher is None else teacher.to(call.dtype)
+    if call.counted is not None:  # blank the positions that do not count, whatever they hold
+        skipped = ~call.counted.unsqueeze(-1)
+        student = student.masked_fill(skipped, 0.0)
+        teacher = None if teacher is None else teacher.masked_fill(skipped, 0.0)
+    # A logit of -inf stays where it is: without this it would receive a gradient of -p_t.
+    student = student.masked_fill(student.isneginf(), -torch.inf)
+    soft = hard = None
+    if teacher is not None:
+        assert isinstance(call.divergence, Divergence)
+        temperatures = call.teacher_temperature, call.student_temperature
+        soft = reference.soft_rows(student, teacher, call.divergence, *temperatures)
+        soft = soft * column_as_rows(call.compensation)
+    if call.labels is not None:
+        hard = reference.hard_rows(student, call.labels, call.class_weights, call.label_smoothing)
+        hard = hard if call.labelled is None else torch.where(call.labelled, hard, 0.0)
+    return soft, hard
+
+
+def compute(call: LossCall, student: Tensor, teacher: Tensor | None, row_kernel: RowKernel | None) -> LossParts:
+    """Return the weighted total, soft and hard terms of a call.
+
+    Args:
+        call: what to compute.
+        student: logits (N, V).
+        teacher: logits (N, V); None without a soft term, or where the call has sparse targets.
+        row_kernel: computes the rows; None for the reference on whole tensors.
+
+    Returns:
+        One number each, or (N,) when the call is not summed. A term that is not asked for is None.
+    """
+    if row_kernel is not None:
+        total, soft, hard = rows_loss(student, teacher, call, row_kernel)
     else:
-        soft, hard = call.rows(call.student, call.teacher)
-        # A term that alpha rules out is left out, not multiplied by 0: it may be infinite.
-        terms = [share * x for share, x in ((alpha, soft), (1 - alpha, hard)) if x is not None and share > 0]
-        total = weighted(sum(terms[1:], terms[0]), weights, summed)
-    if not parts:
-        return total, None, None
-    soft = None if soft is None or call.teacher is None else weighted(soft, weights, summed)
-    hard = None if hard is None or call.labels is None else weighted(hard, weights, summed)
-    return total, soft, hard
+        soft, hard = call.reference_rows(call, student, teacher)
+        # A term that alpha rules out is left out and not multiplied by 0, because it may be infinite.
+        weighted = ((call.alpha, soft), (1 - call.alpha, hard))
+        terms = [weight * term for weight, term in weighted if term is not None and weight > 0]
+        total = _weighted(sum(terms[1:], terms[0]), call)
+    return loss_parts(call, total, soft, hard)
 
 
-def kernel_for(call: Call, backend: str, group: ProcessGroup | None = None) -> Sweep | None:
-    """The kernel that computes this call; None is the reference, on whole tensors."""
+def loss_parts(call: LossCall, total: Tensor, soft: Tensor | None, hard: Tensor | None) -> LossParts:
+    """Return the total and, where they are asked for, the weighted soft and hard terms.
+
+    Args:
+        call: what was computed.
+        total: weighted already.
+        soft: C(T) D of each row, (N,).
+        hard: CE of each row, (N,).
+
+    Returns:
+        One number each, or (N,) when the call is not summed.
+    """
+    if not call.with_parts:
+        return LossParts(total, None, None)
+    return LossParts(
+        total,
+        _weighted(soft, call) if soft is not None and call.has_soft_term else None,
+        _weighted(hard, call) if hard is not None and call.labels is not None else None,
+    )
+
+
+def _weighted(values: Tensor, call: LossCall) -> Tensor:
+    """Return the rows' values times their weights, summed if the call is."""
+    weighted = values * call.weights
+    if isinstance(call.weights, Tensor):
+        weighted = torch.where(call.weights > 0, weighted, 0.0)
+    return weighted.sum() if call.summed else weighted
+
+
+def kernel_for(call: LossCall, student: Tensor, backend: str, group: ProcessGroup | None = None) -> RowKernel | None:
+    """Return the kernel that computes a call.
+
+    Args:
+        call: what to compute.
+        student: a tensor on the logits' device.
+        backend: one of ``checks.BACKENDS``.
+        group: the processes that hold shards of the vocabulary, or None.
+
+    Returns:
+        The kernel; None for the reference on whole tensors.
+
+    Raises:
+        ArgumentError: the backend cannot compute the call.
+    """
     if group is not None:
-        return partial(sharded.sweep, group=group)
-    obstacles = {"rows": _obstacle_of_rows, "triton": _obstacle_of_triton}
-    if backend in obstacles and (obstacle := obstacles[backend](call)):
-        raise ValueError(f"backend: {backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
+        if obstacle := _obstacle_of_shards(call):
+            raise ArgumentError("divergence", f"{obstacle}. Without a group it can be computed.")
+        return partial(sharded.row_kernel, group=group)
+    backend = default_backend if backend == "auto" else backend
+    obstacles = {"cpu": _obstacle_of_cpu, "triton": _obstacle_of_triton}
+    if backend in obstacles and (obstacle := obstacles[backend](call, student)):
+        raise ArgumentError("backend", f"{backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
     if backend == "auto":
-        backend = "rows" if call.student.device.type == "cpu" else "triton"
-        backend = "reference" if obstacles[backend](call) else backend
+        backend = "cpu" if student.device.type == "cpu" else "triton"
+        backend = "reference" if obstacles[backend](call, student) else backend
     if backend == "triton":
         from limbeck.kernels import triton
 
-        return triton.sweep
-    return cpu.sweep if backend == "rows" else None
+        return triton.row_kernel
+    return cpu.row_kernel if backend == "cpu" else None
 
 
-def _obstacle_of_rows(call: Call) -> str | None:
-    if call.student.device.type != "cpu":
-        return f"it is for the CPU, and the logits are on {call.student.device}"
+def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
+    """Return why the CPU kernel cannot compute the call, or None."""
+    if student.device.type != "cpu":
+        return f"it is for the CPU, and the logits are on {student.device}"
     if torch.compiler.is_compiling():
         return "torch.compile has its own way to fuse"
-    return _obstacle_of_temperature(call)
+    return _obstacle_of_gradient(call)
 
 
-def _obstacle_of_triton(call: Call) -> str | None:
+def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
+    """Return why the Triton kernel cannot compute the call, or None."""
     if not TRITON_IS_INSTALLED:
         return "Triton is not installed"
-    if call.student.device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "0") != "1":
+    if student.device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "0") != "1":
         return "it is for GPUs, and the logits are on the CPU"
-    if call.weight is not None:
+    if call.class_weights is not None:
         return "class weights are for the reference"
-    if call.teacher is not None and not call.measure.simplest.has_form:
-        return f"the divergence {type(call.measure).__name__} has no form, only terms"
-    return _obstacle_of_temperature(call)
+    if call.has_soft_term:
+        name = type(call.divergence).__name__
+        if not call.divergence.has_terms_and_slopes:
+            return f"the divergence {name} has no terms_and_slopes, only terms"
+        if not all(isinstance(value, int | float) for value in call.divergence.parameter_values):
+            return f"the divergence {name} has a parameter that is not a number"
+    return _obstacle_of_gradient(call)
 
 
-def _obstacle_of_temperature(call: Call) -> str | None:
-    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        return "the temperature asks for gradient, which only the reference gives"
+def _obstacle_of_shards(call: LossCall) -> str | None:
+    """Return why the kernel for shards cannot compute the divergence, or None."""
+    divergence = call.divergence
+    if not call.has_soft_term or divergence.has_terms_and_slopes:
+        return None
+    if divergence.on_logits or (isinstance(divergence, Divergence) and not divergence.is_sum_of_terms):
+        return f"{type(divergence).__name__} has a value of its own, which shards of the vocabulary cannot add up"
     return None
 
 
-def weighted(values: Tensor, weights: Tensor | float, summed: bool) -> Tensor:
-    weighted = values * weights
-    if isinstance(weights, Tensor):
-        weighted = torch.where(weights > 0, weighted, 0.0)
-    return weighted.sum() if summed else weighted
-
-
-def plan_of(
-    call: Call,
-    weights: Tensor | float,
-    alpha: float,
-    inplace: bool,
-    summed: bool,
-    targets: SparseRows | None = None,
-) -> Plan:
-    count, measure = len(call.student), call.measure.simplest
-    t_t, t_s, factor = (
-        x.expand(count, 1) if isinstance(x, Tensor) else x
-        for x in (call.teacher_temperature, call.student_temperature, call.compensation)
-    )
-    return Plan(
-        labels=call.labels,
-        labelled=call.labelled,
-        weights=weights,
-        dtype=call.dtype,
-        alpha=alpha,
-        teacher_temperature=t_t,
-        student_temperature=t_s,
-        compensation=factor,
-        label_smoothing=call.label_smoothing,
-        weight=call.weight,
-        measure=measure,
-        forward_kl=isinstance(measure, ForwardKL) and measure.has_form,
-        reverse_kl=isinstance(measure, ReverseKL) and measure.has_form,
-        exact=call.rows,
-        closed=call.weight is None and (call.teacher is None or measure.has_form),
-        inplace=inplace,
-        summed=summed,
-        sparse=targets,
-    )
+def _obstacle_of_gradient(call: LossCall) -> str | None:
+    """Return which number beside the logits asks for a gradient that kernels do not compute, or None."""
+    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
+        return "the temperature asks for gradient, which only the reference gives"
+    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
+        return "the scale asks for gradient, which only the reference gives"
+    return None

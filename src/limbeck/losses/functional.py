@@ -1,61 +1,42 @@
-"""The public functions: check what is given, compute one value per position, reduce."""
+"""The losses of logits: the public functions check what is given, compute one value per position, and reduce."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, overload
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from limbeck.losses import checks
-from limbeck.losses.dispatch import BACKENDS, Call, Compensate, compute, flatten
-from limbeck.losses.divergences import Divergence, LogitMSE, resolve_divergence
-
-Temperature = float | Tensor | tuple[float | Tensor, float | Tensor]
-Reduction = Literal["mean", "sum", "none"]
-
-
-class LossParts(NamedTuple):
-    """The total loss and its two terms before alpha mixes them: total = alpha * soft + (1 - alpha) * hard."""
-
-    total: Tensor
-    soft: Tensor | None
-    """C(T) * D; None without a teacher."""
-    hard: Tensor | None
-    """CE at T = 1; None without labels."""
+from limbeck.kernels.call import LossCall
+from limbeck.losses import checks, reference
+from limbeck.losses.arguments import (
+    DEFAULT_ALPHA,
+    DEFAULT_TEMPERATURE,
+    IGNORE_INDEX,
+    Compensate,
+    Reduction,
+    Temperature,
+)
+from limbeck.losses.dispatch import build_call, compute, kernel_for
+from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
+from limbeck.losses.divergences import LogitMSE
+from limbeck.losses.parts import LossParts, with_arguments_of
 
 
-# fmt: off
-@overload
-def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = ..., *, temperature: Temperature = ...,
-    alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
-    compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
-    weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
-    inplace: bool = ..., backend: str = ..., group: ProcessGroup | None = ..., return_parts: Literal[False] = ...,
-) -> Tensor: ...
-@overload
-def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = ..., *, temperature: Temperature = ...,
-    alpha: float = ..., divergence: str | Divergence = ..., beta: float = ..., skew: float = ...,
-    compensate: Compensate = ..., label_smoothing: float = ..., ignore_index: int = ..., mask: Tensor | None = ...,
-    weight: Tensor | None = ..., reduction: Reduction = ..., num_items: Tensor | float | None = ...,
-    inplace: bool = ..., backend: str = ..., group: ProcessGroup | None = ..., return_parts: Literal[True],
-) -> LossParts: ...
-# fmt: on
 def distillation_loss(
     student_logits: Tensor,
     teacher_logits: Tensor | None,
     labels: Tensor | None = None,
     *,
-    temperature: Temperature = 4.0,
-    alpha: float = 0.5,
-    divergence: str | Divergence = "forward_kl",
+    temperature: Temperature = DEFAULT_TEMPERATURE,
+    alpha: float = DEFAULT_ALPHA,
+    divergence: DivergenceChoice = "forward_kl",
     beta: float = 0.5,
     skew: float = 0.1,
     compensate: Compensate = True,
     label_smoothing: float = 0.0,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORE_INDEX,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
@@ -63,9 +44,8 @@ def distillation_loss(
     inplace: bool = False,
     backend: str = "auto",
     group: ProcessGroup | None = None,
-    return_parts: bool = False,
-) -> Tensor | LossParts:
-    r"""The distillation loss: soft targets at temperature T and hard labels at T = 1.
+) -> Tensor:
+    r"""Return the distillation loss: soft targets at temperature T and hard labels at T = 1.
 
         loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
 
@@ -73,8 +53,7 @@ def distillation_loss(
     1 for logit MSE. ``limbeck.losses.reference`` derives it.
 
     Args:
-        student_logits: (..., V), any floating dtype. The only argument that receives gradient, besides a temperature
-            that asks for it.
+        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
             term: a student trained alone.
         labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
@@ -82,9 +61,10 @@ def distillation_loss(
             pair, C is taken at T_student, so that the curvature of the student's loss stays independent of T.
         alpha: the weight of the soft term, in [0, 1].
         divergence: "forward_kl", "reverse_kl", "jsd" (with ``beta``), "skew_kl", "skew_reverse_kl" (with ``skew``),
-            "tvd", "logit_mse", or a ``limbeck.losses.divergences.Divergence``.
-        beta: the teacher's share in the mixture of "jsd"; 0 is forward KL, 1 is reverse KL.
-        skew: the share that the first distribution has in the mixture of the skew divergences, in [0, 1).
+            "tvd", "logit_mse" or another registered name; a mapping with the name and the divergence's own parameters, as in
+            ``{"name": "jsd", "beta": 0.1}``; or a ``limbeck.losses.Divergence``.
+        beta: the weight of the teacher in the mixture of "jsd"; 0 is forward KL, 1 is reverse KL.
+        skew: the weight of the first distribution in the mixture of the skew divergences, in [0, 1).
         compensate: True multiplies by C(T), False leaves it out, "curvature" divides it further by the divergence's
             second-order coefficient, so that all smooth divergences pull alike at high T and choosing one is not a
             hidden change of the learning rate.
@@ -97,23 +77,23 @@ def distillation_loss(
             a position does not count.
         num_items: replaces the mean's denominator: the number of counted positions of the whole accumulated batch, on
             all devices, so that the gradients of its parts add up to its own.
-        inplace: permits a backend to consume ``student_logits``: they hold their gradient afterwards, and no memory is
-            taken for it. Who saved them for another gradient, or asks for a second backward pass, gets an error. The
-            reference backend leaves them as they are.
-        backend: "auto", "reference" (plain torch on whole tensors), "rows" (the CPU kernel, rows in chunks) or "triton"
-            (the GPU kernel, a program for each row).
-        group: a process group whose ranks hold consecutive columns of both models' logits, in rank order, of one or of
-            different numbers; the rest of the arguments is the same on all, and labels count over the whole vocabulary. All
-            ranks get the whole loss, each with the gradient of its columns, for two collectives over a few numbers per row
-            (three for other divergences than forward and reverse KL). ``weight`` is the rank's own part.
-        return_parts: return ``LossParts`` (total, soft, hard) in place of the total.
+        inplace: allows a backend to overwrite ``student_logits`` with their gradient, which then needs no memory of its own.
+            If another operation has saved them for its gradient, or a second backward pass is asked for, an error is raised.
+            The reference backend leaves them as they are.
+        backend: "auto" for the fastest that can compute the call; "reference" (plain torch on whole tensors), "cpu" (a kernel
+            that takes rows in chunks) or "triton" (a GPU kernel with a program for each row).
+        group: a process group whose ranks hold consecutive columns of both models' logits, in rank order; the number of
+            columns may differ. ``weight`` is the rank's own part, the other arguments are the same on all ranks, and labels
+            count over the whole vocabulary. All ranks get the whole loss, each with the gradient of its columns, after two
+            collectives over a few numbers per row (three for divergences other than forward and reverse KL).
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when both logits are float64. When no
         position counts: 0, attached to the graph, with gradient 0.
 
     Raises:
-        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+        ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
+        ArgumentTypeError: an argument has a wrong type. A ``TypeError``.
 
     References:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531).
@@ -128,20 +108,39 @@ def distillation_loss(
         >>> print(f"{loss.item():.4f}", [round(g, 4) for g in student.grad[0].tolist()])
         0.4517 [0.2059, -0.408, 0.2022]
     """
-    call, weights = prepare(
+    return dense_loss_parts(
         student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, backend=backend, group=group, parts=return_parts,
-    )  # fmt: skip
-    values = compute(
-        call, weights, alpha=alpha, backend=backend, group=group, inplace=inplace, summed=reduction != "none",
-        parts=return_parts,
-    )  # fmt: skip
-    if reduction == "none":
-        values = tuple(None if value is None else value.reshape(student_logits.shape[:-1]) for value in values)
-    total, *parts = values
-    assert total is not None
-    return LossParts(total, *parts) if return_parts else total
+        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, backend=backend, group=group,
+        with_parts=False,
+    ).total  # fmt: skip
+
+
+@with_arguments_of(distillation_loss)
+def distillation_loss_parts(*args: Any, **options: Any) -> LossParts:
+    """Return the distillation loss together with its soft and hard terms.
+
+    Args:
+        *args: the positional arguments of ``distillation_loss``.
+        **options: its keyword arguments, with the same defaults.
+
+    Returns:
+        ``LossParts``: total, soft and hard, each reduced like the total. Both terms are computed whatever alpha is, as far as
+        their targets are given.
+
+    Raises:
+        ArgumentError: as ``distillation_loss`` does.
+        ArgumentTypeError: as ``distillation_loss`` does.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import distillation_loss_parts
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[0.5, 3.0, -1.0]])
+        >>> parts = distillation_loss_parts(student, teacher, torch.tensor([1]), temperature=2.0, alpha=0.5)
+        >>> print(f"{parts.total:.4f} = 0.5 * {parts.soft:.4f} + 0.5 * {parts.hard:.4f}")
+        0.4517 = 0.5 * 0.4391 + 0.5 * 0.4644
+    """
+    return dense_loss_parts(*args, **options, with_parts=True)
 
 
 def logit_mse_loss(
@@ -153,16 +152,16 @@ def logit_mse_loss(
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
 ) -> Tensor:
-    r"""Logit matching: half the mean over classes of the squared difference of row-centred logits.
+    r"""Return the loss of logit matching: half the mean over classes of the squared difference of row-centred logits.
 
         loss = 1 / (2 V) * || (z_s - mean z_s) - (z_t - mean z_t) ||²
 
-    It is what T² KL tends to when T grows. It has no temperature.
+    T² KL tends to this when T grows. It has no temperature.
 
     Args:
         student_logits: (..., V), any floating dtype.
         teacher_logits: (..., V), any floating dtype. Never receives gradient.
-        center: take each row's mean away first, which softmax never sees. False compares the logits as they are.
+        center: subtract the mean of each row first, which does not change its softmax. False compares the logits as they are.
         mask: bool (...,), True where a position counts; by default everywhere.
         reduction: "mean" over the counted positions, "sum" or "none".
         num_items: replaces the mean's denominator; see ``distillation_loss``.
@@ -171,7 +170,8 @@ def logit_mse_loss(
         A scalar, or (...,) with ``reduction="none"``.
 
     Raises:
-        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+        ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
+        ArgumentTypeError: an argument has a wrong type. A ``TypeError``.
 
     References:
         Ba and Caruana, "Do Deep Nets Really Need to be Deep?", 2014. Hinton et al., 2015, section 2.1.
@@ -193,6 +193,47 @@ def logit_mse_loss(
     )
 
 
+def dense_loss_parts(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    labels: Tensor | None = None,
+    *,
+    backend: str,
+    group: ProcessGroup | None,
+    **options: Any,
+) -> LossParts:
+    """Return the loss of whole logits.
+
+    Args:
+        student_logits: as in ``distillation_loss``.
+        teacher_logits: the same.
+        labels: the same.
+        backend: the same.
+        group: the same.
+        **options: the other arguments of ``prepare``.
+
+    Returns:
+        The total; with its terms where ``with_parts`` asks for them.
+    """
+    backend = checks.check_backend(backend)
+    call, student, teacher = prepare(student_logits, teacher_logits, labels, backend=backend, group=group, **options)
+    parts = compute(call, student, teacher, kernel_for(call, student, backend, group))
+    return parts if call.summed else as_positions(parts, student_logits.shape[:-1])
+
+
+def as_positions(parts: LossParts, shape: torch.Size) -> LossParts:
+    """Return values of rows in the shape of the positions.
+
+    Args:
+        parts: (N,) each.
+        shape: of the positions.
+
+    Returns:
+        The same values, in that shape.
+    """
+    return LossParts(*(None if part is None else part.reshape(shape) for part in parts))  # pyright: ignore[reportArgumentType]
+
+
 def prepare(
     student_logits: Tensor,
     teacher_logits: Tensor | None,
@@ -200,7 +241,7 @@ def prepare(
     *,
     temperature: Temperature,
     alpha: float,
-    divergence: str | Divergence,
+    divergence: DivergenceChoice,
     beta: float,
     skew: float,
     compensate: Compensate,
@@ -210,41 +251,81 @@ def prepare(
     weight: Tensor | None,
     reduction: Reduction,
     num_items: Tensor | float | None,
-    backend: str,
-    parts: bool,
+    inplace: bool,
+    with_parts: bool,
+    backend: str = "auto",
     group: ProcessGroup | None = None,
-) -> tuple[Call, Tensor | float]:
-    """Check every argument; the call as rows, and 1 over the mean's denominator."""
-    checks.check_share("alpha", alpha)
+    scale: Tensor | float | None = None,
+) -> tuple[LossCall, Tensor, Tensor | None]:
+    """Check every argument, and return the call as rows.
+
+    Args:
+        student_logits: (..., V). This and all that is not named here is as in ``distillation_loss``.
+        teacher_logits: (..., V), or None.
+        labels: (...,), or None.
+        temperature: T.
+        alpha: the weight of the soft term.
+        divergence: of the soft term.
+        beta: of the JSD.
+        skew: of the skew divergences.
+        compensate: whether C(T) is used.
+        label_smoothing: eps.
+        ignore_index: the label of a position without one.
+        mask: which positions count.
+        weight: class weights.
+        reduction: of the positions.
+        num_items: the mean's denominator.
+        inplace: allows the logits to be overwritten.
+        with_parts: the two terms are asked for beside the total.
+        backend: one of ``checks.BACKENDS``.
+        group: the processes that hold shards of the vocabulary.
+        scale: takes the place of C(T): a number, or (...,) with one for each position.
+
+    Returns:
+        The call, the student's logits (N, V), and the teacher's (N, V), or None when the soft term is not asked for.
+
+    Raises:
+        ArgumentError: a wrong shape, range or choice.
+        ArgumentTypeError: a wrong type.
+    """
+    checks.check_fraction("alpha", alpha)
     checks.check_logits(student_logits, teacher_logits, alpha)
-    checks.check_share("label_smoothing", label_smoothing)
+    checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
-    checks.check_choice("backend", backend, BACKENDS)
     checks.check_group(group, backend, temperature)
     all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha, sharded=group is not None)
     checks.check_mask(mask, student_logits)
     checks.check_weight(weight, student_logits)
     checks.check_num_items(num_items, reduction)
     teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
-    call = flatten(
+    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
+    if scale is None:
+        scale = reference.compensation(chosen, student_temperature, compensate)
+    else:
+        checks.check_scale(scale, student_logits)
+    return build_call(
         student_logits,
-        teacher_logits if alpha > 0 or parts else None,
-        labels if alpha < 1 or parts else None,
+        teacher_logits if alpha > 0 or with_parts else None,
+        labels if alpha < 1 or with_parts else None,
         counted=_counted(labels, mask, ignore_index, all_labelled),
         labelled=None if labels is None or all_labelled else labels != ignore_index,
-        measure=resolve_divergence(divergence, beta=beta, skew=skew),
+        divergence=chosen,
         teacher_temperature=teacher_temperature,
         student_temperature=student_temperature,
-        compensate=compensate,
+        compensation=scale,
+        alpha=alpha,
         label_smoothing=label_smoothing,
-        weight=weight,
+        class_weights=weight,
+        reduction=reduction,
+        num_items=num_items,
+        with_parts=with_parts,
+        inplace=inplace,
     )
-    return call, call.weights(reduction, num_items)
 
 
 def _counted(labels: Tensor | None, mask: Tensor | None, ignore_index: int, all_labelled: bool) -> Tensor | None:
-    """Which positions count; None when all do."""
+    """Return which positions count; None when all do."""
     if mask is not None or labels is None or all_labelled:
         return mask
     return labels != ignore_index

@@ -1,28 +1,57 @@
-"""The losses as modules: they hold the settings, look once at the teacher, and call the functions."""
+"""The losses as a module: it holds the settings, looks once at the teacher, and calls the functions."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
+from limbeck.errors import ArgumentError
 from limbeck.losses import checks
-from limbeck.losses.dispatch import Compensate
-from limbeck.losses.divergences import Divergence, resolve_divergence
-from limbeck.losses.functional import LossParts, Reduction, Temperature, distillation_loss
-from limbeck.losses.sparse import sparse_distillation_loss
+from limbeck.losses.arguments import (
+    DEFAULT_ALPHA,
+    DEFAULT_TEMPERATURE,
+    IGNORE_INDEX,
+    Compensate,
+    Reduction,
+    Temperature,
+)
+from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
+from limbeck.losses.functional import dense_loss_parts
+from limbeck.losses.inspection import inspect_teacher
+from limbeck.losses.parts import LossParts
+from limbeck.losses.sparse import sparse_loss_parts
 from limbeck.losses.sparse_targets import SparseTargets
 
 
 class DistillationLoss(nn.Module):
     """``limbeck.distillation_loss`` with its settings held in a module.
 
-    The first rows of the teacher that it sees are looked at once: NaN is an error, and a teacher that is one-hot at this
-    temperature is a warning with the number.
+    It looks once at the first teacher's logits that it sees: NaN is an error, and a teacher that is one-hot at this temperature
+    is a warning with the number.
 
     Args:
-        temperature: as in ``limbeck.distillation_loss``, and so are all the others.
+        temperature: T > 0, 4 by default: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student).
+        alpha: the weight of the soft term, in [0, 1], 0.9 by default. With 0 there is no teacher.
+        divergence: of the soft term, "forward_kl" by default: a name, a mapping with the name and the divergence's own
+            parameters, or a ``limbeck.losses.Divergence``.
+        beta: the weight of the teacher in the mixture of "jsd", 0.5 by default.
+        skew: the weight of the first distribution in the mixture of the skew divergences, 0.1 by default.
+        compensate: True, the default, multiplies the soft term by C(T); "curvature" also divides by the divergence's
+            second-order coefficient; False does neither.
+        label_smoothing: eps in [0, 1], 0 by default, spread over the classes in the hard term.
+        ignore_index: the label of a position without one, -100 by default.
+        weight: (V,) class weights of the hard term; none by default. A buffer, so that it moves with the module.
+        reduction: "mean", the default, over the counted positions; "sum"; or "none".
+        inplace: allows the student's logits to be overwritten with their gradient; False by default.
+        backend: "auto", the default, "reference", "cpu" or "triton".
+        group: the process group whose ranks hold columns of the vocabulary; none by default. Sparse targets cannot have one.
+
+    Raises:
+        ArgumentError: a setting has a wrong shape, range or choice; the message names it and the remedy.
+        ArgumentTypeError: a setting has a wrong type.
 
     Example:
         >>> import torch
@@ -40,18 +69,19 @@ class DistillationLoss(nn.Module):
     def __init__(
         self,
         *,
-        temperature: Temperature = 4.0,
-        alpha: float = 0.5,
-        divergence: str | Divergence = "forward_kl",
+        temperature: Temperature = DEFAULT_TEMPERATURE,
+        alpha: float = DEFAULT_ALPHA,
+        divergence: DivergenceChoice = "forward_kl",
         beta: float = 0.5,
         skew: float = 0.1,
         compensate: Compensate = True,
         label_smoothing: float = 0.0,
-        ignore_index: int = -100,
+        ignore_index: int = IGNORE_INDEX,
         weight: Tensor | None = None,
         reduction: Reduction = "mean",
         inplace: bool = False,
         backend: str = "auto",
+        group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         self.temperature = temperature
@@ -63,8 +93,9 @@ class DistillationLoss(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
         self.reduction: Reduction = reduction
         self.inplace = inplace
-        self.backend = backend
-        self._teacher_seen = False
+        self.backend = checks.check_backend(backend)
+        self.group = group
+        self._teacher_was_seen = False
         self._check_settings()
 
     def forward(
@@ -76,8 +107,24 @@ class DistillationLoss(nn.Module):
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
     ) -> Tensor:
-        """The loss of a batch; ``teacher`` is its logits, or sparse targets as in ``limbeck.sparse_distillation_loss``."""
-        return self.parts(student_logits, teacher, labels, mask=mask, num_items=num_items).total
+        """Return the loss of a batch.
+
+        Args:
+            student_logits: (..., V).
+            teacher: its logits (..., V), sparse targets as in ``limbeck.sparse_distillation_loss``, or None with ``alpha=0``.
+            labels: (...,) integers. Needed unless ``alpha`` is 1.
+            mask: bool (...,), True where a position counts.
+            num_items: replaces the mean's denominator.
+
+        Returns:
+            A scalar, or (...,) with ``reduction="none"``.
+
+        Raises:
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentTypeError: an argument has a wrong type.
+        """
+        self._look_at(teacher, student_logits, labels, mask)
+        return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, with_parts=False).total
 
     def parts(
         self,
@@ -90,67 +137,70 @@ class DistillationLoss(nn.Module):
         temperature: Temperature | None = None,
         scale: Tensor | float | None = None,
     ) -> LossParts:
-        """The loss of a batch with its soft and hard terms.
+        """Return the loss of a batch with its soft and hard terms.
 
         Args:
-            student_logits: as in ``limbeck.distillation_loss``, and so are the others that are not named here.
-            teacher: its logits, or sparse targets.
-            labels: hard labels.
-            mask: which positions count.
-            num_items: the mean's denominator.
+            student_logits: (..., V).
+            teacher: as in ``forward``.
+            labels: (...,) integers. Needed unless ``alpha`` is 1.
+            mask: bool (...,), True where a position counts.
+            num_items: replaces the mean's denominator.
             temperature: for this batch, in the place of the module's own.
-            scale: a number, or (...,) one for each position, in the place of C(T).
+            scale: takes the place of C(T): a number, or (...,) with one for each position. It may ask for gradient, unless
+                the targets are sparse.
+
+        Returns:
+            ``LossParts``: total, soft and hard, each reduced like the total.
+
+        Raises:
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentTypeError: an argument has a wrong type.
         """
-        if not self._teacher_seen and isinstance(teacher, Tensor):
-            checks.check_logits(student_logits, teacher, self.alpha)
-            checks.inspect_teacher(teacher, self.temperature, self._counted(labels, mask))
-            self._teacher_seen = True
-        changed: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-        if scale is None:
-            return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, **changed)
-        changed |= {"compensate": False, "reduction": "none"}
-        rows = self._loss(student_logits, teacher, labels, mask=mask, **changed)
-        return self._reduced(rows, scale, self._counted(labels, mask), num_items)
+        self._look_at(teacher, student_logits, labels, mask)
+        changed = {} if temperature is None else {"temperature": temperature}
+        return self._loss(
+            student_logits, teacher, labels, mask=mask, num_items=num_items, scale=scale, with_parts=True, **changed
+        )
 
-    def _counted(self, labels: Tensor | None, mask: Tensor | None) -> Tensor | None:
-        return labels != self.ignore_index if mask is None and labels is not None else mask
-
-    def _reduced(
-        self, rows: LossParts, scale: Tensor | float, counted: Tensor | None, num_items: Tensor | float | None
-    ) -> LossParts:
-        """The soft term of every position scaled, and both reduced as the module was told."""
-        soft, hard = None if rows.soft is None else rows.soft * scale, rows.hard
-        total = sum((w * x for w, x in ((self.alpha, soft), (1 - self.alpha, hard)) if w and x is not None))
-        parts = LossParts(cast(Tensor, total), soft, hard)
-        if self.reduction == "none":
-            return parts
-        share: Tensor | float = 1.0
-        if self.reduction == "mean":
-            number = parts.total.numel() if counted is None else counted.sum().clamp(min=1)
-            share = 1 / (number if num_items is None else num_items)
-        return LossParts(*(None if x is None else x.sum() * share for x in (parts.total, soft, hard)))  # pyright: ignore[reportArgumentType]
+    def _look_at(
+        self, teacher: Tensor | SparseTargets | None, student_logits: Tensor, labels: Tensor | None, mask: Tensor | None
+    ) -> None:
+        """Check the first teacher's logits that are seen."""
+        if self._teacher_was_seen or not isinstance(teacher, Tensor):
+            return
+        checks.check_logits(student_logits, teacher, self.alpha)
+        counted = labels != self.ignore_index if mask is None and labels is not None else mask
+        inspect_teacher(teacher, self.temperature, counted, sharded=self.group is not None)
+        self._teacher_was_seen = True
 
     def _check_settings(self) -> None:
-        """Ask the function itself, so that a wrong setting is known before the first batch."""
+        """Call the function itself, so that a wrong setting is known before the first batch."""
+        checks.check_group(self.group, self.backend, self.temperature)
         sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
         positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
         classes, device = (2, None) if self.weight is None else (len(self.weight), self.weight.device)
         logits = torch.zeros(*positions, classes, device=device)
-        self._loss(logits, logits, torch.zeros(positions, dtype=torch.long, device=device))
+        labels = torch.zeros(positions, dtype=torch.long, device=device)
+        # Without the group: to call it would wait for the other processes.
+        self._loss(logits, logits, labels, with_parts=True, group=None)
 
     def _loss(
         self,
         student_logits: Tensor,
         teacher: Tensor | SparseTargets | None,
         labels: Tensor | None,
+        *,
         mask: Tensor | None = None,
         num_items: Tensor | float | None = None,
         **changed: Any,
     ) -> LossParts:
+        """Return the loss with the module's settings, except for those that are changed."""
         settings: dict[str, Any] = dict(
             temperature=self.temperature,
             alpha=self.alpha,
             divergence=self.divergence,
+            beta=0.0,  # the divergence has its parameters already
+            skew=0.0,
             compensate=self.compensate,
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
@@ -159,12 +209,16 @@ class DistillationLoss(nn.Module):
             reduction=self.reduction,
             num_items=num_items,
             inplace=self.inplace,
-            return_parts=True,
         )
         settings |= changed
-        if isinstance(teacher, SparseTargets):
-            return cast(LossParts, sparse_distillation_loss(student_logits, teacher, labels, **settings))
-        return distillation_loss(student_logits, teacher, labels, backend=self.backend, **settings)
+        if not isinstance(teacher, SparseTargets):
+            return dense_loss_parts(
+                student_logits, teacher, labels, **{"backend": self.backend, "group": self.group} | settings
+            )
+        if self.group is not None:
+            raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
+        return sparse_loss_parts(student_logits, teacher, labels, mode=None, **settings)
 
     def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
         return f"temperature={self.temperature}, alpha={self.alpha}, divergence={self.divergence}"

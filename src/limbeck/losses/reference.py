@@ -1,11 +1,12 @@
 r"""The whole mathematics of distillation on one page, in plain torch.
 
 A student learns from two sources. The *soft targets* are the teacher's probabilities, softened by a temperature T > 1
-so that the small ones, which tell how the wrong classes relate, can be heard. The *hard labels* are the true classes.
+so that the small ones count too: they say which wrong classes are close to the right one. The *hard labels* are the true
+classes.
 
     loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
 
-with z_s and z_t the logits of the student and of the teacher, D a divergence (forward KL unless told otherwise) and CE
+with z_s and z_t the logits of the student and of the teacher, D a divergence (forward KL by default) and CE
 the cross-entropy, always at T = 1.
 
 **Why C(T) = T².** For forward KL the gradient with respect to the student's logits is
@@ -17,13 +18,13 @@ mean, softmax(z/T) = 1/V + z/(V T) + O(1/T²), so
 
     dKL/dz_s  ->  (z_s - z_t) / (V T²)          T² KL  ->  ||z_s - z_t||² / (2 V)
 
-Times T², the soft gradient keeps its size when T changes, and alpha keeps its meaning. "1/T²" is exact only in this
-limit, whose loss is matching logits by half their mean squared difference; at a finite T the gradient is the first
-formula. A divergence whose gradient falls otherwise brings its own C(T).
+Multiplied by T², the soft gradient keeps its size when T changes, and alpha keeps its meaning. "1/T²" is exact only in
+this limit, where the loss is half the mean squared difference of the logits; at a finite T the gradient is the first
+formula. A divergence whose gradient falls at another rate has its own C(T).
 
-**At inference T is gone**: softmax(z_s) or argmax(z_s). T shapes what the student learns, not what it says.
+**At inference T is gone**: the prediction is softmax(z_s) or argmax(z_s). T changes what the student learns, and nothing else.
 
-The functions below give one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
+The functions below return one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
 them in float64.
 """
 
@@ -33,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from limbeck.kernels.call import LOG_ZERO
+from limbeck.losses.arguments import Compensate
 from limbeck.losses.divergences import Divergence
 
 
@@ -44,9 +45,19 @@ def soft_rows(
     teacher_temperature: Tensor | float,
     student_temperature: Tensor | float,
 ) -> Tensor:
-    """D( softmax(z_t / T_t), softmax(z_s / T_s) ) for each row: (..., V), (..., V) -> (...,).
+    """Return D( softmax(z_t / T_t), softmax(z_s / T_s) ) of each row.
 
     A class whose logit is -inf in both models is absent: it has no term and no gradient.
+
+    Args:
+        student_logits: z_s, (..., V).
+        teacher_logits: z_t, (..., V).
+        divergence: D.
+        teacher_temperature: T_t, a number or (..., 1).
+        student_temperature: T_s, a number or (..., 1).
+
+    Returns:
+        (...,), before C(T).
     """
     if divergence.on_logits:
         a, b = student_logits, teacher_logits
@@ -54,13 +65,25 @@ def soft_rows(
         a = log_softmax(student_logits / student_temperature, -1)
         b = log_softmax(teacher_logits / teacher_temperature, -1)
     absent = student_logits.isneginf() & teacher_logits.isneginf()
-    return divergence.value(a.masked_fill(absent, LOG_ZERO), b.masked_fill(absent, LOG_ZERO), ~absent)
+    a, b = a.masked_fill(absent, divergence.log_zero), b.masked_fill(absent, divergence.log_zero)
+    return divergence.value(a, b, ~absent)
 
 
 def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """CE(z_s, y) at T = 1 for each row, with class weights w and label smoothing eps: (..., V), (...,) -> (...,).
+    """Return CE(z_s, y) at T = 1 of each row, with class weights w and label smoothing eps.
 
-    (1 - eps) w_y (-log p_y) + eps / V * sum_c w_c (-log p_c), as torch does; absent classes (-inf) get no share of eps.
+        (1 - eps) w_y (-log p_y) + eps / V * sum_c w_c (-log p_c)
+
+    as torch does; absent classes (-inf) get no part of eps.
+
+    Args:
+        student_logits: z_s, (..., V).
+        labels: y, (...,) integers in [0, V).
+        weight: w, (V,); None for 1.
+        label_smoothing: eps, in [0, 1].
+
+    Returns:
+        (...,).
     """
     nll = -log_softmax(student_logits, -1)
     weighted = nll if weight is None else nll * weight
@@ -72,8 +95,17 @@ def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, lab
     return loss
 
 
-def compensation(divergence: Divergence, student_temperature: Tensor | float, compensate: bool | str) -> Tensor | float:
-    """C(T): T² for the smooth divergences, T for total variation, 1 for logits; with ``"curvature"`` also / f''(1)."""
+def compensation(divergence: Divergence, student_temperature: Tensor | float, compensate: Compensate) -> Tensor | float:
+    """Return C(T): T² for the smooth divergences, T for total variation, 1 for logits.
+
+    Args:
+        divergence: D.
+        student_temperature: T_s, a number or (..., 1).
+        compensate: False returns 1, "curvature" also divides by f''(1).
+
+    Returns:
+        A number, or a tensor in the shape of the temperature.
+    """
     if compensate is False:
         return 1.0
     factor = divergence.compensation(student_temperature)

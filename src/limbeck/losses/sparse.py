@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
+from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.kernels import cpu
 from limbeck.kernels import sparse as kernel
-from limbeck.kernels.autograd import rows_loss
-from limbeck.kernels.call import LOG_ZERO, Plan, Sweep
-from limbeck.kernels.linear import Head
+from limbeck.kernels.call import LossCall, RowKernel
 from limbeck.losses import checks
-from limbeck.losses.dispatch import Call, Compensate, plan_of, weighted
-from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL, resolve_divergence
-from limbeck.losses.functional import LossParts, Reduction, Temperature, prepare
-from limbeck.losses.linear import as_logits, check_head, project
+from limbeck.losses.arguments import DEFAULT_ALPHA, IGNORE_INDEX, Compensate, Reduction, Temperature
+from limbeck.losses.dispatch import compute
+from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
+from limbeck.losses.functional import as_positions, prepare
+from limbeck.losses.linear import Chunk, check_projection, count_classes, logits_placeholder, output_layer, project
+from limbeck.losses.parts import LossParts, with_arguments_of
+from limbeck.losses.sparse_modes import MODES, Mode, check_mode, sparse_rows
 from limbeck.losses.sparse_targets import SparseTargets, check_targets
-
-Mode = Literal["tail", "zero", "renormalise", "sample"]
-MODES = ("tail", "zero", "renormalise", "sample")
 
 
 def sparse_distillation_loss(
@@ -31,48 +29,59 @@ def sparse_distillation_loss(
     *,
     mode: Mode | None = None,
     temperature: float | tuple[float, float] = 1.0,
-    alpha: float = 0.5,
-    divergence: str | Divergence = "forward_kl",
+    alpha: float = DEFAULT_ALPHA,
+    divergence: DivergenceChoice = "forward_kl",
     beta: float = 0.5,
     skew: float = 0.1,
     compensate: Compensate = True,
     label_smoothing: float = 0.0,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORE_INDEX,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
     inplace: bool = False,
-    return_parts: bool = False,
-) -> Tensor | LossParts:
-    r"""``distillation_loss`` against a teacher that is known by K classes of each position.
+) -> Tensor:
+    r"""Return the distillation loss against a teacher that is known by K classes of each position.
 
-    What is done about the classes that are not listed is the ``mode``:
+    The ``mode`` says what is done about the classes that are not listed:
 
-    - "tail": they are one bucket for either model, and the divergence is taken over K + 1 outcomes. For forward KL its
-      gradient is p_s - p_t at the listed classes and p_s (1 - r_t / r_s) at the others, r being the mass of the rest: the
-      dense gradient, were the teacher's rest shaped like the student's. It never exceeds the dense divergence.
-    - "zero": the teacher gives them nothing. Pulls the student's tail to 0: biased, the more so the higher T.
-    - "renormalise": both models are renormalised over the listed classes. Says nothing about the others.
-    - "sample": the ids are draws from the teacher; an unbiased estimate of forward KL and of its gradient, also at another
-      temperature than they were drawn at, by importance weights.
+    - "tail": they are one bucket in both models, and the divergence is taken over K + 1 outcomes. For forward KL its
+      gradient is p_s - p_t at the listed classes and p_s (1 - r_t / r_s) at the others, r being the mass of the rest. This
+      is the dense gradient that a teacher would give whose rest has the student's shape. The value never exceeds the dense
+      divergence.
+    - "zero": the teacher gives them a probability of 0. This pulls the student's tail to 0, a bias that grows with T.
+    - "renormalise": both models are renormalised over the listed classes. The student learns nothing about the others.
+    - "sample": the ids are draws from the teacher, and the loss is an unbiased estimate of forward KL and of its gradient. At
+      another temperature than that of the draws it uses importance weights.
 
     Args:
         student_logits: (..., V), any floating dtype. Receives gradient.
-        targets: ids (..., K) with what is known of them.
-        labels: (...,) integers; needed unless ``alpha`` is 1.
+        targets: the listed classes, (..., K), and what is known of them.
+        labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
         mode: by default "sample" for targets with counts, else "tail".
         temperature: T > 0, or a pair (T_teacher, T_student). The targets must know their log-normaliser at (the teacher's)
-            T, except for "renormalise".
-        alpha: as in ``distillation_loss``, and so are the following.
-        divergence: "sample" knows forward KL alone; "zero" has no reverse KL, which is infinite there; "logit_mse" needs
-            dense logits.
+            T, except for "renormalise". The default is 1, which all targets know.
+        alpha: the weight of the soft term, in [0, 1].
+        divergence: as in ``distillation_loss``, as are the arguments that follow. "sample" computes forward KL only; "zero"
+            refuses reverse KL, which is infinite there; "logit_mse" needs dense logits.
+        beta: for "jsd".
+        skew: for the skew divergences.
+        compensate: True multiplies the soft term by C(T).
+        label_smoothing: eps in [0, 1].
+        ignore_index: the label of a position without one.
+        mask: bool (...,), True where a position counts.
+        weight: (V,) class weights of the hard term.
+        reduction: "mean", "sum" or "none".
+        num_items: replaces the mean's denominator.
+        inplace: allows ``student_logits`` to be overwritten with their gradient.
 
     Returns:
-        As ``distillation_loss``.
+        A scalar, or (...,) with ``reduction="none"``, like ``distillation_loss``.
 
     Raises:
-        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+        ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
+        ArgumentTypeError: an argument has a wrong type. A ``TypeError``.
 
     Example:
         >>> import torch
@@ -84,19 +93,37 @@ def sparse_distillation_loss(
         >>> print(f"{sparse.item():.4f} {dense.item():.4f}")
         0.5935 0.5978
     """
-    call, plan = _plan(
+    return sparse_loss_parts(
         student_logits, targets, labels, mode=mode, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, parts=return_parts,
-    )  # fmt: skip
-    total, soft, hard = rows_loss(call.student, None, plan, _sweep(plan))
-    summed = reduction != "none"
-    shape = () if summed else student_logits.shape[:-1]
-    if not return_parts:
-        return total.reshape(shape)
-    soft = None if soft is None else weighted(soft, plan.weights, summed).reshape(shape)
-    hard = None if hard is None or labels is None else weighted(hard, plan.weights, summed).reshape(shape)
-    return LossParts(total.reshape(shape), soft, hard)
+        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, with_parts=False,
+    ).total  # fmt: skip
+
+
+@with_arguments_of(sparse_distillation_loss)
+def sparse_distillation_loss_parts(*args: Any, **options: Any) -> LossParts:
+    """Return the loss of ``sparse_distillation_loss`` together with its soft and hard terms.
+
+    Args:
+        *args: the positional arguments of ``sparse_distillation_loss``.
+        **options: its keyword arguments, with the same defaults.
+
+    Returns:
+        ``LossParts``: total, soft and hard, each reduced like the total.
+
+    Raises:
+        ArgumentError: as ``sparse_distillation_loss`` does.
+        ArgumentTypeError: as ``sparse_distillation_loss`` does.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import SparseTargets, sparse_distillation_loss_parts
+        >>> logits = torch.tensor([[1.0, 2.0, 0.5, 0.0]])
+        >>> parts = sparse_distillation_loss_parts(logits, SparseTargets.top_k(logits, k=2), torch.tensor([1]))
+        >>> print(f"{parts.soft.abs():.4f} {parts.hard:.4f}")
+        0.0000 0.5460
+    """
+    return sparse_loss_parts(*args, **options, with_parts=True)
 
 
 def sparse_linear_distillation_loss(
@@ -109,33 +136,53 @@ def sparse_linear_distillation_loss(
     student_softcap: float | None = None,
     student_logit_scale: float = 1.0,
     vocab_size: int | None = None,
-    chunk: int | Literal["auto"] = "auto",
+    chunk: Chunk = "auto",
     mode: Mode | None = None,
     temperature: float | tuple[float, float] = 1.0,
-    alpha: float = 0.5,
-    divergence: str | Divergence = "forward_kl",
+    alpha: float = DEFAULT_ALPHA,
+    divergence: DivergenceChoice = "forward_kl",
     beta: float = 0.5,
     skew: float = 0.1,
     compensate: Compensate = True,
     label_smoothing: float = 0.0,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORE_INDEX,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
-    return_parts: bool = False,
-) -> Tensor | LossParts:
-    """``sparse_distillation_loss`` from the student's hidden states: its logits are never whole.
+) -> Tensor:
+    """Return the loss of ``sparse_distillation_loss`` from the student's hidden states: its logits are never whole.
 
     Args:
-        student_hidden: (..., d); this and the heads' arguments are those of ``linear_distillation_loss``.
-        targets: this and the following are those of ``sparse_distillation_loss``.
+        student_hidden: (..., d), any floating dtype. Receives gradient, and so do ``student_weight`` and ``student_bias``.
+        student_weight: (V, d), the output embedding.
+        targets: the listed classes, (..., K), and what is known of them.
+        labels: (...,) integers, aligned with the hidden states. Needed unless ``alpha`` is 1.
+        student_bias: (V,).
+        student_softcap: Gemma 2's ``final_logit_softcapping``.
+        student_logit_scale: a factor on the logits.
+        vocab_size: the number of classes; further rows of the weight are padding. By default all rows.
+        chunk: positions whose logits are held at a time; "auto" takes a power of two that fits a budget.
+        mode: as in ``sparse_distillation_loss``, as are the arguments that follow.
+        temperature: T > 0, or a pair (T_teacher, T_student).
+        alpha: the weight of the soft term, in [0, 1].
+        divergence: of the soft term.
+        beta: for "jsd".
+        skew: for the skew divergences.
+        compensate: True multiplies the soft term by C(T).
+        label_smoothing: eps in [0, 1].
+        ignore_index: the label of a position without one.
+        mask: bool (...,), True where a position counts.
+        weight: (V,) class weights of the hard term.
+        reduction: "mean", "sum" or "none".
+        num_items: replaces the mean's denominator.
 
     Returns:
-        As ``distillation_loss``.
+        A scalar, or (...,) with ``reduction="none"``, like ``distillation_loss``.
 
     Raises:
-        TypeError, ValueError: an argument of a wrong type, shape or range; the message names it and the remedy.
+        ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
+        ArgumentTypeError: an argument has a wrong type. A ``TypeError``.
 
     Example:
         >>> import torch
@@ -146,19 +193,83 @@ def sparse_linear_distillation_loss(
         >>> print(f"{loss.item():.4f}")
         0.5935
     """
-    check_head("student", student_hidden, student_weight, student_bias)
-    classes = len(student_weight) if vocab_size is None else vocab_size
-    call, plan = _plan(
-        as_logits(student_hidden, classes), targets, labels, mode=mode, temperature=temperature, alpha=alpha,
-        divergence=divergence, beta=beta, skew=skew, compensate=compensate, label_smoothing=label_smoothing,
-        ignore_index=ignore_index, mask=mask, weight=weight, reduction=reduction, num_items=num_items, inplace=True,
-        parts=return_parts,
-    )  # fmt: skip
-    head = Head(student_weight, student_bias, student_logit_scale, student_softcap)
-    return project(student_hidden, head, None, None, call, plan, _sweep(plan), classes, chunk, return_parts)
+    return _sparse_linear_parts(
+        student_hidden, student_weight, targets, labels, student_bias=student_bias, student_softcap=student_softcap,
+        student_logit_scale=student_logit_scale, vocab_size=vocab_size, chunk=chunk, mode=mode, temperature=temperature,
+        alpha=alpha, divergence=divergence, beta=beta, skew=skew, compensate=compensate, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, mask=mask, weight=weight, reduction=reduction, num_items=num_items, with_parts=False,
+    ).total  # fmt: skip
 
 
-def _plan(
+@with_arguments_of(sparse_linear_distillation_loss)
+def sparse_linear_distillation_loss_parts(*args: Any, **options: Any) -> LossParts:
+    """Return the loss of ``sparse_linear_distillation_loss`` together with its soft and hard terms.
+
+    Args:
+        *args: the positional arguments of ``sparse_linear_distillation_loss``.
+        **options: its keyword arguments, with the same defaults.
+
+    Returns:
+        ``LossParts``: total, soft and hard, each reduced like the total. A gradient of a term projects again.
+
+    Raises:
+        ArgumentError: as ``sparse_linear_distillation_loss`` does.
+        ArgumentTypeError: as ``sparse_linear_distillation_loss`` does.
+
+    Example:
+        >>> import torch
+        >>> from limbeck import SparseTargets, sparse_linear_distillation_loss_parts
+        >>> hidden, weight = torch.tensor([[1.0, 2.0, 0.5]]), torch.eye(3)
+        >>> targets = SparseTargets.top_k(hidden @ weight.T, k=2)
+        >>> parts = sparse_linear_distillation_loss_parts(hidden, weight, targets, torch.tensor([1]))
+        >>> print(f"{parts.soft.abs():.4f} {parts.hard:.4f}")
+        0.0000 0.4644
+    """
+    return _sparse_linear_parts(*args, **options, with_parts=True)
+
+
+def sparse_loss_parts(
+    student_logits: Tensor, targets: SparseTargets, labels: Tensor | None = None, **options: Any
+) -> LossParts:
+    """Return the loss of logits against sparse targets.
+
+    Args:
+        student_logits: as in ``sparse_distillation_loss``.
+        targets: the same.
+        labels: the same.
+        **options: the other arguments of ``prepare``, and ``mode``.
+
+    Returns:
+        The total; with its terms where ``with_parts`` asks for them.
+    """
+    call, student = _prepare(student_logits, targets, labels, **options)
+    parts = compute(call, student, None, _row_kernel(call))
+    return parts if call.summed else as_positions(parts, student_logits.shape[:-1])
+
+
+def _sparse_linear_parts(
+    student_hidden: Tensor,
+    student_weight: Tensor,
+    targets: SparseTargets,
+    labels: Tensor | None = None,
+    *,
+    student_bias: Tensor | None,
+    student_softcap: float | None,
+    student_logit_scale: float,
+    vocab_size: int | None,
+    chunk: Chunk,
+    **options: Any,
+) -> LossParts:
+    """Return the loss of hidden states against sparse targets, with its terms where they are asked for."""
+    check_projection("student", student_hidden, student_weight, student_bias)
+    classes = count_classes({"student": len(student_weight)}, vocab_size)
+    layer = output_layer("student", student_weight, student_bias, student_logit_scale, student_softcap)
+    placeholder = logits_placeholder(student_hidden, classes)
+    call, _ = _prepare(placeholder, targets, labels, inplace=True, **options)
+    return project(student_hidden, layer, call, _row_kernel(call), classes=classes, chunk=chunk)
+
+
+def _prepare(
     student_logits: Tensor,
     targets: SparseTargets,
     labels: Tensor | None,
@@ -166,114 +277,36 @@ def _plan(
     mode: Mode | None,
     temperature: Temperature,
     alpha: float,
-    divergence: str | Divergence,
+    divergence: DivergenceChoice,
     beta: float,
     skew: float,
-    reduction: Reduction,
-    inplace: bool,
-    parts: bool,
+    with_parts: bool,
     **options: Any,
-) -> tuple[Call, Plan]:
-    """Check everything; the call, and the plan with the targets in it."""
+) -> tuple[LossCall, Tensor]:
+    """Check everything, and return the call with the targets in it, and the student's logits as rows."""
     check_targets(targets, student_logits)
     mode = mode or ("tail" if targets.counts is None else "sample")
     checks.check_choice("mode", mode, MODES)
-    measure = resolve_divergence(divergence, beta=beta, skew=skew)
-    _check_mode(mode, measure.simplest, targets)
+    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
+    check_mode(mode, chosen.simplest, targets)
     sides = tuple(temperature) if isinstance(temperature, tuple | list) else (temperature, temperature)
     if any(isinstance(t, Tensor) for t in sides):
-        raise TypeError(
-            "temperature: sparse targets take one number for T, or a pair (T_teacher, T_student), not a tensor."
+        raise ArgumentTypeError(
+            "temperature", "sparse targets take one number for T, or a pair (T_teacher, T_student), not a tensor."
         )
-    # The teacher's logits are not there; what has their shape takes their place in the checks.
-    teacher = as_logits(student_logits, student_logits.shape[-1]) if alpha > 0 or parts else None
-    call, weights = prepare(
-        student_logits, teacher, labels, temperature=temperature, alpha=alpha, divergence=measure, beta=beta, skew=skew,
-        reduction=reduction, backend="auto", parts=parts, **options,
+    # There are no teacher's logits; a placeholder of their shape takes their place in the checks.
+    teacher = logits_placeholder(student_logits, student_logits.shape[-1]) if alpha > 0 or with_parts else None
+    call, student, _ = prepare(
+        student_logits, teacher, labels, temperature=temperature, alpha=alpha, divergence=chosen, beta=beta, skew=skew,
+        with_parts=with_parts, **options,
     )  # fmt: skip
-    sparse = None if teacher is None else _rows(targets, mode, measure, float(sides[0]), call)
-    plan = plan_of(call, weights, alpha, inplace, reduction != "none", targets=sparse)
-    return call, plan
+    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
+        raise ArgumentError("scale", "it asks for gradient, which sparse targets do not give. Detach it.")
+    if call.has_soft_term:
+        call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student, call.dtype))
+    return call, student
 
 
-def _sweep(plan: Plan) -> Sweep:
-    """Without a soft term there is no sparse teacher either."""
-    return cpu.sweep if plan.sparse is None else kernel.sweep
-
-
-def _rows(targets: SparseTargets, mode: str, measure: Divergence, t: float, call: Call) -> kernel.SparseRows:
-    """The targets at T as rows, with the divergence of the mode."""
-
-    def flat(x: Tensor) -> Tensor:
-        return x.detach().to(call.student.device).reshape(len(call.student), x.shape[-1])
-
-    ids = flat(targets.ids).long()
-    if mode == "sample":
-        assert targets.counts is not None
-        weights = flat(targets.counts).double().masked_fill(ids < 0, 0.0)
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
-        b = torch.zeros_like(weights)
-        if targets.log_probs is not None and (t == targets.drawn_at == 1 or targets.log_normalizers):
-            b = flat(targets.at(t).double())
-        if t != targets.drawn_at:
-            weights = weights * (b - flat(targets.at(targets.drawn_at).double())).exp()
-        known, distance = (weights, b), _drawn
-    elif mode == "renormalise":
-        log_probs = targets.log_probs
-        assert log_probs is not None
-        b = flat(log_probs).double().masked_fill(ids < 0, -torch.inf)
-        known, distance = (b / t,), partial(_renormalised, measure)
-    else:
-        b = flat(targets.at(t).double()).masked_fill(ids < 0, -torch.inf)
-        rest = torch.log1p(-b.exp().sum(-1, keepdim=True).clamp(max=1.0))
-        if mode == "zero":
-            rest = torch.full_like(rest, -torch.inf)
-        every_class = (ids >= 0).sum(-1, keepdim=True) == call.student.shape[-1]
-        rest = rest.masked_fill(every_class, -torch.inf)  # what rounding left
-        known, distance = (torch.cat([b, rest], -1),), partial(_with_rest, measure)
-    return kernel.SparseRows(ids, tuple(x.to(call.dtype) for x in known), distance, repeated=mode == "sample")
-
-
-def _with_rest(measure: Divergence, a: Tensor, b: Tensor) -> Tensor:
-    """D over the listed classes and the rest as one more."""
-    absent = a.isneginf() & b.isneginf()
-    return measure.value(a.masked_fill(absent, LOG_ZERO), b.masked_fill(absent, LOG_ZERO), ~absent)
-
-
-def _renormalised(measure: Divergence, a: Tensor, b: Tensor) -> Tensor:
-    """D over the listed classes, as if there were no others; 0 where none is listed."""
-    absent = b.isneginf()
-    a, b = (
-        torch.log_softmax(x.masked_fill(absent, LOG_ZERO), -1).masked_fill(absent, LOG_ZERO) for x in (a[:, :-1], b)
-    )
-    return measure.value(a, b, ~absent)
-
-
-def _drawn(a: Tensor, weights: Tensor, b: Tensor) -> Tensor:
-    """sum w (b - a): an unbiased estimate of forward KL, or of the cross-entropy where b is not known."""
-    return (weights * (b - a[:, :-1])).masked_fill(weights == 0, 0.0).sum(-1)
-
-
-def _check_mode(mode: str, measure: Divergence, targets: SparseTargets) -> None:
-    if measure.on_logits:
-        raise ValueError(f"divergence: {measure.name!r} compares dense logits, which sparse targets do not have.")
-    if mode == "sample":
-        if targets.counts is None:
-            raise ValueError(
-                "mode: 'sample' needs targets with counts, made by SparseTargets.sample. A top-k list is not a sample."
-            )
-        if not isinstance(measure, ForwardKL):
-            raise ValueError(
-                "divergence: only forward KL can be estimated from draws without bias; use it, or mode='tail' on a top-k list."
-            )
-        return
-    if targets.counts is not None:
-        raise ValueError(
-            f"mode: these targets are draws, and {mode!r} needs a list of distinct classes. Use mode='sample'."
-        )
-    if targets.log_probs is None:
-        raise ValueError("targets.log_probs: needed for everything but draws.")
-    if mode == "zero" and isinstance(measure, ReverseKL):
-        raise ValueError(
-            "divergence: reverse KL is infinite where the teacher gives nothing. Use mode='tail' or 'renormalise'."
-        )
+def _row_kernel(call: LossCall) -> RowKernel:
+    """Return the kernel of sparse teachers; without a soft term there is no sparse teacher either."""
+    return cpu.row_kernel if call.sparse is None else kernel.row_kernel

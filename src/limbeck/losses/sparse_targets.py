@@ -1,33 +1,35 @@
-"""What is kept of a teacher that is known by a few classes of each position."""
+"""A teacher that is known by a few classes of each position."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.errors import ArgumentError, ArgumentTypeError
+
 
 @dataclass(frozen=True)
 class SparseTargets:
-    r"""What is kept of a teacher: K classes of each position, with their log-probabilities at T = 1.
+    r"""Soft targets of K classes of each position, with their log-probabilities at T = 1.
 
     At another temperature
 
         log p_T(i) = log p(i) / T - A_T        A_T = log sum over all classes of p(j)^(1/T)
 
-    and A_T cannot be had from K classes: ``log_normalizers`` carries it for every T that may be wanted later.
+    and A_T cannot be computed from K classes: ``log_normalizers`` carries it for every T that may be used later.
 
     Args:
         ids: (..., K) integers; -1 where a position has fewer.
         log_probs: (..., K), log p(i) at T = 1. None only for draws, whose soft loss is then the cross-entropy
             -sum p_t log p_s: the divergence and a constant, with the same gradient.
-        log_normalizers: A_T, (...,), by T. A_1 is 0 and need not be there.
-        counts: (..., K), how often each id was drawn, for draws with replacement from the teacher's distribution; None for
-            its most likely classes.
+        log_normalizers: A_T, (...,), by T. A_1 is 0 and may be missing.
+        counts: (..., K), how often each id was drawn, for draws with replacement from the teacher's distribution. None where
+            the ids are its most likely classes.
         drawn_at: the temperature that the draws were made at.
 
     Example:
@@ -48,7 +50,16 @@ class SparseTargets:
 
     @staticmethod
     def top_k(teacher_logits: Tensor, k: int, temperatures: Sequence[float] = ()) -> SparseTargets:
-        """The k most likely classes, (..., V) -> (..., k), with what is needed to use them at the given temperatures."""
+        """Return the k most likely classes, with what is needed to use them at the given temperatures.
+
+        Args:
+            teacher_logits: (..., V), any floating dtype.
+            k: classes to keep of each position, at most V.
+            temperatures: at which the targets will be used, besides 1.
+
+        Returns:
+            Targets with ids (..., k), without gradient.
+        """
         log_probs = torch.log_softmax(_float(teacher_logits), -1)
         values, ids = log_probs.topk(min(k, log_probs.shape[-1]), -1)
         return SparseTargets(ids, values, _normalizers(log_probs, temperatures))
@@ -62,7 +73,17 @@ class SparseTargets:
         temperatures: Sequence[float] = (),
         generator: torch.Generator | None = None,
     ) -> SparseTargets:
-        """Draws with replacement from softmax(teacher_logits / temperature), one entry for each: (..., V) -> (..., draws).
+        """Return draws with replacement from softmax(teacher_logits / temperature), with one entry for each draw.
+
+        Args:
+            teacher_logits: (..., V), any floating dtype.
+            draws: the number of draws at each position.
+            temperature: of the distribution that is drawn from.
+            temperatures: at which the targets will be used, besides 1 and ``temperature``.
+            generator: the source of randomness; torch's own by default.
+
+        Returns:
+            Targets with ids (..., draws) and counts of 1, without gradient.
 
         References:
             Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
@@ -75,20 +96,34 @@ class SparseTargets:
         return SparseTargets(ids, log_probs.gather(-1, ids), normalizers, torch.ones_like(ids), float(temperature))
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> SparseTargets:
-        """The targets with a function applied to each of their tensors, such as ``lambda x: x[:, :-1]``."""
+        """Return the targets with a function applied to each of their tensors.
+
+        Args:
+            function: changes the positions, as ``lambda x: x[:, :-1]`` does. It gets tensors (..., K) and (...,).
+
+        Returns:
+            New targets.
+        """
         log_probs, counts = (None if x is None else function(x) for x in (self.log_probs, self.counts))
         normalizers = {t: function(normalizer) for t, normalizer in self.log_normalizers.items()}
         return SparseTargets(function(self.ids), log_probs, normalizers, counts, self.drawn_at)
 
     def at(self, temperature: float) -> Tensor:
-        """log p_T of the listed classes, (..., K).
+        """Return log p_T of the listed classes.
+
+        Args:
+            temperature: T.
+
+        Returns:
+            (..., K).
 
         Raises:
-            ValueError: A_T is not there.
+            ArgumentError: A_T is not known, or the targets are draws without log-probabilities.
         """
         if self.log_probs is None:
-            raise ValueError(
-                "targets: these draws have no log_probs, so they can only be used at the temperature they were drawn at."
+            raise ArgumentError(
+                "targets",
+                "these draws have no log_probs, so they can only be used at the temperature they were drawn at.",
             )
         if temperature == 1:
             return self.log_probs
@@ -96,52 +131,68 @@ class SparseTargets:
             if math.isclose(t, temperature, rel_tol=1e-9):
                 return self.log_probs / temperature - normalizer.unsqueeze(-1)
         known = ", ".join(f"{t:g}" for t in sorted({1.0, *self.log_normalizers}))
-        raise ValueError(
-            f"temperature: the teacher's log-normaliser at T = {temperature:g} is not among the targets (there are: {known}). "
+        raise ArgumentError(
+            "temperature",
+            f"the teacher's log-normaliser at T = {temperature:g} is not among the targets (there are: {known}). "
             "It is a sum over all classes that the listed ones do not tell. Make the targets with "
-            f"temperatures=[{temperature:g}], use a temperature that is there, or mode='renormalise', which needs none."
+            f"temperatures=[{temperature:g}], use a temperature that is there, or mode='renormalise', which needs none.",
         )
 
 
 def check_targets(targets: Any, student_logits: Tensor) -> None:
+    """Require sparse targets whose tensors fit together and fit the student's logits.
+
+    Args:
+        targets: what was given.
+        student_logits: (..., V).
+
+    Raises:
+        ArgumentTypeError: not ``SparseTargets``, or ids that are not integers.
+        ArgumentError: a shape that does not fit, an id out of range, or a class that is listed twice.
+    """
     if not isinstance(targets, SparseTargets):
-        raise TypeError(
-            f"targets: expected limbeck.SparseTargets, got {type(targets).__name__}. Try SparseTargets.top_k(logits, k)."
+        raise ArgumentTypeError(
+            "targets",
+            f"expected limbeck.SparseTargets, got {type(targets).__name__}. Try SparseTargets.top_k(logits, k).",
         )
     ids, positions = targets.ids, student_logits.shape[:-1]
     if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"targets.ids: expected integers, got {getattr(ids, 'dtype', type(ids).__name__)}.")
+        raise ArgumentTypeError("targets.ids", f"expected integers, got {getattr(ids, 'dtype', type(ids).__name__)}.")
     if ids.shape[:-1] != positions or ids.dim() == 0 or ids.shape[-1] == 0:
-        raise ValueError(f"targets.ids: expected shape {(*positions, 'K')}, K >= 1, got {tuple(ids.shape)}.")
+        raise ArgumentError("targets.ids", f"expected shape {(*positions, 'K')}, K >= 1, got {tuple(ids.shape)}.")
     for name, value in (("log_probs", targets.log_probs), ("counts", targets.counts)):
         if value is not None and value.shape != ids.shape:
-            raise ValueError(
-                f"targets.{name}: expected the shape of ids, {tuple(ids.shape)}, got {tuple(value.shape)}."
+            raise ArgumentError(
+                f"targets.{name}", f"expected the shape of ids, {tuple(ids.shape)}, got {tuple(value.shape)}."
             )
     for t, normalizer in targets.log_normalizers.items():
         if normalizer.shape != positions:
-            raise ValueError(
-                f"targets.log_normalizers[{t:g}]: expected one number per position, {tuple(positions)}, "
-                f"got {tuple(normalizer.shape)}."
+            raise ArgumentError(
+                f"targets.log_normalizers[{t:g}]",
+                f"expected one number per position, {tuple(positions)}, got {tuple(normalizer.shape)}.",
             )
     if ids.device.type == "cpu" and ids.numel():
         low, high = (int(x) for x in ids.aminmax())
         if low < -1 or high >= student_logits.shape[-1]:
             wrong = low if low < -1 else high
-            raise ValueError(
-                f"targets.ids: {wrong} is out of range for {student_logits.shape[-1]} classes (expected 0 to "
-                f"{student_logits.shape[-1] - 1}, or -1 where there is none)."
+            raise ArgumentError(
+                "targets.ids",
+                f"{wrong} is out of range for {student_logits.shape[-1]} classes (expected 0 to "
+                f"{student_logits.shape[-1] - 1}, or -1 where there is none).",
             )
         ordered = ids.sort(-1).values
         if targets.counts is None and bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()):
-            raise ValueError(
-                "targets.ids: a class is listed twice at one position. Draws need counts; a top-k list has each class once."
+            raise ArgumentError(
+                "targets.ids",
+                "a class is listed twice at one position. Draws need counts; a top-k list has each class once.",
             )
 
 
 def _float(logits: Tensor) -> Tensor:
+    """Return the logits in float32 or float64, without gradient."""
     return logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
 
 
-def _normalizers(log_probs: Tensor, temperatures: Any) -> dict[float, Tensor]:
+def _normalizers(log_probs: Tensor, temperatures: Iterable[float]) -> dict[float, Tensor]:
+    """Return A_T by T, of log-probabilities (..., V)."""
     return {float(t): torch.logsumexp(log_probs / t, -1) for t in temperatures if t != 1}

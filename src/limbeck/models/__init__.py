@@ -1,9 +1,13 @@
-"""The networks: ``networks`` has the small built-in ones, ``loading`` finds, saves and loads models by name,
-``calling`` turns a batch into logits whatever the model."""
+"""Models: the built-in networks, models by name, and the step from a batch to logits.
+
+This room may import only the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files: ``networks`` has
+the built-in networks, ``loading`` builds, saves and loads models by name, ``hugging_face`` builds and loads those of
+Transformers, ``forward`` turns a batch into logits whatever the model.
+"""
 
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.loading import BUILT_IN, DataShape, ModelConfig, build_model, load_model, save_model
-from limbeck.models.networks import CNN, MLP, ResNet
+from limbeck.models.loading import DataShape, ModelConfig, build_model, load_model, save_model
+from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 
 __all__ = [
     "BUILT_IN",

@@ -1,13 +1,15 @@
-"""Models by name: a built-in network, a Hugging Face checkpoint, somebody's own function, or a folder Limbeck wrote.
+"""Models by name: a built-in network, a user's own function, a folder that Limbeck wrote, or a model of Transformers.
 
-A model is saved as a folder: ``model.safetensors`` and ``config.json``, for Hugging Face models just as they save
-themselves. Nothing is pickled, and nothing is unpickled.
+A model is saved as a folder with ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself. Nothing is
+pickled, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,23 +18,34 @@ from torch import nn
 
 from limbeck.atomic_files import atomic_folder, atomic_write, write_json
 from limbeck.errors import ModelError
-from limbeck.models import networks
+from limbeck.field_checks import check_fields
+from limbeck.models.hugging_face import build_classifier, load_as_saved
+from limbeck.models.networks import BUILT_IN
 
-BUILT_IN: dict[str, type[nn.Module]] = {"mlp": networks.MLP, "cnn": networks.CNN, "resnet": networks.ResNet}
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-_MARK = "limbeck_model"
+MODEL_KEY = "limbeck_model"
+"""The key of ``config.json`` with the name of the model. Only a folder that Limbeck wrote has it."""
 
 
 @dataclass(frozen=True)
 class DataShape:
-    """What the data ask of a model: the number of classes, and the size of an image, (C, H, W)."""
+    """What a model must know about the data: how many classes there are, and how large an image is."""
 
     classes: int
+    """The number of classes."""
     image: tuple[int, int, int] | None = None
+    """The channels, height and width of an image; None for texts."""
 
-    def settings(self, name: str) -> dict[str, int]:
-        """The settings of a built-in network that follow from the data."""
+    def network_settings(self, name: str) -> dict[str, int]:
+        """Return the settings of a built-in network that follow from the data.
+
+        Args:
+            name: "mlp", "cnn" or "resnet".
+
+        Raises:
+            ModelError: the network does not take texts, or not images of this size.
+        """
         if self.image is None:
             raise ModelError(
                 f"model {name!r} takes images, but the data are text. Name a Hugging Face model, or module:function."
@@ -44,7 +57,7 @@ class DataShape:
             if height != width or height % 4:
                 raise ModelError(
                     f"model 'cnn' takes square images whose side is divisible by 4, got {height} x {width}. "
-                    "Set data.image.size, or use 'resnet', which takes any size."
+                    "Set data.image_size, or use 'resnet', which takes any size."
                 )
             return {"channels": channels, "size": height, "classes": self.classes}
         return {"channels": channels, "classes": self.classes}
@@ -52,46 +65,65 @@ class DataShape:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model by name with its settings: the ``student`` section of a config, and the base of its ``teacher`` section."""
+    """A model by name with its settings: the ``student`` section of a config, and part of the ``teacher`` section.
+
+    Raises:
+        ArgumentError: a field has another type.
+    """
 
     model: str
-    """"mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, or a Hugging Face id or folder."""
+    """The model: "mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, such as a run's
+    ``student``, or a Hugging Face id or folder."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Settings that the model is built with, such as {hidden: [64]} for "mlp"."""
+    """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
     from_scratch: bool = False
-    """Take only the architecture of a Hugging Face model, with fresh weights."""
+    """If true, only the architecture of a Hugging Face model is taken, and its weights are drawn at random."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None) -> nn.Module:
-    """Build or load the model that ``config`` names.
+    """Build or load the model that a config names.
 
     Args:
-        config: ``model`` is "mlp", "cnn" or "resnet"; a folder that ``save_model`` wrote; ``package.module:function``,
-            called with the settings and, where it takes them, ``classes`` and ``image``; else a Hugging Face id or
-            folder.
-        shape: what the data ask for.
+        config: the name and the settings. A ``package.module:function`` is called with the settings and, where it has
+            parameters of these names, with ``classes`` and ``image``.
+        shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
 
+    Returns:
+        The model. Its weights are random unless the name is that of a folder or of a Hugging Face model.
+
     Raises:
-        ModelError: the name is not known, or the settings do not fit.
+        ModelError: the name is not known, the settings do not fit, or a folder that Limbeck wrote is asked for
+            ``from_scratch``.
     """
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
-        settings = {**shape.settings(name), **settings}
-        return _call(name, BUILT_IN[name], settings)
+        return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
     if ":" in name and not Path(name).exists():
-        return _user_model(name, settings, shape)
-    if (Path(name) / CONFIG).is_file() and _MARK in _read_config(Path(name)):
+        return _build_with_function(name, settings, shape)
+    if (Path(name) / CONFIG).is_file() and MODEL_KEY in _read_config(Path(name)):
+        if config.from_scratch:
+            raise ModelError(
+                f"model {name!r}: from_scratch is for Hugging Face models, and this folder was written by Limbeck. "
+                f"Name its network and settings instead, which are in its {CONFIG}."
+            )
         return load_model(name)
-    return _hugging_face(name, settings, shape, labels, config.from_scratch)
+    return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
 
 
 def save_model(
     model: nn.Module, folder: str | Path, config: ModelConfig | None = None, shape: DataShape | None = None
 ) -> None:
-    """Write ``model.safetensors`` and ``config.json``; a Hugging Face model saves itself.
+    """Write ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself.
 
-    ``config`` and ``shape`` go into the folder's ``config.json``, so that ``load_model`` can build the model again.
+    Args:
+        model: the model.
+        folder: the folder to write; it is made if it does not exist.
+        config: what the model was built from. ``load_model`` needs it, unless the model is a Hugging Face one.
+        shape: what the model was built for. ``load_model`` needs it for a function that takes ``classes`` or ``image``.
     """
     from safetensors.torch import save_file
 
@@ -105,18 +137,24 @@ def save_model(
     with atomic_write(folder / WEIGHTS) as aside:
         save_file(state, str(aside), metadata={"format": "pt"})
     if config is not None:
-        built = {} if shape is None else {"classes": shape.classes, "image": shape.image}
+        built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
         settings = dict(config.settings)
         if config.model in BUILT_IN and shape is not None:
-            settings = {**shape.settings(config.model), **settings}
-        write_json(folder / CONFIG, {_MARK: config.model, "settings": settings, **built})
+            settings = {**shape.network_settings(config.model), **settings}
+        write_json(folder / CONFIG, {MODEL_KEY: config.model, "settings": settings, **built_for})
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """Load what ``save_model`` wrote, or a Hugging Face model with the head that it was saved with; in eval mode.
+    """Load what ``save_model`` wrote, or a Hugging Face model with the head that it was saved with.
+
+    Args:
+        folder: a folder; or the Hugging Face id of a model.
+
+    Returns:
+        The model, in evaluation mode.
 
     Raises:
-        ModelError: the folder holds no model, or one that was written without its name.
+        ModelError: the folder holds no model, or one that was saved without its config.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -127,11 +165,11 @@ def load_model(folder: str | Path) -> nn.Module:
             f"{folder}: no {CONFIG} here. Expected a folder with {WEIGHTS} and {CONFIG}, as a run's student/."
         )
     saved = _read_config(folder) if folder.is_dir() else {}
-    if _MARK not in saved:
-        return _hugging_face_as_saved(str(folder)).eval()
+    if MODEL_KEY not in saved:
+        return load_as_saved(str(folder)).eval()
     image = saved.get("image")
     shape = DataShape(saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
-    model = build_model(ModelConfig(saved[_MARK], saved.get("settings", {})), shape)
+    model = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
     try:
@@ -148,7 +186,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder / CONFIG}: not JSON ({error}).") from None
 
 
-def _call(name: str, make: Any, settings: dict[str, Any]) -> nn.Module:
+def _construct(name: str, make: Callable[..., Any], settings: dict[str, Any]) -> nn.Module:
+    """Return ``make(**settings)``, or say which settings do not fit."""
     try:
         model = make(**settings)
     except TypeError as error:
@@ -158,9 +197,8 @@ def _call(name: str, make: Any, settings: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _user_model(name: str, settings: dict[str, Any], shape: DataShape) -> nn.Module:
-    import inspect
-
+def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) -> nn.Module:
+    """Call the function ``package.module:function`` with the settings, and with what it asks to know about the data."""
     module_name, function_name = name.split(":", 1)
     try:
         make = getattr(importlib.import_module(module_name), function_name)
@@ -168,50 +206,5 @@ def _user_model(name: str, settings: dict[str, Any], shape: DataShape) -> nn.Mod
         raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
     parameters = inspect.signature(make).parameters
     offered = {"classes": shape.classes, "image": shape.image}
-    settings = {**{key: value for key, value in offered.items() if key in parameters}, **settings}
-    return _call(name, make, settings)
-
-
-def _hugging_face_as_saved(name: str) -> nn.Module:
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(name)
-        architecture = getattr(transformers, (config.architectures or ["none"])[0], None)
-        if architecture is None:
-            raise ValueError(f"its config names no architecture that Transformers knows ({config.architectures}).")
-        return architecture.from_pretrained(name, config=config, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {name!r}: {str(error).strip().splitlines()[0]}") from None
-
-
-def _hugging_face(
-    name: str, settings: dict[str, Any], shape: DataShape | None, labels: list[str] | None, from_scratch: bool
-) -> nn.Module:
-    from transformers import (
-        AutoConfig,
-        AutoModelForImageClassification,
-        AutoModelForSequenceClassification,
-    )
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGE_MODELS
-
-    names = None
-    if shape is not None:
-        names = {"num_labels": shape.classes}
-        if labels is not None:
-            names |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    try:
-        config = AutoConfig.from_pretrained(name, **(names or {}), **settings)
-        is_image = config.model_type in IMAGE_MODELS
-        auto: Any = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
-        if from_scratch:
-            return auto.from_config(config)
-        return auto.from_pretrained(
-            name, config=config, ignore_mismatched_sizes=shape is not None, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"model {name!r}: {reason} Expected one of {', '.join(BUILT_IN)}, a run's student/ folder, "
-            "package.module:function, or a Hugging Face id or folder with safetensors weights."
-        ) from None
+    known = {key: value for key, value in offered.items() if key in parameters}
+    return _construct(name, make, {**known, **settings})

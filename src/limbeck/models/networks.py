@@ -1,4 +1,4 @@
-"""Small networks for images, with sizes as settings. Each maps pixel values (N, C, H, W) to logits (N, classes)."""
+"""The built-in networks: small ones for images. Each turns pixel values (N, C, H, W) into logits (N, classes)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 class MLP(nn.Sequential):
     """A multilayer perceptron on the flattened image: Linear, ReLU, ..., Linear.
 
-    It is an ``nn.Sequential`` with nothing added, so its weights load into one that is written by hand.
+    It is an ``nn.Sequential`` with nothing added, so its weights can be loaded into one that is written by hand.
 
     Args:
-        inputs: C * H * W.
-        classes: number of classes.
-        hidden: units of each hidden layer.
+        inputs: the number of values of an image, C * H * W.
+        classes: the number of classes.
+        hidden: the number of units of each hidden layer.
 
     Example:
         >>> MLP(inputs=64, classes=10, hidden=[32])
@@ -37,15 +37,17 @@ class MLP(nn.Sequential):
 
 
 class CNN(nn.Module):
-    """Two stages of two 3 x 3 convolutions with batch normalisation, each halving the image, then a hidden layer.
+    """A convolutional network: two stages of two 3 x 3 convolutions with batch normalisation, then a hidden layer.
+
+    Each stage ends with a pooling that halves the height and width.
 
     Args:
-        channels: C of the image.
-        size: H = W of the image, divisible by 4.
-        classes: number of classes.
-        width: filters of the first stage; the second has twice as many.
-        hidden: units of the layer before the logits.
-        dropout: probability of dropping a hidden unit in training.
+        channels: the channels of the image, C.
+        size: the height and width of the image in pixels, divisible by 4.
+        classes: the number of classes.
+        width: the number of filters of the first stage; the second stage has twice as many.
+        hidden: the number of units of the hidden layer.
+        dropout: the probability that a hidden unit is dropped in training.
     """
 
     def __init__(
@@ -73,13 +75,15 @@ class CNN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A small residual network for small images (He et al., 2015, section 4.2): three stages, 6 * blocks + 2 layers.
+    """A residual network for small images of any size (He et al., 2015, section 4.2).
+
+    It has three stages and 6 * blocks + 2 layers. The second and third stage halve the height and width.
 
     Args:
-        channels: C of the image.
-        classes: number of classes.
-        width: filters of the first stage; they double at each of the two others.
-        blocks: residual blocks in each stage.
+        channels: the channels of the image, C.
+        classes: the number of classes.
+        width: the number of filters of the first stage; each later stage has twice as many as the one before.
+        blocks: the number of residual blocks of each stage.
     """
 
     def __init__(self, channels: int, classes: int, width: int = 16, blocks: int = 1) -> None:
@@ -100,6 +104,8 @@ class ResNet(nn.Module):
 
 
 class _Residual(nn.Module):
+    """Two 3 x 3 convolutions, whose output is added to the input."""
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -115,6 +121,11 @@ class _Residual(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return a 3 x 3 convolution with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
+
+
+BUILT_IN: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "resnet": ResNet}
+"""The networks by the names that a config gives them."""

@@ -1,32 +1,36 @@
-"""Pictures and self-contained pages: ``pages`` for runs and comparisons, ``temperatures`` for which T."""
+"""Tables, figures and self-contained pages about runs, comparisons and temperatures.
 
+This room is not public: the commands use it. It may import ``temperature``, ``evaluation``, ``data`` and the rooms below
+them, but not ``training``.
+"""
+
+from limbeck.report.drawing import save_figure
+from limbeck.report.figures import comparison_figure, loss_figure, soft_target_figure, uncertain_images_figure
 from limbeck.report.pages import (
-    Section,
-    arm_rows,
-    comparison_figure,
-    metric_rows,
-    save_figure,
-    soft_target_figure,
-    soft_target_section,
-    unsure_figure,
-    write_page,
+    write_analysis_page,
+    write_comparison_page,
+    write_demo_page,
     write_run_page,
+    write_search_page,
 )
-from limbeck.report.temperatures import analysis_rows, analysis_sections, search_figure, search_rows
+from limbeck.report.tables import Table, comparison_table, metrics_table
+from limbeck.report.temperatures import analysis_table, search_figure, search_table
 
 __all__ = [
-    "Section",
-    "analysis_rows",
-    "analysis_sections",
-    "arm_rows",
+    "Table",
+    "analysis_table",
     "comparison_figure",
-    "metric_rows",
+    "comparison_table",
+    "loss_figure",
+    "metrics_table",
     "save_figure",
     "search_figure",
-    "search_rows",
+    "search_table",
     "soft_target_figure",
-    "soft_target_section",
-    "unsure_figure",
-    "write_page",
+    "uncertain_images_figure",
+    "write_analysis_page",
+    "write_comparison_page",
+    "write_demo_page",
     "write_run_page",
+    "write_search_page",
 ]

@@ -1,37 +1,58 @@
-"""Which T: plots of what each temperature does to a teacher's words, and of the search for the student's best."""
+"""Tables and figures about the temperature: its analysis on a teacher's logits, and the search with students."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.report.pages import QUIET_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR, Section, figure_of
+from limbeck.report.drawing import GREY, STUDENT_COLOUR, TEACHER_COLOUR, new_axes
+from limbeck.report.tables import Table
 from limbeck.temperature import Choice, Trial
-from limbeck.temperature.analysis import Analysis, Softness
+from limbeck.temperature.analysis import Analysis, Rank, Softness
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN_RANKS = 40
+"""The ranks of negative labels that the figure of their reliability shows, at most."""
 
 
-def search_rows(choice: Choice) -> list[tuple[str, ...]]:
-    """The curve and the students, as a table: header, then one row for each temperature."""
+def search_table(choice: Choice) -> Table:
+    """Make a table of the fitted curve and the students.
+
+    Args:
+        choice: what the search found.
+
+    Returns:
+        A header, then one row for each temperature.
+    """
     assert choice.curve is not None
-    behind, error = choice.curve.behind()
-    rows = [("T", "behind the best, points", "students, %")]
+    behind, error = choice.curve.behind_best()
+    rows: Table = [("T", "behind the best, points", "students, %")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
         own = [100 * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
         rows.append((f"{t:g}", f"{100 * b:.2f} ± {100 * e:.2f}", " ".join(f"{value:.1f}" for value in own)))
     return rows
 
 
-def search_figure(choice: Choice) -> Any:
-    """The fitted curve with its error, the interval, the choice, and every student."""
+def search_figure(choice: Choice) -> Figure:
+    """Draw the fitted curve with its error, the interval, the choice and every student.
+
+    Args:
+        choice: what the search found.
+
+    Returns:
+        The figure.
+    """
     assert choice.curve is not None
-    figure, axes = figure_of(7.5, 4.0)
+    figure, axes = new_axes(7.5, 4.0)
     curve, t = choice.curve, np.array(choice.curve.temperatures)
     students = [(trial.temperature, v) for trial, v in choice.trials if _is_plain(trial)]
     level = np.mean([v - curve.at(x) for x, v in students])
-    _, error = curve.behind()
+    _, error = curve.behind_best()
     mean = 100 * (curve.mean + level)
     axes.axvspan(*choice.interval, color=STUDENT_COLOUR, alpha=0.1, label="within one standard error of the best")
     axes.plot(t, mean, color=STUDENT_COLOUR, label="fit")
@@ -51,95 +72,56 @@ def search_figure(choice: Choice) -> Any:
 
 
 def _is_plain(trial: Trial) -> bool:
+    """Return True if the student's objective was the config's own, apart from the temperature."""
     return trial.alpha is None and trial.divergence is None
 
 
-def analysis_rows(found: Analysis) -> list[tuple[str, ...]]:
-    """What each temperature does, as a table: header, then one row for each."""
+def analysis_table(analysis: Analysis) -> Table:
+    """Make a table of what each temperature does.
+
+    Args:
+        analysis: what was measured.
+
+    Returns:
+        A header, then one row for each temperature.
+    """
     header = "T, entropy, classes, first %, negatives %, lowest %, soft / hard, times T², limit"
-    rows: list[tuple[str, ...]] = [tuple(header.split(", "))]
-    for s in found.softness:
-        percents = (f"{100 * x:.2f}" for x in (s.first_class, s.on_negative_labels, s.on_the_lowest))
+    rows: Table = [tuple(header.split(", "))]
+    for s in analysis.softness:
+        percents = (f"{100 * x:.2f}" for x in (s.top_probability, s.fraction_on_negatives, s.fraction_on_lowest))
         ratios = (f"{x:.3g}" for x in (s.soft_over_hard, s.compensated_over_hard, s.limit_over_hard))
         rows.append((f"{s.temperature:g}", f"{s.entropy:.3f}", f"{s.effective_classes:.2f}", *percents, *ratios))
     return rows
 
 
-def analysis_sections(found: Analysis) -> list[Section]:
-    """A plot for each question, and what to read from it."""
-    sections = [
-        Section(
-            "How soft are the targets?",
-            lines=[
-                "The effective number of classes is exp(entropy). Near 1 the soft targets are hard labels, and distillation "
-                f"adds little; near {found.classes} they say nothing. What a student can hear lies between."
-            ],
-            figure=_lines_figure(
-                found.softness, {"effective classes": "effective_classes"}, "effective number of classes"
-            ),
-        ),
-        Section(
-            "Where does the soft gradient pull?",
-            lines=[
-                "The share of its square that falls on classes other than the label, and on the half of those that the teacher "
-                "likes least. As T grows the lowest ones get their full say, signal and noise alike: compare with how reliable "
-                "they are, below."
-            ],
-            figure=_lines_figure(
-                found.softness,
-                {"all negative labels": "on_negative_labels", "the lowest half of them": "on_the_lowest"},
-                "share of the soft gradient's square",
-            ),
-        ),
-        Section(
-            "How strong is the soft gradient?",
-            lines=[
-                "Against the hard label's gradient. Without T² it falls like 1/T² once T is large against the logits, and "
-                "alpha means something else at every T; with T² it tends to the dashed limit, that of matching logits."
-            ],
-            figure=_strength_figure(found.softness),
-        ),
-    ]
-    if found.calibration is not None:
-        c = found.calibration
-        sections.append(
-            Section(
-                "Is the teacher honest?",
-                lines=[
-                    f"Dividing its logits by {c.temperature:.2f} makes its probabilities fit the labels best: calibration "
-                    f"error {100 * c.error_before:.1f} % before and {100 * c.error_after:.1f} % after, NLL {c.nll_before:.3f} "
-                    f"and {c.nll_after:.3f}. {'It is too sure of itself.' if c.temperature > 1.05 else ''}",
-                    "This temperature is about the teacher's own predictions. It is not the temperature of distillation.",
-                ],
-            )
-        )
-    if found.ranks:
-        sections.append(
-            Section(
-                "How reliable is each negative label?",
-                lines=[
-                    f"Over {found.views}: how far the logit of the class at each rank lies below the first (line), how much "
-                    "that moves from view to view of one example (band), and how often the same class has the rank (bars). "
-                    "Where the band is as wide as the steps between ranks, their order is noise, and a temperature that makes "
-                    "it heard teaches noise."
-                ],
-                figure=_rank_figure(found),
-            )
-        )
-    else:
-        sections.append(
-            Section(
-                "How reliable is each negative label?",
-                lines=[
-                    "Not measured: there is one view of each example. Give the teacher augmentation, or store several views."
-                ],
-            )
-        )
-    return [Section("All numbers", table=analysis_rows(found)), *sections]
+def softness_figure(rows: Sequence[Softness]) -> Figure:
+    """Draw the effective number of classes at each temperature.
+
+    Args:
+        rows: what each temperature does.
+
+    Returns:
+        The figure.
+    """
+    return _lines_figure(rows, {"effective classes": "effective_classes"}, "effective number of classes")
 
 
-def _lines_figure(rows: Sequence[Softness], named: dict[str, str], label: str) -> Any:
-    figure, axes = figure_of(6.5, 3.2)
+def gradient_direction_figure(rows: Sequence[Softness]) -> Figure:
+    """Draw the share of the soft gradient that falls on the negative labels, and on the lowest half of them.
+
+    Args:
+        rows: what each temperature does.
+
+    Returns:
+        The figure.
+    """
+    named = {"all negative labels": "fraction_on_negatives", "the lowest half of them": "fraction_on_lowest"}
+    return _lines_figure(rows, named, "share of the soft gradient's square")
+
+
+def _lines_figure(rows: Sequence[Softness], named: dict[str, str], label: str) -> Figure:
+    """Draw fields of the rows over T; ``named`` maps the name of each line to its field."""
+    figure, axes = new_axes(6.5, 3.2)
     t = [row.temperature for row in rows]
     for (name, key), colour in zip(named.items(), (STUDENT_COLOUR, TEACHER_COLOUR), strict=False):
         axes.plot(t, [getattr(row, key) for row in rows], marker="o", markersize=4, label=name, color=colour)
@@ -150,8 +132,16 @@ def _lines_figure(rows: Sequence[Softness], named: dict[str, str], label: str) -
     return figure
 
 
-def _strength_figure(rows: Sequence[Softness]) -> Any:
-    figure, axes = figure_of(6.5, 3.2)
+def gradient_strength_figure(rows: Sequence[Softness]) -> Figure:
+    """Draw the norm of the soft gradient over that of the hard one, with and without the factor T².
+
+    Args:
+        rows: what each temperature does.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = new_axes(6.5, 3.2)
     t = [row.temperature for row in rows]
     axes.plot(
         t, [row.compensated_over_hard for row in rows], marker="o", markersize=4, color=STUDENT_COLOUR, label="with T²"
@@ -175,9 +165,17 @@ def _strength_figure(rows: Sequence[Softness]) -> Any:
     return figure
 
 
-def _rank_figure(found: Analysis) -> Any:
-    figure, axes = figure_of(6.5, 3.2)
-    ranks = found.ranks[:40]
+def reliability_figure(ranks: Sequence[Rank]) -> Figure:
+    """Draw how much the logit of each rank, and the class that has the rank, change between views of an example.
+
+    Args:
+        ranks: the negative labels, by rank. The first 40 are drawn.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = new_axes(6.5, 3.2)
+    ranks = ranks[:SHOWN_RANKS]
     x = [r.rank for r in ranks]
     gap, spread = np.array([-r.gap for r in ranks]), np.array([r.spread for r in ranks])
     axes.plot(x, gap, marker="o", markersize=4, color=STUDENT_COLOUR)
@@ -185,7 +183,7 @@ def _rank_figure(found: Analysis) -> Any:
     axes.set_xlabel("rank of the negative label")
     axes.set_ylabel("logit below the first")
     second = axes.twinx()
-    second.bar(x, [100 * r.agreement for r in ranks], color=QUIET_COLOUR, alpha=0.25)
+    second.bar(x, [100 * r.agreement for r in ranks], color=GREY, alpha=0.25)
     second.set_ylim(0, 100)
     second.set_ylabel("same class at this rank, %")
     second.spines[["top"]].set_visible(False)
@@ -193,6 +191,7 @@ def _rank_figure(found: Analysis) -> Any:
 
 
 def _log_axis(axes: Any, temperatures: Sequence[float] | np.ndarray) -> None:
+    """Make the horizontal axis a logarithmic one of T, with a tick at each temperature."""
     axes.set_xscale("log")
     axes.set_xticks(list(temperatures), [f"{t:g}" for t in temperatures])
     axes.minorticks_off()

@@ -1,11 +1,11 @@
-"""What stands in a run's folder.
+"""The files of a run's folder.
 
-config.yaml      the config, every default filled in
+config.yaml      the config, with every default filled in
 teacher/         the teacher, where the run trained it
 student/         the student: safetensors and a config
-checkpoints/     what an interrupted run goes on from
-metrics.json     results on validation and test, and the training log
-report.html      the same to read
+checkpoints/     checkpoints, from which an interrupted run is resumed
+metrics.json     results on the test set, and the training log
+report.html      the same as a page
 """
 
 from __future__ import annotations
@@ -26,10 +26,16 @@ STUDENT, TEACHER, CHECKPOINTS = "student", "teacher", "checkpoints"
 
 
 def read_run(folder: Path) -> Config:
-    """The config of a run folder.
+    """Read the config of a finished run.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        The config.
 
     Raises:
-        ConfigError: there is no finished run in it.
+        ConfigError: the folder holds no finished run.
     """
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: no {CONFIG} here. Expected the folder of a run (the config's out:).")
@@ -41,10 +47,19 @@ def read_run(folder: Path) -> Config:
 
 
 def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequence[str] = ()) -> bool:
-    """Whether a run was begun in the folder.
+    """Check that a run may use a folder.
+
+    Args:
+        config: the run.
+        folder: its folder.
+        resume: the run may continue one that was begun in the folder with the same config.
+        ignoring: sections of the config that may differ.
+
+    Returns:
+        True if a run was begun in the folder.
 
     Raises:
-        ConfigError: one was, and this is not to resume it, or is another one.
+        ConfigError: a run was begun in the folder, and ``resume`` is false or its config differs.
     """
     written = folder / CONFIG
     if written.is_file() and process_state().is_main_process:
@@ -60,6 +75,13 @@ def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequen
 
 
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
-    """Write a run's ``student/``, with what it takes to feed it."""
+    """Write a run's ``student/``: the model, and how its inputs are prepared.
+
+    Args:
+        student: the trained model.
+        folder: the run's folder.
+        config: the run.
+        splits: its examples.
+    """
     save_model(student, folder / STUDENT, config.student, splits.shape)
-    splits.inputs.save(folder / STUDENT)
+    splits.preprocessing.save(folder / STUDENT)

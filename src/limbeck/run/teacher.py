@@ -1,7 +1,8 @@
-"""The teacher of a run: loaded, trained, looked up in a store, or asked once."""
+"""The teacher of a run: loaded, trained, opened from a store, or asked about every example beforehand."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -10,82 +11,149 @@ from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Examples, Splits
-from limbeck.errors import ConfigError, StoreError
+from limbeck.errors import ArgumentError, ConfigError, StoreError
 from limbeck.evaluation import predict_logits
 from limbeck.models import BUILT_IN, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, TEACHER
-from limbeck.run.training import QUIET, build_student, train
+from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.teachers import InMemoryTeacher
 
 
-def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
-    """Load the teacher, or train it on every true label of the training set and keep it in the run's folder."""
-    spec = config.teacher
-    if not spec.model:
+def open_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | StoredTeacher:
+    """Open the store that a config names; if it names none, load or train the teacher.
+
+    Args:
+        config: the run.
+        splits: its examples.
+        folder: the run's folder, which keeps a teacher that is trained.
+
+    Returns:
+        The stored teacher, or the teacher itself in eval mode.
+
+    Raises:
+        ConfigError: the config's temperature or augmentation does not fit the store, or the teacher cannot be used.
+        StoreError: the store cannot be read, or it does not fit the data.
+        ModelError: the teacher cannot be built or loaded.
+    """
+    if config.teacher.cache is not None:
+        return open_stored_teacher(config, splits)
+    return load_or_train_teacher(config, splits, folder)
+
+
+def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
+    """Load the teacher, or train it on every true label of the training set and keep it in the run's folder.
+
+    Args:
+        config: the run. With ``teacher.training``, the teacher is trained once and then loaded from the folder.
+        splits: the run's examples.
+        folder: the run's folder.
+
+    Returns:
+        The teacher, in eval mode.
+
+    Raises:
+        ConfigError: the config names no model, or a built-in one without ``teacher.training``.
+        ModelError: the model cannot be built or loaded.
+    """
+    teacher_config = config.teacher
+    if not teacher_config.model:
         raise ConfigError(
-            "teacher.model: needed here, where the teacher itself is run; a cache of its words is not enough."
+            "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
         )
-    if spec.training is None:
-        if spec.model in BUILT_IN:
+    if teacher_config.training is None:
+        if teacher_config.model in BUILT_IN:
             raise ConfigError(
-                f"teacher.model: {spec.model} has no weights yet. Add teacher.training to train it, or name a trained model."
+                f"teacher.model: {teacher_config.model} has no weights yet. Add teacher.training to train it, or name a "
+                "trained model."
             )
-        return build_student(spec, splits, config.seed).eval()
+        return build_seeded_model(teacher_config, splits, config.seed).eval()
     saved = folder / TEACHER
     if (saved / "config.json").is_file():
         return load_model(saved)
-    teacher = build_student(spec, splits, config.seed)
+    teacher = build_seeded_model(teacher_config, splits, config.seed)
     trainer = train(
         teacher,
         None,
         splits.train.with_labels(splits.true_labels),
-        config,
+        teacher_training_config(config),
         folder=folder / CHECKPOINTS / TEACHER,
-        training={**QUIET, **spec.training},
-        augmentation=spec.augmentation,
         title="Training the teacher",
     )
     if trainer.is_world_process_zero():
-        save_model(teacher, saved, spec, splits.shape)
+        save_model(teacher, saved, teacher_config, splits.shape)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
 
 
-def stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
-    """Open the store that a config names, and see that it fits: these examples, this temperature, one view.
+def teacher_training_config(config: Config) -> Config:
+    """Return the config that a run's teacher is trained by.
+
+    Args:
+        config: the run.
+
+    Returns:
+        The config with the training arguments and the augmentation of its ``teacher`` section.
+    """
+    training = {**NO_LOGS_OR_CHECKPOINTS, **(config.teacher.training or {})}
+    augmentation = config.teacher.augmentation or config.data.augmentation
+    data = dataclasses.replace(config.data, augmentation=augmentation)
+    return config.model_copy(update={"training": training, "data": data})
+
+
+def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
+    """Open the store that a config names, and check that it fits the examples, their augmentation and the temperature.
+
+    Args:
+        config: the run; ``teacher.cache`` names the store.
+        splits: the run's examples.
+
+    Returns:
+        The teacher that looks its outputs up in the store.
 
     Raises:
-        StoreError, ConfigError: it does not.
+        StoreError: the store cannot be read, or was made from other data.
+        ConfigError: the store was made with another augmentation, or cannot be used at the config's temperature.
     """
     assert config.teacher.cache is not None
     store = TeacherStore(config.teacher.cache)
     if store.description.classes != splits.shape.classes:
         raise StoreError(
-            f"{store.place}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
+            f"{store.storage}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
         )
     store.check(examples=splits.train)
-    stored, asked = store.description.views, config.data.augmentation
-    if asked.mixup or (asked.shift, asked.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
+    _check_views(store, config)
+    _check_temperature(store, config, splits)
+    return StoredTeacher(store)
+
+
+def _check_views(store: TeacherStore, config: Config) -> None:
+    """Raise a ConfigError if the student would see other views of the examples than the teacher saw."""
+    stored, wanted = store.description.views, config.data.augmentation
+    if wanted.mixup or (wanted.shift, wanted.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
         there = f"views with shift {stored.shift}, flip {stored.flip}" if stored else "one view of each example"
         raise ConfigError(
             f"data.augmentation: the stored teacher was asked about {there}. Set the same, or build the store with cache.views."
         )
-    first = splits.train.rows[:1]
-    targets = store.look_up(first, None if stored is None else torch.zeros_like(first)).targets
+
+
+def _check_temperature(store: TeacherStore, config: Config, splits: Splits) -> None:
+    """Raise a ConfigError if the store's targets cannot be used at the config's temperature."""
+    first = splits.train.ids[:1]
+    targets = store.look_up(first, None if store.description.views is None else torch.zeros_like(first)).targets
     if targets is not None and targets.log_probs is not None:
         try:
-            targets.at(_one_temperature(config))
-        except ValueError as error:
-            raise ConfigError(f"distillation.{error}") from None
-    elif targets is not None and targets.drawn_at != _one_temperature(config):
+            targets.at(_fixed_temperature(config))
+        except ArgumentError as error:
+            raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
+    elif targets is not None and targets.drawn_at != _fixed_temperature(config):
         raise ConfigError(
             f"distillation.temperature: the store's draws were made at T = {targets.drawn_at:g} and serve no other."
         )
-    return StoredTeacher(store)
 
 
-def _one_temperature(config: Config) -> float:
+def _fixed_temperature(config: Config) -> float:
+    """Return the one temperature of the soft targets; raise a ConfigError if it changes during training."""
     t = config.distillation.target_temperature
     if t is None:
         raise ConfigError(
@@ -95,10 +163,18 @@ def _one_temperature(config: Config) -> float:
     return t
 
 
-def in_memory_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher:
-    """Ask the teacher once about every example, for students that see each in one view only."""
+def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher:
+    """Compute the teacher's logits for every example once, for students that see one view of each example.
+
+    Args:
+        teacher: the model to run.
+        examples: the examples that the students will be trained on.
+
+    Returns:
+        A teacher that looks the logits up.
+    """
     logits = predict_logits(teacher, examples, progress="Asking the teacher")
-    # example_id counts the source's rows, of which these examples are some
-    rows = logits.new_full((int(examples.rows.max()) + 1, logits.shape[1]), math.nan)
-    rows[examples.rows] = logits
+    # example_id counts the rows of the whole source, of which these examples are a part.
+    rows = logits.new_full((int(examples.ids.max()) + 1, logits.shape[1]), math.nan)
+    rows[examples.ids] = logits
     return InMemoryTeacher(rows)

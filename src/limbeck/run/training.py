@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from limbeck.config import Config, DistillationConfig
-from limbeck.data import Augmentation, Examples, Splits, identity_collate
-from limbeck.errors import ConfigError
+from limbeck.config import Config
+from limbeck.data import Examples, Splits, identity_collate
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
 from limbeck.teachers import Teacher
 
-QUIET = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
-"""For a training that leaves nothing but its model."""
+if TYPE_CHECKING:
+    from limbeck.training import DistillationArguments, DistillationTrainer
+
+NO_LOGS_OR_CHECKPOINTS = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
+"""Training arguments for a training of which only the model is kept."""
 
 
-def build_student(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
-    """Build a model with weights that ``seed`` draws."""
+def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
+    """Build a student or a teacher for these examples.
+
+    Args:
+        config: the model, as a config names it.
+        splits: the examples, which give the number of classes, their names and the size of an image.
+        seed: draws the initial weights, where the model has no trained ones.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: the model is not known, or its settings do not fit the examples.
+    """
     torch.manual_seed(seed)
     return build_model(config, splits.shape, labels=splits.label_names)
 
@@ -33,18 +48,30 @@ def train(
     config: Config,
     *,
     folder: Path,
-    distillation: DistillationConfig | None = None,
-    training: dict[str, Any] | None = None,
-    augmentation: Augmentation | None = None,
     validation: Examples | None = None,
-    seed: int | None = None,
     resume: bool = False,
     title: str | None = None,
-) -> Any:
-    """Train one model with a ``DistillationTrainer``; without a teacher, on labels alone. Settings default to the config's.
+) -> DistillationTrainer:
+    """Train one model as a config describes it.
+
+    The objective, the training arguments, the augmentation and the seed are the config's. A training that differs from
+    the run's own takes a copy of the config: ``config.model_copy(update={"seed": 1})``.
+
+    Args:
+        student: the model to train, in place.
+        teacher: gives the soft targets. None for training on labels alone, whatever the config's ``alpha``.
+        examples: the training examples.
+        config: the run.
+        folder: where the checkpoints are.
+        validation: examples for the evaluations that the training arguments ask for.
+        resume: start from the last complete checkpoint in ``folder``, if there is one.
+        title: the title of a progress bar; None for no bar.
 
     Returns:
-        The trainer.
+        The trainer, after the training.
+
+    Raises:
+        ConfigError: Transformers does not accept the training arguments, or ``temperature`` is "auto".
     """
     from transformers import PrinterCallback
     from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
@@ -52,21 +79,20 @@ def train(
     from limbeck.training import DistillationTrainer, last_complete_checkpoint
     from limbeck.training.callbacks import ProgressBar
 
-    objective = distillation or config.distillation
     if teacher is None:
-        objective = objective.model_copy(update={"alpha": 0.0})
-    args = arguments(config, folder, distillation=objective, training=training, seed=seed)
-    asked = augmentation or config.data.augmentation
+        on_labels_alone = config.distillation.model_copy(update={"alpha": 0.0})
+        config = config.model_copy(update={"distillation": on_labels_alone})
+    augmentation = config.data.augmentation
     # With a stored teacher the trainer shows the store's own views.
-    augmented = asked.is_on and not isinstance(teacher, StoredTeacher)
+    is_augmented = augmentation.is_on and not isinstance(teacher, StoredTeacher)
     trainer = DistillationTrainer(
         student,
         teacher,
-        args,
+        training_arguments(config, folder),
         identity_collate,
         examples,
         validation,
-        augment=asked if augmented else None,
+        augment=augmentation if is_augmented else None,
         callbacks=[] if title is None else [ProgressBar(title)],
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
@@ -76,43 +102,52 @@ def train(
     return trainer
 
 
-def arguments(
-    config: Config,
-    folder: Path,
-    *,
-    distillation: DistillationConfig | None = None,
-    training: dict[str, Any] | None = None,
-    seed: int | None = None,
-) -> Any:
-    """The ``DistillationArguments`` of one training, defaulting to the config's.
+def training_arguments(config: Config, folder: Path) -> DistillationArguments:
+    """Return the arguments of the trainer for a config.
+
+    Args:
+        config: the run.
+        folder: where the checkpoints are.
+
+    Returns:
+        The arguments: those of the config's ``training`` and ``distillation`` sections.
 
     Raises:
-        ConfigError: arguments that Transformers refuses.
+        ConfigError: Transformers does not accept them, or ``temperature`` is "auto".
     """
     from limbeck.training import DistillationArguments
 
-    if (distillation or config.distillation).temperature == "auto":
+    if config.distillation.temperature == "auto":
         raise ConfigError(
             "distillation.temperature: auto is for limbeck distill, which searches first. Name a number here, or a policy."
         )
     settings: dict[str, Any] = {
         "output_dir": str(folder),
-        "seed": config.seed if seed is None else seed,
+        "seed": config.seed,
         "save_total_limit": 2,
         "disable_tqdm": True,
-        **(config.training if training is None else training),
+        **config.training,
     }
     try:
-        return DistillationArguments(**settings, **(distillation or config.distillation).model_dump())
+        return DistillationArguments(**settings, **config.distillation.model_dump())
+    except ArgumentError as error:
+        raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
     except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(f"training: {' '.join(str(error).split())}") from None
 
 
-def steps_of(config: Config, examples: Examples) -> int:
-    """How many steps the config's training takes over these examples.
+def count_steps(config: Config, examples: Examples) -> int:
+    """Return the number of optimiser steps that the config's training takes over these examples, on one process.
+
+    Args:
+        config: the run.
+        examples: the training examples.
+
+    Returns:
+        The number of steps, at least 1.
 
     Raises:
-        ConfigError: none.
+        ConfigError: there is no step to take.
     """
     settings: dict[str, Any] = config.training
     if settings.get("max_steps", -1) > 0:

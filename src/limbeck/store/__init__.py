@@ -1,29 +1,30 @@
-"""What a teacher said, on the disk: asked once, read back faster than it can be computed.
+"""The teacher's outputs on the disk: computed once, and read back faster than they can be computed.
 
-``codecs`` has a small class for each format; ``shards`` writes and reads one file; ``building`` runs the teacher;
-``reading`` looks rows up and finds what is broken; ``heads`` keeps a last layer; ``fingerprints`` names what a store was made
-from.
+This room may import ``teachers``, ``data``, ``models``, ``losses`` and the single files ``atomic_files`` and ``errors``.
 """
 
-from limbeck.store.building import Built, build_store
-from limbeck.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK, codec_from
-from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
-from limbeck.store.reading import StoredTeacher, TeacherStore, is_store, verify
+from limbeck.store.building import BuildResult, build_store
+from limbeck.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK
+from limbeck.store.config import CacheConfig
+from limbeck.store.quality import FormatQuality, measure_format
+from limbeck.store.reading import TeacherStore, is_store
+from limbeck.store.stored_teacher import StoredTeacher
+from limbeck.store.verifying import verify
 
 __all__ = [
     "CODECS",
-    "Built",
+    "BuildResult",
+    "CacheConfig",
     "Codec",
     "Dense",
+    "FormatQuality",
     "Hidden",
     "Sampled",
     "StoredTeacher",
     "TeacherStore",
     "TopK",
     "build_store",
-    "codec_from",
-    "fingerprint_of_examples",
-    "fingerprint_of_model",
     "is_store",
+    "measure_format",
     "verify",
 ]

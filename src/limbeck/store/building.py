@@ -1,9 +1,9 @@
-"""Run the teacher over the examples once, and keep what it says."""
+"""Building a store: the teacher is run over the examples once, and its outputs are written to the disk."""
 
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,33 +15,38 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
-from limbeck.store.codecs import Codec, Hidden, spec_of
+from limbeck.store.codecs import Codec, Hidden, codec_settings
+from limbeck.store.description import StoreDescription
+from limbeck.store.errors import StoreArgumentError
 from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import (
-    FILE,
-    check_head,
-    checksum_of_output_layer,
+    OUTPUT_LAYER_FILE,
+    check_output_layer,
     find_output_layer,
-    inputs_of,
+    output_layer_checksum,
+    record_inputs,
     write_output_layer,
 )
-from limbeck.store.shards import Description, shards_of
+from limbeck.store.shards import Shard, split_into_shards
 from limbeck.store.storage import open_storage
-from limbeck.teachers.base import LiveTeacher
+from limbeck.teachers import LiveTeacher
 
 SHARD_BYTES = 128 << 20
+"""The size that a shard is given by default."""
 
 
 @dataclass(frozen=True)
-class Built:
-    """What one process did."""
+class BuildResult:
+    """The work that one process did in ``build_store``."""
 
-    description: Description
+    description: StoreDescription
+    """The description of the store."""
     written: int
-    """Shards."""
+    """How many shards this process wrote."""
     found: int
-    """Shards that were whole already."""
+    """How many of this process's shards were whole already."""
     seconds: float
+    """How long it took."""
 
 
 def build_store(
@@ -55,115 +60,188 @@ def build_store(
     shard_rows: int | None = None,
     seed: int = 0,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     progress: str | None = None,
-) -> Built:
-    """Write the shards that are missing; run it again after an interruption and it goes on.
+) -> BuildResult:
+    """Run a teacher over examples and write its outputs; shards that are there already are left as they are.
 
-    Shard k is written by process k mod ``world``, from its own rows alone, so several processes share nothing and need not wait
-    for each other, and what an interrupted build leaves is completed to the same bytes.
+    After an interruption, the same call goes on and ends with the same bytes. Shard k is written by process k mod
+    ``world_size``, from its own rows alone, so several processes need not wait for each other.
 
     Args:
-        teacher: a module, run as ``LiveTeacher`` runs it.
-        examples: what to run it on. Of sequences every token that the ``attention_mask`` does not call padding is kept.
-        folder: where to; or a URL that fsspec knows, to which each shard is sent when it is whole.
-        codec: what to keep.
-        views: of each image, where the student's inputs will be augmented; by default the image as it is.
-        batch_size: examples at a time; a batch does not cross shards.
+        teacher: any module; it is frozen and put in eval mode, as ``LiveTeacher`` does.
+        examples: what to run the teacher on. Of a sequence, every token with an ``attention_mask`` of 1 is stored.
+        folder: where to write; or a URL that fsspec knows, to which each shard is uploaded when it is whole.
+        codec: the format.
+        views: the augmented views of each image that are stored, for students with augmentation; by default the image as it
+            is.
+        batch_size: examples in a batch. A batch ends at the end of a shard.
         shard_rows: examples in a shard; by default as many as make 128 MB.
-        seed: for formats that draw.
-        rank: which process this is.
-        world: how many there are.
-        progress: the title of a progress bar.
+        seed: the seed of formats that draw.
+        rank: the number of this process, from 0.
+        world_size: the number of processes that build the store together.
+        progress: the title of a progress bar; None for no bar.
+
+    Returns:
+        How many shards this process wrote and found.
 
     Raises:
-        StoreError: the folder holds the store of something else; the teacher's outputs do not fit the format; the disk is full.
+        StoreArgumentError: there are no examples, or one occurs twice; ``views`` are given for sequences; the format cannot
+            hold the teacher's logits, or needs another kind of teacher.
+        StoreError: the folder holds another store, or the disk is full.
     """
     from tqdm import tqdm
 
-    place, live, started = open_storage(folder), LiveTeacher(teacher), time.perf_counter()
-    device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
-    ids = examples.rows.sort().values
-    if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
-        raise StoreError(f"examples: expected at least one, each once, got {len(ids)}.")
-    head = find_output_layer(teacher) if isinstance(codec, Hidden) else None
-    with nullcontext([]) if head is None else inputs_of(head) as seen:
-        first, lengths = _positions(live, _batch(examples, ids[:1], device))
-    classes = first.shape[-1]
-    if head is not None and isinstance(codec, Hidden):
-        codec = replace(codec, size=head.in_features)
-        check_head(head, seen[-1].reshape(-1, head.in_features)[: len(first)], first.to(device))
-    if views is not None and lengths is not None:
-        raise StoreError("views: these examples are sequences, and views are of images.")
-    example = max(1.0, codec.payload(classes) * len(first) * (views.count if views else 1))
-    description = Description(
-        codec=spec_of(codec),
-        classes=classes,
-        rows=len(ids),
-        shard_rows=shard_rows or max(1, int(SHARD_BYTES // example)),
-        tokens=lengths is not None,
-        views=views,
-        head="" if head is None else checksum_of_output_layer(head),
-        teacher=fingerprint_of_model(teacher),
-        data=fingerprint_of_examples(examples),
-    )
-    place.prepare()
-    if head is not None and rank == 0 and place.size(FILE) is None:
-        write_output_layer(place, head)
+    start = time.perf_counter()
+    storage = open_storage(folder)
+    ids = _ascending_ids(examples)
+    layer = find_output_layer(teacher) if isinstance(codec, Hidden) else None
+    runner = _TeacherRunner(teacher, examples, views, layer)
+    codec, description = _describe(runner, ids, codec, shard_rows)
+    storage.create_folder()
+    if layer is not None and rank == 0 and storage.size(OUTPUT_LAYER_FILE) is None:
+        write_output_layer(storage, layer)
     written = found = 0
-    mine = shards_of(place, len(ids), description.shard_rows)[rank::world]
-    for shard in tqdm(mine, desc=progress, delay=1.0, leave=False, disable=progress is None):
+    shards = split_into_shards(storage, len(ids), description.shard_rows)[rank::world_size]
+    for shard in tqdm(shards, desc=progress, delay=1.0, leave=False, disable=progress is None):
         if shard.is_whole(description):
             found += 1
             continue
         rows = ids[shard.start : shard.stop]
-        # Drawn from the shard's own place, so that it does not matter what was drawn before.
-        generator = torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)
-        parts, lengths = [], []
-        for some in rows.split(batch_size):
-            kept, positions = _positions(live, _batch(examples, some, device, views), head)
-            parts.append(codec.encode(kept, generator))
-            lengths.append(positions)
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns, token_counts = _shard_columns(runner, rows.split(batch_size), codec, _generator(seed, shard))
         try:
-            counted = np.concatenate(lengths) if description.tokens else None
-            shard.write(rows.numpy(), columns, description, counted)
+            shard.write(rows.numpy(), columns, description, token_counts)
         except OSError as error:
             raise StoreError(
-                f"{place / shard.name}: cannot be written ({error.strerror or error}); {found + written} of {len(mine)} shards "
-                "are whole. Make room and build again to go on."
+                f"{storage.location(shard.name)}: cannot be written ({error.strerror or error}); {found + written} of "
+                f"{len(shards)} shards are whole. Make room and build again to go on."
             ) from None
         written += 1
-    return Built(description, written, found, time.perf_counter() - started)
+    return BuildResult(description, written, found, time.perf_counter() - start)
 
 
-def _batch(examples: Examples, rows: Tensor, device: torch.device, views: FixedViews | None = None) -> dict[str, Any]:
-    """The inputs of some rows; all views of the first one, then those of the second, ..."""
-    batch = examples.load(rows.tolist())
-    if views is not None:
-        images = batch["pixel_values"].repeat_interleave(views.count, 0)
-        repeated = {"pixel_values": images, "example_id": rows.repeat_interleave(views.count)}
-        batch = {"pixel_values": views.show(repeated, torch.arange(views.count).repeat(len(rows)))["pixel_values"]}
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+@dataclass(frozen=True)
+class _Positions:
+    """What is stored of some examples, at every position that is not padding."""
+
+    values: Tensor
+    """(P, V) logits or (P, d) hidden states, on the CPU."""
+    token_counts: np.ndarray | None
+    """(N,) the number of tokens of each example; None if the examples are not sequences."""
 
 
-def _positions(
-    teacher: LiveTeacher, batch: dict[str, Any], head: nn.Linear | None = None
-) -> tuple[Tensor, np.ndarray | None]:
-    """The logits, or what goes into the head, at every position that is not padding, (P, ...).
+class _TeacherRunner:
+    """Runs the teacher on some of the examples.
 
-    And how many positions each example has, where it has tokens.
+    Args:
+        teacher: the teacher.
+        examples: the examples, from which batches are loaded.
+        views: the views of each example that the teacher sees.
+        layer: the layer whose inputs are stored in the place of logits; None to store logits.
     """
-    if head is None:
-        values = teacher(batch).logits
-    else:
-        with inputs_of(head) as seen:
-            teacher(batch)
-        values = seen[-1]
-    assert values is not None
+
+    def __init__(
+        self, teacher: nn.Module, examples: Examples, views: FixedViews | None, layer: nn.Linear | None
+    ) -> None:
+        self.module, self.examples, self.views, self.layer = teacher, examples, views, layer
+        self._teacher = LiveTeacher(teacher)
+        self._device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
+
+    def stored_values(self, ids: Tensor) -> _Positions:
+        """Return what is stored of some examples: all views of the first one, then those of the second one, and so on."""
+        batch = self._load(ids, self.views)
+        if self.layer is None:
+            return _without_padding(self._logits(batch), batch)
+        with record_inputs(self.layer) as inputs:
+            self._teacher(batch)
+        return _without_padding(inputs[-1], batch)
+
+    def logits_of_one(self, example_id: Tensor) -> _Positions:
+        """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
+        batch = self._load(example_id, None)
+        if self.layer is None:
+            return _without_padding(self._logits(batch), batch)
+        with record_inputs(self.layer) as inputs:
+            positions = _without_padding(self._logits(batch), batch)
+        hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
+        check_output_layer(self.layer, hidden, positions.values.to(self._device))
+        return positions
+
+    def _logits(self, batch: dict[str, Any]) -> Tensor:
+        logits = self._teacher(batch).logits
+        assert logits is not None
+        return logits
+
+    def _load(self, ids: Tensor, views: FixedViews | None) -> dict[str, Any]:
+        """Return the inputs of some examples, in all of their views, on the teacher's device."""
+        batch = self.examples.load(ids.tolist())
+        if views is not None:
+            images = batch["pixel_values"].repeat_interleave(views.count, 0)
+            repeated = {"pixel_values": images, "example_id": ids.repeat_interleave(views.count)}
+            view_numbers = torch.arange(views.count).repeat(len(ids))
+            batch = {"pixel_values": views.select(repeated, view_numbers)["pixel_values"]}
+        return {name: value.to(self._device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
+    """Return (N, V) values as they are, and of (N, L, V) values those at tokens, (P, V)."""
     if values.dim() == 2:
-        return values.cpu(), None
+        return _Positions(values.cpu(), None)
     if "attention_mask" not in batch:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
     mask = batch["attention_mask"].bool()
-    return values[mask].cpu(), mask.sum(-1).cpu().numpy()
+    return _Positions(values[mask].cpu(), mask.sum(-1).cpu().numpy())
+
+
+def _ascending_ids(examples: Examples) -> Tensor:
+    """Return the ids of all examples, ascending, after checking that each occurs once."""
+    ids = examples.ids.sort().values
+    if len(ids) == 0 or bool((ids[1:] == ids[:-1]).any()):
+        raise StoreArgumentError("examples", f"expected at least one, each once, got {len(ids)}.")
+    return ids
+
+
+def _describe(
+    runner: _TeacherRunner, ids: Tensor, codec: Codec, shard_rows: int | None
+) -> tuple[Codec, StoreDescription]:
+    """Return the codec with all of its settings, and the description of the store, after running the first example."""
+    first = runner.logits_of_one(ids[:1])
+    positions, classes = first.values.shape
+    if runner.layer is not None and isinstance(codec, Hidden):
+        codec = replace(codec, size=runner.layer.in_features)
+    if runner.views is not None and first.token_counts is not None:
+        raise StoreArgumentError("views", "these examples are sequences, and views are of images.")
+    view_count = runner.views.count if runner.views else 1
+    example_bytes = max(1.0, codec.payload_bytes(classes) * positions * view_count)
+    description = StoreDescription(
+        codec=codec_settings(codec),
+        classes=classes,
+        rows=len(ids),
+        shard_rows=shard_rows or max(1, int(SHARD_BYTES // example_bytes)),
+        tokens=first.token_counts is not None,
+        views=runner.views,
+        head="" if runner.layer is None else output_layer_checksum(runner.layer),
+        teacher=fingerprint_of_model(runner.module),
+        data=fingerprint_of_examples(runner.examples),
+    )
+    return codec, description
+
+
+def _shard_columns(
+    runner: _TeacherRunner, batches: Sequence[Tensor], codec: Codec, generator: torch.Generator
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Return the columns of the examples in some batches of ids, and the examples' token counts."""
+    parts: list[dict[str, np.ndarray]] = []
+    counts: list[np.ndarray] = []
+    for ids in batches:
+        positions = runner.stored_values(ids)
+        parts.append(codec.encode(positions.values, generator))
+        if positions.token_counts is not None:
+            counts.append(positions.token_counts)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return columns, np.concatenate(counts) if counts else None
+
+
+def _generator(seed: int, shard: Shard) -> torch.Generator:
+    """Return the source of random numbers of a shard, which does not depend on the shards that were written before."""
+    return torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(f"{seed} {shard.start}".encode()) >> 1)

@@ -1,7 +1,8 @@
-"""What is kept of a teacher's logits at one position, and how it becomes targets again: one small class for each format.
+"""The formats of a store: one small class for each, which turns logits into columns of numbers and back into targets.
 
-A codec turns logits (P, V) into named columns (P, width) of plain numbers, and columns into a ``TeacherOutput``. To add a
-format, write one class and register it in ``CODECS``.
+A codec turns the logits (P, V) of P positions into named columns (P, width) of plain numbers, and columns into a
+``TeacherOutput``. A position is an example, a view of an example, or a token of a sequence. To add a format, write one class
+and add it to ``CODECS``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -17,149 +18,243 @@ from torch import Tensor
 
 from limbeck.errors import StoreError
 from limbeck.losses import SparseTargets
-from limbeck.teachers.base import TeacherOutput
+from limbeck.store.bit_packing import bits_per_id, bytes_for_ids, pack_ids, unpack_ids
+from limbeck.store.errors import StoreArgumentError
+from limbeck.teachers import TeacherOutput
+
+DenseDtype = Literal["float32", "float16", "bfloat16", "int8"]
+TopKDtype = Literal["float16", "float32"]
+HiddenDtype = Literal["float32", "float16", "bfloat16"]
 
 Columns = Mapping[str, np.ndarray]
+"""The stored numbers of P positions: for each column's name an array (P, width)."""
+
+NUMPY_DTYPES: dict[DenseDtype, str] = {
+    "float32": "float32",
+    "float16": "float16",
+    "bfloat16": "uint16",  # numpy and Arrow have no bfloat16; its 16 bits are kept as they are
+    "int8": "int8",
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: numbers of a type, so many at each position."""
+    """The name and type of one stored column."""
 
     name: str
     dtype: str
-    """numpy's name."""
+    """The name of a numpy dtype."""
     width: int
+    """Numbers at each position."""
 
 
 class Codec(Protocol):
-    """A format."""
+    """A format of a store, with its settings."""
 
     name: ClassVar[str]
+    """The name by which configs and manifests know the format."""
 
     def columns(self, classes: int) -> list[Column]:
-        """What is stored at a position."""
+        """Return the columns that are stored.
+
+        Args:
+            classes: V, the number of classes.
+
+        Returns:
+            The columns in the order in which they stand in a shard.
+        """
         ...
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """(P, V) -> columns; ``generator`` is for what is drawn."""
+        """Return what is stored for some logits.
+
+        Args:
+            logits: (P, V) on the CPU, or hidden states (P, d) for ``Hidden``.
+            generator: the source of random numbers, for formats that draw.
+
+        Returns:
+            An array (P, width) for each column.
+
+        Raises:
+            StoreArgumentError: the format cannot hold these values.
+        """
         ...
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
-        """Columns of P positions -> targets."""
+        """Return the targets that were stored.
+
+        Args:
+            columns: an array (P, width) for each column.
+            classes: V, the number of classes.
+
+        Returns:
+            Logits (P, V), or sparse targets (P, k). ``Hidden`` returns hidden states (P, d) as logits; ``TeacherStore``
+            applies the output layer to them.
+
+        Raises:
+            StoreError: the columns are damaged.
+        """
         ...
 
-    def payload(self, classes: int) -> float:
-        """Bytes at a position, were nothing rounded up."""
+    def payload_bytes(self, classes: int) -> float:
+        """Return the bytes that one position needs, not rounded up to whole bytes.
+
+        Args:
+            classes: V, the number of classes.
+
+        Returns:
+            The size without ids, manifests and the file format's own bytes.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Dense:
-    """All logits, as float32, float16, bfloat16 (exactly what a bfloat16 teacher said) or int8 with a scale for each row."""
+class Dense(Codec):
+    """The format that keeps all logits of a position.
+
+    Args:
+        dtype: "float32"; "float16"; "bfloat16", which keeps the logits of a bfloat16 teacher exactly; or "int8", with a
+            range for each position, so that a logit is off by at most a 508th of the range.
+
+    Raises:
+        StoreArgumentError: ``dtype`` is none of these.
+    """
 
     name: ClassVar[str] = "dense"
-    dtype: str = "float16"
-
-    WIDTHS: ClassVar[dict[str, str]] = {
-        "float32": "float32",
-        "float16": "float16",
-        "bfloat16": "uint16",
-        "int8": "int8",
-    }
+    dtype: DenseDtype = "float16"
 
     def __post_init__(self) -> None:
-        if self.dtype not in self.WIDTHS:
-            raise StoreError(f"dtype: expected one of {', '.join(self.WIDTHS)}, got {self.dtype!r}.")
+        if self.dtype not in NUMPY_DTYPES:
+            raise StoreArgumentError("dtype", f"expected one of {', '.join(NUMPY_DTYPES)}, got {self.dtype!r}.")
 
     def columns(self, classes: int) -> list[Column]:
-        columns = [Column("logits", self.WIDTHS[self.dtype], classes)]
+        """Return the column of logits, and for int8 the middle and the step of each position's range."""
+        columns = [Column("logits", NUMPY_DTYPES[self.dtype], classes)]
         return [*columns, Column("range", "float32", 2)] if self.dtype == "int8" else columns
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Return the logits in the stored dtype."""
         if self.dtype == "bfloat16":
             return {"logits": logits.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)}
         values = logits.float()
         if self.dtype == "float32":
             return {"logits": values.numpy()}
-        if self.dtype == "float16":
-            finite = values[values.isfinite()]
-            if finite.numel() and float(finite.abs().max()) > torch.finfo(torch.float16).max:
-                raise StoreError(
-                    "dtype: the teacher's logits go beyond float16 (65,504). Store them as float32 or bfloat16."
-                )
-            return {"logits": values.half().numpy()}
-        low, high = values.aminmax(dim=-1, keepdim=True)
-        if not bool(low.isfinite().all() and high.isfinite().all()):
-            raise StoreError("dtype: int8 cannot hold logits that are not finite. Store them as float16.")
-        middle, scale = (low + high) / 2, ((high - low) / 254).clamp(min=torch.finfo(torch.float32).tiny)
-        steps = ((values - middle) / scale).round().clamp(-127, 127)
-        return {"logits": steps.to(torch.int8).numpy(), "range": torch.cat([middle, scale], -1).numpy()}
+        return _encode_float16(values) if self.dtype == "float16" else _encode_int8(values)
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
-        logits = torch.from_numpy(columns["logits"])
+        """Return the logits (P, V) in the stored dtype, or in float32 if int8 is stored."""
+        stored = columns["logits"]
         if self.dtype == "bfloat16":
-            return TeacherOutput(torch.from_numpy(columns["logits"].view(np.int16)).view(torch.bfloat16))
+            return TeacherOutput(torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16))
+        logits = torch.from_numpy(stored)
         if self.dtype == "int8":
-            middle, scale = torch.from_numpy(columns["range"]).split(1, -1)
-            return TeacherOutput(logits.float() * scale + middle)
+            middle, step = torch.from_numpy(columns["range"]).split(1, -1)
+            return TeacherOutput(logits.float() * step + middle)
         return TeacherOutput(logits)
 
-    def payload(self, classes: int) -> float:
+    def payload_bytes(self, classes: int) -> float:
+        """Return the size of the columns, which is exact for this format."""
         return sum(np.dtype(column.dtype).itemsize * column.width for column in self.columns(classes))
 
 
+def _encode_float16(logits: Tensor) -> dict[str, np.ndarray]:
+    """Return float32 logits as float16, which cannot hold large ones; infinite ones stay infinite."""
+    finite = logits[logits.isfinite()]
+    if finite.numel() and float(finite.abs().max()) > torch.finfo(torch.float16).max:
+        raise StoreArgumentError(
+            "dtype", "the teacher's logits go beyond float16 (65,504). Store them as float32 or bfloat16."
+        )
+    return {"logits": logits.half().numpy()}
+
+
+def _encode_int8(logits: Tensor) -> dict[str, np.ndarray]:
+    """Return float32 logits as 255 equal steps between the smallest and the largest logit of each position."""
+    low, high = logits.aminmax(dim=-1, keepdim=True)
+    if not bool(low.isfinite().all() and high.isfinite().all()):
+        raise StoreArgumentError("dtype", "int8 cannot hold logits that are not finite. Store them as float16.")
+    middle, step = (low + high) / 2, ((high - low) / 254).clamp(min=torch.finfo(torch.float32).tiny)
+    steps = ((logits - middle) / step).round().clamp(-127, 127)
+    return {"logits": steps.to(torch.int8).numpy(), "range": torch.cat([middle, step], -1).numpy()}
+
+
 @dataclass(frozen=True)
-class TopK:
-    """The k most likely classes: ids in as many bits as the vocabulary needs, log-probabilities at T = 1, and the
-    log-normaliser of every temperature that may be wanted."""
+class TopK(Codec):
+    """The format that keeps the k most likely classes of a position, with their log-probabilities at T = 1.
+
+    Class ids take as many bits as the number of classes needs. A student can be trained at T = 1 and at the temperatures
+    whose log-normalisers are kept.
+
+    Args:
+        k: how many classes to keep; all of them if there are fewer.
+        temperatures: temperatures other than 1 whose log-normalisers are kept, in float32.
+        dtype: the dtype of the log-probabilities, "float16" or "float32".
+
+    Raises:
+        StoreArgumentError: ``k`` is below 1, ``dtype`` is another one, or a temperature is 1, not positive or not finite.
+    """
 
     name: ClassVar[str] = "topk"
     k: int = 64
     temperatures: tuple[float, ...] = ()
-    dtype: str = "float16"
+    dtype: TopKDtype = "float16"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperatures", tuple(float(t) for t in self.temperatures))
         if self.k < 1:
-            raise StoreError(f"k: expected at least 1, got {self.k}.")
-        if self.dtype not in ("float16", "float32"):
-            raise StoreError(f"dtype: expected 'float16' or 'float32', got {self.dtype!r}.")
+            raise StoreArgumentError("k", f"expected at least 1, got {self.k}.")
+        if self.dtype not in get_args(TopKDtype):
+            raise StoreArgumentError("dtype", f"expected 'float16' or 'float32', got {self.dtype!r}.")
         if any(not (t > 0 and math.isfinite(t)) or t == 1 for t in self.temperatures):
-            raise StoreError(f"temperatures: expected positive numbers other than 1, got {self.temperatures}.")
+            raise StoreArgumentError(
+                "temperatures", f"expected positive numbers other than 1, got {self.temperatures}."
+            )
 
     def columns(self, classes: int) -> list[Column]:
+        """Return the columns of packed ids, of log-probabilities, and of log-normalisers if any are kept."""
         kept = min(self.k, classes)
-        columns = [Column("ids", "uint8", _bytes(kept, classes)), Column("log_probs", self.dtype, kept)]
-        return (
-            [*columns, Column("log_normalizers", "float32", len(self.temperatures))] if self.temperatures else columns
-        )
+        columns = [Column("ids", "uint8", bytes_for_ids(kept, classes)), Column("log_probs", self.dtype, kept)]
+        if self.temperatures:
+            columns.append(Column("log_normalizers", "float32", len(self.temperatures)))
+        return columns
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Return the ids and log-probabilities of the k largest logits, and the log-normalisers."""
         targets = SparseTargets.top_k(logits, self.k, self.temperatures)
         assert targets.log_probs is not None
         dtype = torch.float16 if self.dtype == "float16" else torch.float32
-        columns = {"ids": pack(targets.ids, logits.shape[-1]), "log_probs": targets.log_probs.to(dtype).numpy()}
+        columns = {"ids": pack_ids(targets.ids, logits.shape[-1]), "log_probs": targets.log_probs.to(dtype).numpy()}
         if self.temperatures:
             columns["log_normalizers"] = torch.stack(list(targets.log_normalizers.values()), -1).float().numpy()
         return columns
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
-        ids = unpack(columns["ids"], min(self.k, classes), classes)
+        """Return sparse targets (P, k) with log-probabilities in float32."""
+        ids = unpack_ids(columns["ids"], min(self.k, classes), classes)
         normalizers = torch.from_numpy(columns["log_normalizers"]).unbind(-1) if self.temperatures else ()
         log_probs = torch.from_numpy(columns["log_probs"]).float()
         return TeacherOutput(
             targets=SparseTargets(ids, log_probs, dict(zip(self.temperatures, normalizers, strict=True)))
         )
 
-    def payload(self, classes: int) -> float:
-        kept = min(self.k, classes)
-        return kept * (_bits(classes) / 8 + (2 if self.dtype == "float16" else 4)) + 4 * len(self.temperatures)
+    def payload_bytes(self, classes: int) -> float:
+        """Return the size with ids at their exact number of bits."""
+        log_prob_bytes = 2 if self.dtype == "float16" else 4
+        return min(self.k, classes) * (bits_per_id(classes) / 8 + log_prob_bytes) + 4 * len(self.temperatures)
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Draws with replacement from the teacher at a temperature: ids alone, an unbiased stand-in for all probabilities."""
+class Sampled(Codec):
+    """The format that keeps class ids drawn from the teacher's distribution, with replacement.
+
+    The draws give an unbiased estimate of all probabilities at one temperature, for which alone they can be used.
+
+    Args:
+        draws: how many ids to draw at each position.
+        temperature: the T of the distribution.
+
+    Raises:
+        StoreArgumentError: ``draws`` is below 1, or ``temperature`` is not positive and finite.
+    """
 
     name: ClassVar[str] = "sampled"
     draws: int = 12
@@ -167,110 +262,111 @@ class Sampled:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise StoreError(
-                f"draws: expected at least 1, at a positive temperature, got {self.draws} at {self.temperature}."
+            raise StoreArgumentError(
+                "draws", f"expected at least 1, at a positive temperature, got {self.draws} at {self.temperature}."
             )
 
     def columns(self, classes: int) -> list[Column]:
-        return [Column("ids", "uint8", _bytes(self.draws, classes))]
+        """Return the column of packed ids."""
+        return [Column("ids", "uint8", bytes_for_ids(self.draws, classes))]
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Return ids drawn with the generator."""
         targets = SparseTargets.sample(logits, self.draws, temperature=self.temperature, generator=generator)
-        return {"ids": pack(targets.ids, logits.shape[-1])}
+        return {"ids": pack_ids(targets.ids, logits.shape[-1])}
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
-        ids = unpack(columns["ids"], self.draws, classes)
+        """Return sparse targets (P, draws) with counts and without log-probabilities."""
+        ids = unpack_ids(columns["ids"], self.draws, classes)
         return TeacherOutput(
             targets=SparseTargets(ids, None, counts=torch.ones_like(ids), drawn_at=float(self.temperature))
         )
 
-    def payload(self, classes: int) -> float:
-        return self.draws * _bits(classes) / 8
+    def payload_bytes(self, classes: int) -> float:
+        """Return the size with ids at their exact number of bits."""
+        return self.draws * bits_per_id(classes) / 8
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """What goes into the teacher's last linear layer, which stands beside the shards and is applied when they are read.
+class Hidden(Codec):
+    """The format that keeps the inputs of the teacher's last linear layer, which is kept once beside the shards.
 
-    As exact as its dtype, at size / V of the bytes of all logits. ``size`` is found when the store is built.
+    The layer is applied when a batch is looked up, which gives all logits. They are as exact as the dtype of the inputs, and
+    take d / V of the bytes of all logits.
+
+    Args:
+        dtype: "float32", "float16" or "bfloat16".
+        size: d, the number of the layer's inputs. ``build_store`` sets it.
+
+    Raises:
+        StoreArgumentError: ``dtype`` is none of these.
     """
 
     name: ClassVar[str] = "hidden"
-    dtype: str = "float16"
+    dtype: HiddenDtype = "float16"
     size: int = 0
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "float16", "bfloat16"):
-            raise StoreError(f"dtype: expected 'float32', 'float16' or 'bfloat16', got {self.dtype!r}.")
+        if self.dtype not in get_args(HiddenDtype):
+            raise StoreArgumentError("dtype", f"expected 'float32', 'float16' or 'bfloat16', got {self.dtype!r}.")
 
     def columns(self, classes: int) -> list[Column]:
-        return [Column("hidden", Dense.WIDTHS[self.dtype], self.size)]
+        """Return the column of hidden states."""
+        return [Column("hidden", NUMPY_DTYPES[self.dtype], self.size)]
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Return the hidden states (P, d), which take the place of logits, in the stored dtype."""
         return {"hidden": Dense(self.dtype).encode(logits, generator)["logits"]}
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
+        """Return the hidden states (P, d) in the place of logits."""
         return Dense(self.dtype).decode({"logits": columns["hidden"]}, classes)
 
-    def payload(self, classes: int) -> float:
-        return Dense(self.dtype).payload(self.size)
+    def payload_bytes(self, classes: int) -> float:
+        """Return the size of the hidden states, without the layer itself."""
+        return Dense(self.dtype).payload_bytes(self.size)
 
 
 CODECS: dict[str, type[Dense] | type[TopK] | type[Sampled] | type[Hidden]] = {
     codec.name: codec for codec in (Dense, TopK, Sampled, Hidden)
 }
+"""The formats by name."""
 
 
-def spec_of(codec: Codec) -> dict[str, Any]:
-    """A codec as JSON has it."""
+def codec_settings(codec: Codec) -> dict[str, Any]:
+    """Return a codec's format and settings, as a manifest keeps them.
+
+    Args:
+        codec: one of the classes in ``CODECS``.
+
+    Returns:
+        A mapping that JSON can hold: "format" and the codec's own fields.
+    """
     settings = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(codec).items()}  # pyright: ignore[reportArgumentType]
     return {"format": codec.name, **settings}
 
 
-def codec_from(spec: Mapping[str, Any]) -> Codec:
-    """The codec that ``spec_of`` told.
+def codec_from(settings: Mapping[str, Any]) -> Codec:
+    """Return the codec that ``codec_settings`` described.
+
+    Args:
+        settings: "format" and the codec's own fields. They may come from a damaged or forged file.
+
+    Returns:
+        An equal codec.
 
     Raises:
-        StoreError: an unknown format, or settings that it does not have.
+        StoreError: the format is unknown, or it does not have these settings.
     """
-    settings: dict[str, Any] = {
-        name: tuple(x) if isinstance(x, list) else x for name, x in spec.items() if name != "format"
+    name = settings.get("format")
+    if not isinstance(name, str) or name not in CODECS:
+        raise StoreError(f"format: expected one of {', '.join(CODECS)}, got {name!r}.")
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "format"
     }
-    if spec.get("format") not in CODECS:
-        raise StoreError(f"format: expected one of {', '.join(CODECS)}, got {spec.get('format')!r}.")
     try:
-        return CODECS[spec["format"]](**settings)
-    except TypeError as error:
-        raise StoreError(f"format: {spec['format']} cannot be made from {settings} ({error}).") from None
-
-
-def pack(ids: Tensor, classes: int) -> np.ndarray:
-    """(P, k) ids -> (P, bytes), each id in as many bits as the vocabulary needs."""
-    bits = _bits(classes)
-    places = np.arange(bits, dtype=np.int64)
-    flags = ((ids.numpy()[..., None] >> places) & 1).astype(np.uint8)
-    return np.packbits(flags.reshape(len(ids), -1), axis=-1, bitorder="little")
-
-
-def unpack(packed: np.ndarray, k: int, classes: int) -> Tensor:
-    """The ids that were packed.
-
-    Raises:
-        StoreError: an id that the vocabulary does not have.
-    """
-    bits = _bits(classes)
-    flags = np.unpackbits(packed, axis=-1, count=k * bits, bitorder="little").reshape(len(packed), k, bits)
-    ids = flags.astype(np.int32) @ (1 << np.arange(bits, dtype=np.int32))
-    if ids.size and int(ids.max()) >= classes:
-        raise StoreError(
-            f"ids: {int(ids.max())} is out of range for {classes} classes. The store is damaged or forged."
-        )
-    return torch.from_numpy(ids.astype(np.int64))
-
-
-def _bits(classes: int) -> int:
-    return max(1, (classes - 1).bit_length())
-
-
-def _bytes(count: int, classes: int) -> int:
-    return (count * _bits(classes) + 7) // 8
+        return CODECS[name](**fields)
+    except StoreError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"format: {name} cannot be made from {fields} ({error}).") from None

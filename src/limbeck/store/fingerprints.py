@@ -1,4 +1,4 @@
-"""What a store was made from, as a short name of its content: other weights or other inputs give another name."""
+"""Fingerprints of the teacher and of the examples, by which a store is known to belong to them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,50 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-SAMPLED = 64
-"""Examples whose inputs are looked at."""
+from limbeck.data import Examples
+
+SAMPLED_EXAMPLES = 64
+"""The number of examples whose inputs are part of the fingerprint."""
+
+NOT_PART_OF_THE_MODEL = ("_name_or_path", "transformers_version")
+"""Keys of a Hugging Face config that change although the model stays the same."""
 
 
 def fingerprint_of_model(model: nn.Module) -> str:
-    """Of every weight and buffer by name, dtype, shape and value, and of a Hugging Face model's config."""
+    """Return a fingerprint of a model's weights, buffers and Hugging Face config.
+
+    Args:
+        model: any module.
+
+    Returns:
+        32 hexadecimal digits. They change with the name, dtype, shape or value of any weight or buffer, and with the config
+        of a Hugging Face model.
+    """
     digest = xxhash.xxh3_128()
     for name, tensor in sorted(model.state_dict().items()):
         _add(digest, name, tensor)
     config = getattr(model, "config", None)
     if config is not None and hasattr(config, "to_dict"):
-        told = {
-            name: value
-            for name, value in config.to_dict().items()
-            if name not in ("_name_or_path", "transformers_version")
-        }
-        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+        settings = {name: value for name, value in config.to_dict().items() if name not in NOT_PART_OF_THE_MODEL}
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
-def fingerprint_of_examples(examples: Any) -> str:
-    """Of the ids of all examples, and of the inputs, as the models get them, of 64 spread evenly over them."""
+def fingerprint_of_examples(examples: Examples) -> str:
+    """Return a fingerprint of the ids of all examples and of the inputs of some.
+
+    Args:
+        examples: the examples. Their order does not matter.
+
+    Returns:
+        32 hexadecimal digits. They change with any id, and with the inputs (after normalisation or tokenisation) of the 64
+        examples that are looked at, which are spread evenly over all.
+    """
     digest = xxhash.xxh3_128()
-    rows = examples.rows.sort().values
+    rows = examples.ids.sort().values
     _add(digest, "ids", rows)
     if len(rows):
-        chosen = torch.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).round().long()
+        chosen = torch.linspace(0, len(rows) - 1, min(SAMPLED_EXAMPLES, len(rows))).round().long()
         batch: Mapping[str, Any] = examples.load(rows[chosen].tolist())
         for name, value in sorted(batch.items()):
             if isinstance(value, Tensor):
@@ -45,5 +62,6 @@ def fingerprint_of_examples(examples: Any) -> str:
 
 
 def _add(digest: Any, name: str, tensor: Tensor) -> None:
+    """Add a tensor's name, dtype, shape and content to a digest."""
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The teacher's last linear layer, for stores that keep what goes into it."""
+"""The teacher's last linear layer, which the format "hidden" keeps beside the shards."""
 
 from __future__ import annotations
 
@@ -14,88 +14,131 @@ from torch.nn.functional import linear
 
 from limbeck.atomic_files import durable_write
 from limbeck.errors import StoreError
-from limbeck.store.storage import Place, first_line
+from limbeck.store.errors import StoreArgumentError
+from limbeck.store.storage import Storage, first_line
 
-FILE = "head.safetensors"
+OUTPUT_LAYER_FILE = "head.safetensors"
 
 
 def find_output_layer(model: nn.Module) -> nn.Linear:
-    """The output embedding of a Hugging Face model, or the last linear layer of a module.
+    """Return the linear layer that computes a model's logits.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The output embedding of a Hugging Face model, or else the last linear layer among the model's modules.
 
     Raises:
-        StoreError: there is none.
+        StoreArgumentError: the model has no such layer.
     """
-    embeddings = getattr(model, "get_output_embeddings", None)
-    head = embeddings() if callable(embeddings) else None
-    if head is None:
-        head = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
-    if not isinstance(head, nn.Linear):
-        raise StoreError(
-            "format: hidden needs a teacher that ends in a linear layer. Store dense logits or a top-k list."
+    output_embeddings = getattr(model, "get_output_embeddings", None)
+    layer = output_embeddings() if callable(output_embeddings) else None
+    if layer is None:
+        layer = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+    if not isinstance(layer, nn.Linear):
+        raise StoreArgumentError(
+            "format", "hidden needs a teacher that ends in a linear layer. Store dense logits or a top-k list."
         )
-    return head
+    return layer
 
 
 @contextmanager
-def inputs_of(head: nn.Linear) -> Iterator[list[Tensor]]:
-    """Collects what goes into the layer while the block runs."""
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+def record_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Record the inputs of a layer while the block runs.
+
+    Args:
+        layer: any module whose first argument is a tensor.
+
+    Yields:
+        A list, to which each call of the layer adds its input.
+    """
+    inputs: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].detach()))
     try:
-        yield seen
+        yield inputs
     finally:
         hook.remove()
 
 
-def check_head(head: nn.Linear, hidden: Tensor, logits: Tensor) -> None:
-    """See that the logits are the layer's output and nothing after it.
+def check_output_layer(layer: nn.Linear, hidden: Tensor, logits: Tensor) -> None:
+    """Check that a model's logits are the output of its last linear layer, with nothing applied after it.
+
+    Args:
+        layer: the linear layer, (V, d).
+        hidden: (P, d), the layer's inputs.
+        logits: (P, V), what the model returned for them.
 
     Raises:
-        StoreError: they are not.
+        StoreArgumentError: the logits are something else.
     """
-    again = head(hidden)
-    if again.shape != logits.shape or not torch.allclose(again.float(), logits.float(), rtol=1e-2, atol=1e-3):
-        raise StoreError(
-            "format: hidden needs logits that are the last linear layer's output, and this teacher changes them after it (a "
-            "soft-cap or a scale?). Store dense logits or a top-k list."
+    expected = layer(hidden)
+    if expected.shape != logits.shape or not torch.allclose(expected.float(), logits.float(), rtol=1e-2, atol=1e-3):
+        raise StoreArgumentError(
+            "format",
+            "hidden needs logits that are the last linear layer's output, and this teacher changes them after it (a "
+            "soft-cap or a scale?). Store dense logits or a top-k list.",
         )
 
 
-def write_output_layer(place: Place, head: nn.Linear) -> None:
-    """Keep the layer beside the shards."""
-    with durable_write(place.folder / FILE) as aside:
-        aside.write_bytes(_bytes_of(head))
-    place.publish(FILE)
+def write_output_layer(storage: Storage, layer: nn.Linear) -> None:
+    """Write the layer to the store.
+
+    Args:
+        storage: where the store is.
+        layer: the layer.
+
+    Raises:
+        OSError: the disk is full.
+        StoreError: the file cannot be uploaded.
+    """
+    with durable_write(storage.folder / OUTPUT_LAYER_FILE) as temporary:
+        temporary.write_bytes(_serialize(layer))
+    storage.publish(OUTPUT_LAYER_FILE)
 
 
-def checksum_of_output_layer(head: nn.Linear) -> str:
-    """What ``places.checksum`` says of the file that ``write_output_layer`` writes."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(_bytes_of(head))}"
+def output_layer_checksum(layer: nn.Linear) -> str:
+    """Return the checksum of the file that ``write_output_layer`` writes, without writing it.
+
+    Args:
+        layer: the layer.
+
+    Returns:
+        The same text as ``storage.file_checksum`` returns for that file.
+    """
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(_serialize(layer))}"
 
 
-def _bytes_of(head: nn.Linear) -> bytes:
-    return save({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()})
+def _serialize(layer: nn.Linear) -> bytes:
+    """Return the layer's weight and bias as the content of a safetensors file."""
+    return save({name: value.detach().cpu().contiguous() for name, value in layer.state_dict().items()})
 
 
 class StoredOutputLayer:
-    """The layer that was kept.
+    """The last linear layer of the teacher, read from a store.
+
+    Args:
+        storage: where the store is.
+        classes: V, the number of outputs that is expected.
+        size: d, the number of inputs that is expected.
+        expected_checksum: the checksum of the file, which is compared when the file is downloaded.
 
     Raises:
-        StoreError: it is missing, broken, or of other sizes.
+        StoreError: the file is missing or damaged, or its weight has another shape.
     """
 
-    def __init__(self, place: Place, classes: int, size: int, expected: str) -> None:
-        path = place / FILE
+    def __init__(self, storage: Storage, classes: int, size: int, expected_checksum: str) -> None:
+        location = storage.location(OUTPUT_LAYER_FILE)
         try:
-            tensors = load_file(place.fetch(FILE, expected))
+            tensors = load_file(storage.fetch(OUTPUT_LAYER_FILE, expected_checksum))
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{path}: cannot be read ({first_line(error)}).") from None
-        self.weight, self.bias = tensors.get("weight"), tensors.get("bias")
-        if self.weight is None or self.weight.shape != (classes, size):
-            raise StoreError(f"{path}: has no weight of shape {(classes, size)}.")
-        self.weight = self.weight.float()
-        self.bias = None if self.bias is None else self.bias.float()
+            raise StoreError(f"{location}: cannot be read ({first_line(error)}).") from None
+        weight, bias = tensors.get("weight"), tensors.get("bias")
+        if weight is None or weight.shape != (classes, size):
+            raise StoreError(f"{location}: has no weight of shape {(classes, size)}.")
+        self.weight = weight.float()
+        self.bias = None if bias is None else bias.float()
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        assert self.weight is not None
+        """Return the logits (P, V) of hidden states (P, d), in float32."""
         return linear(hidden.float(), self.weight, self.bias)

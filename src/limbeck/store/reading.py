@@ -1,304 +1,235 @@
-"""Look the teacher's words up again, by example id, from the mapped files."""
+"""An open store, in which the teacher's outputs are looked up by the ids of examples."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from limbeck.data import Examples
 from limbeck.errors import StoreError
-from limbeck.store.codecs import Hidden
+from limbeck.store.codecs import Hidden, codec_from
+from limbeck.store.description import StoreDescription
+from limbeck.store.errors import StoreArgumentError
 from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
-from limbeck.store.output_layer import FILE, StoredOutputLayer
-from limbeck.store.shards import Description, Shard, codec_of, shards_of
-from limbeck.store.storage import Place, checksum, open_storage
-from limbeck.teachers.base import TeacherOutput
+from limbeck.store.output_layer import StoredOutputLayer
+from limbeck.store.shards import Shard, shard_of_file, split_into_shards
+from limbeck.store.storage import Storage, open_storage
+from limbeck.teachers import TeacherOutput
 
-NAME = re.compile(r"(\d{12})-(\d{12})\.(arrow|json)")
-LEFT_ASIDE = re.compile(r"\.(\d{12}-\d{12}\.(arrow|json)|head\.safetensors)\.partial")
-"""What a killed build was writing; the next one writes over it."""
+REMEDIES = {
+    "teacher": "Its weights or config changed since; build the store again with this teacher.",
+    "data": "Other examples, or prepared in another way (size, mean, tokenizer); build the store from these.",
+}
 
 
 class TeacherStore:
-    """A folder of shards, open for reading.
+    """A store that is open for reading.
+
+    Opening it checks that every shard is there, has its size and belongs to this store. ``verify`` also compares checksums.
 
     Args:
-        folder: where ``build_store`` wrote; or a URL that fsspec knows, whose shards are brought here, each when it is first
+        folder: the folder or URL that ``build_store`` wrote to. The shards of a URL are downloaded when they are first
             needed.
 
     Raises:
-        StoreError: there is no store, or a shard is missing, cut short or of another store. Checksums are for ``verify``.
+        StoreError: there is no store, or a shard is missing, cut short or of another store.
     """
 
-    def __init__(self, folder: str | Path | Place) -> None:
-        self.place = open_storage(folder)
-        self.description = self._described()
-        self.codec = codec_of(self.description)
-        self.shards = shards_of(self.place, self.description.rows, self.description.shard_rows)
-        missing = [shard for shard in self.shards if not shard.is_whole(self.description)]
-        if missing:
-            raise StoreError(
-                f"{self.place}: {len(missing)} of {len(self.shards)} shards are missing, {missing[0].name} first. "
-                "Build the store again to go on."
-            )
+    def __init__(self, folder: str | Path | Storage) -> None:
+        self.storage = open_storage(folder)
+        self.description = _read_description(self.storage)
+        self.codec = codec_from(self.description.codec)
+        self.shards = _find_shards(self.storage, self.description)
         self.ids = np.concatenate([shard.ids for shard in self.shards])
-        """Of every example, ascending."""
+        """The ids of all examples, (rows,) int64, ascending."""
         if (np.diff(self.ids) <= 0).any():
-            raise StoreError(f"{self.place}: the ids of its shards do not ascend.")
-        self._open: dict[int, dict[str, np.ndarray]] = {}
-        for number in range(len(self.shards) if self.place.is_local else 0):
+            raise StoreError(f"{self.storage}: the ids of its shards do not ascend.")
+        self._mapped: dict[int, dict[str, np.ndarray]] = {}
+        for number in range(len(self.shards) if self.storage.is_local else 0):
             self._columns(number)
-        self._head = None
+        self._output_layer = None
         if isinstance(self.codec, Hidden):
-            told = self.description
-            self._head = StoredOutputLayer(self.place, told.classes, self.codec.size, told.head)
+            classes, checksum = self.description.classes, self.description.head
+            self._output_layer = StoredOutputLayer(self.storage, classes, self.codec.size, checksum)
 
     def __len__(self) -> int:
         return self.description.rows
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
-        return sum(self.place.size(name) or 0 for shard in self.shards for name in (shard.name, shard.manifest_name))
+        """Return the size of all shards and manifests in bytes."""
+        names = [name for shard in self.shards for name in (shard.name, shard.manifest_name)]
+        return sum(self.storage.size(name) or 0 for name in names)
 
     def check(self, *, teacher: nn.Module | None = None, examples: Examples | None = None) -> None:
-        """Whether the store was made by this teacher, and from these examples as the models get them.
-
-        Raises:
-            StoreError: it was not.
-        """
-        expected = {
-            "teacher": None if teacher is None else fingerprint_of_model(teacher),
-            "data": None if examples is None else fingerprint_of_examples(examples),
-        }
-        for name, fingerprint in expected.items():
-            there = getattr(self.description, name)
-            if fingerprint not in (None, there):
-                remedy = {
-                    "teacher": "Its weights or config changed since; build the store again with this teacher.",
-                    "data": "Other examples, or prepared in another way (size, mean, tokenizer); build the store from these.",
-                }[name]
-                raise StoreError(
-                    f"{self.place}: made from another {name} ({there} there, {fingerprint} here). {remedy}"
-                )
-
-    def look_up(self, ids: Tensor, view: Tensor | None = None) -> TeacherOutput:
-        """What the teacher said of some examples, in their order: N ids -> N positions, or those of all their tokens.
+        """Check that the store was made by a teacher, and from examples.
 
         Args:
-            ids: (N,).
-            view: (N,), which of its views was shown of each, where the store has several.
+            teacher: the teacher that should have made the store; None skips this check.
+            examples: the examples that should be in the store, as the models get them; None skips this check.
 
         Raises:
-            StoreError: an id or a view that the store does not have.
+            StoreError: the store was made by another teacher or from other examples.
         """
-        output = self.codec.decode(self._gathered(self._places(ids), self._views(ids, view)), self.description.classes)
-        if self._head is None or output.logits is None:
-            return output
-        return TeacherOutput(self._head(output.logits))
+        if teacher is not None:
+            self._check_fingerprint("teacher", fingerprint_of_model(teacher), self.description.teacher)
+        if examples is not None:
+            self._check_fingerprint("data", fingerprint_of_examples(examples), self.description.data)
 
-    def lengths(self, ids: Tensor) -> np.ndarray:
-        """How many tokens some examples have."""
+    def _check_fingerprint(self, name: str, expected: str, stored: str) -> None:
+        """Raise an error if two fingerprints differ."""
+        if expected != stored:
+            raise StoreError(
+                f"{self.storage}: made from another {name} ({stored} there, {expected} here). {REMEDIES[name]}"
+            )
+
+    def look_up(self, ids: Tensor, view: Tensor | None = None) -> TeacherOutput:
+        """Return what the teacher answered for some examples.
+
+        Args:
+            ids: (N,) the ids of examples, in any order; an id may occur several times.
+            view: (N,) the number of the view of each example, for stores with several views; else None.
+
+        Returns:
+            Targets of N positions in the order of ``ids``; or, from a store of sequences, of all tokens of the first
+            example, then all tokens of the second one, and so on.
+
+        Raises:
+            StoreError: an id is not in the store, a view is missing, or a view is given and the store has no views.
+            StoreArgumentError: ``view`` has another shape than ``ids``, or a view is not in the store.
+        """
+        columns = self._gather(self._rows_of(ids), self._check_view(ids, view))
+        output = self.codec.decode(columns, self.description.classes)
+        if self._output_layer is None or output.logits is None:
+            return output
+        return TeacherOutput(self._output_layer(output.logits))
+
+    def token_counts(self, ids: Tensor) -> np.ndarray:
+        """Return how many tokens some examples have, in a store of sequences.
+
+        Args:
+            ids: (N,) the ids of examples.
+
+        Returns:
+            (N,) int64.
+
+        Raises:
+            StoreError: an id is not in the store.
+        """
         counts = np.empty(len(ids), np.int64)
-        for here, columns, rows in self._by_shard(self._places(ids)):
-            counts[here] = columns["offsets"][rows + 1] - columns["offsets"][rows]
+        for asked, columns, rows in self._group_by_shard(self._rows_of(ids)):
+            counts[asked] = columns["offsets"][rows + 1] - columns["offsets"][rows]
         return counts
 
-    def _columns(self, shard: int) -> dict[str, np.ndarray]:
-        if shard not in self._open:
-            self._open[shard] = self.shards[shard].open()
-        return self._open[shard]
+    def _columns(self, number: int) -> dict[str, np.ndarray]:
+        """Return the columns of a shard, which is opened at its first use."""
+        if number not in self._mapped:
+            self._mapped[number] = self.shards[number].map_columns()
+        return self._mapped[number]
 
-    def _views(self, ids: Tensor, view: Tensor | None) -> np.ndarray | None:
+    def _check_view(self, ids: Tensor, view: Tensor | None) -> np.ndarray | None:
+        """Return ``view`` as an array, after checking that the store has these views."""
         views = self.description.views
         if (views is None) != (view is None):
             has = "one view" if views is None else f"{views.count} views"
             raise StoreError(
-                f"{self.place}: has {has} of each example, and the batch {'a' if views is None else 'no'} number of the view. "
-                "Augment with the store's own views (StoredTeacher.views)."
+                f"{self.storage}: has {has} of each example, and the batch {'a' if views is None else 'no'} number of the "
+                "view. Augment with the store's own views (StoredTeacher.views)."
             )
         if views is None or view is None:
             return None
         if view.shape != ids.shape or (len(view) and not 0 <= int(view.min()) <= int(view.max()) < views.count):
-            raise StoreError(f"view: expected a number from 0 to {views.count - 1} for each example, got {view}.")
+            raise StoreArgumentError(
+                "view", f"expected a number from 0 to {views.count - 1} for each example, got {view}."
+            )
         return view.cpu().numpy()
 
-    def _places(self, ids: Tensor) -> np.ndarray:
-        """Where examples stand in the store."""
+    def _rows_of(self, ids: Tensor) -> np.ndarray:
+        """Return the rows of the store at which examples stand, (N,)."""
         wanted = ids.detach().cpu().numpy()
-        places = np.searchsorted(self.ids, wanted)
-        known = places < len(self.ids)
-        known[known] = self.ids[places[known]] == wanted[known]
+        rows = np.searchsorted(self.ids, wanted)
+        known = rows < len(self.ids)
+        known[known] = self.ids[rows[known]] == wanted[known]
         if not known.all():
             raise StoreError(
-                f"{self.place}: example {int(wanted[~known][0])} is not in the store, which has {len(self)} examples. "
+                f"{self.storage}: example {int(wanted[~known][0])} is not in the store, which has {len(self)} examples. "
                 "Build it from the data that the student is trained on."
             )
-        return places
+        return rows
 
-    def _by_shard(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
-        """For each shard that some places are in: which of them, its columns, and their rows in it."""
+    def _group_by_shard(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
+        """Yield each shard that some rows of the store are in.
+
+        Yields:
+            The indices into ``rows`` of those in the shard, the shard's columns, and the rows counted from the shard's
+            first.
+        """
         if len(self.shards) == 1:
-            yield np.arange(len(places)), self._columns(0), places
+            yield np.arange(len(rows)), self._columns(0), rows
             return
-        shards, within = np.divmod(places, self.description.shard_rows)
-        for shard in np.unique(shards):
-            here = np.flatnonzero(shards == shard)
-            yield here, self._columns(int(shard)), within[here]
+        numbers, within = np.divmod(rows, self.description.shard_rows)
+        for number in np.unique(numbers):
+            asked = np.flatnonzero(numbers == number)
+            yield asked, self._columns(int(number)), within[asked]
 
-    def _gathered(self, places: np.ndarray, view: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Positions of the examples at some places, one example after the other, copied out of the mapped files."""
+    def _gather(self, rows: np.ndarray, view: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return copies of the codec's columns at the positions of some rows, one example after the other."""
         names = [column.name for column in self.codec.columns(self.description.classes)]
         parts, order = [], []
-        for here, columns, rows in self._by_shard(places):
-            if view is not None and self.description.views is not None:
-                rows = rows * self.description.views.count + view[here]
+        for asked, columns, positions in self._group_by_shard(rows):
+            if view is not None:
+                positions = positions * self.description.view_count + view[asked]
             if self.description.tokens:
-                starts, stops = columns["offsets"][rows], columns["offsets"][rows + 1]
-                rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-                here = np.repeat(here, stops - starts)
-            parts.append({name: columns[name][rows] for name in names})
-            order.append(here)
+                starts, stops = columns["offsets"][positions], columns["offsets"][positions + 1]
+                positions = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+                asked = np.repeat(asked, stops - starts)
+            parts.append({name: columns[name][positions] for name in names})
+            order.append(asked)
         if len(parts) == 1:
             return parts[0]
-        into = np.argsort(np.concatenate(order), kind="stable")
+        into = np.argsort(np.concatenate(order), kind="stable")  # keeps the tokens of an example in their order
         return {name: np.concatenate([part[name] for part in parts])[into] for name in names}
 
-    def _described(self) -> Description:
-        """By the first manifest; the others must agree."""
-        if not self.place.exists():
-            raise StoreError(f"{self.place}: there is no such folder. Build a store first.")
-        first = next((found for name in self.place.sizes() if (found := _shard_of(self.place, name)) is not None), None)
-        if first is None:
-            raise StoreError(f"{self.place}: holds no shard of a store. Build it first.")
-        return first.manifest.description
+
+def _read_description(storage: Storage) -> StoreDescription:
+    """Return the description in the first manifest; ``_find_shards`` checks that the others agree."""
+    if not storage.exists():
+        raise StoreError(f"{storage}: there is no such folder. Build a store first.")
+    for name in storage.sizes():
+        shard = shard_of_file(storage, name)
+        if shard is not None:
+            return shard.manifest.description
+    raise StoreError(f"{storage}: holds no shard of a store. Build it first.")
 
 
-class StoredTeacher:
-    """A teacher that was asked before: looks a batch up by its ``example_id``, and its ``view_id`` where the store has several.
+def _find_shards(storage: Storage, description: StoreDescription) -> list[Shard]:
+    """Return all shards of a store, or raise an error if some are missing."""
+    shards = split_into_shards(storage, description.rows, description.shard_rows)
+    missing = [shard for shard in shards if not shard.is_whole(description)]
+    if missing:
+        raise StoreError(
+            f"{storage}: {len(missing)} of {len(shards)} shards are missing, {missing[0].name} first. "
+            "Build the store again to go on."
+        )
+    return list(shards)
+
+
+def is_store(location: str | Path) -> bool:
+    """Return True if a path or URL names a store.
 
     Args:
-        store: an open store, its folder or its URL.
+        location: a path or URL. It may name anything, or nothing.
+
+    Returns:
+        True if at least one file there has the name of a shard's file.
+
+    Raises:
+        StoreError: the URL cannot be listed.
     """
-
-    def __init__(self, store: TeacherStore | str | Path) -> None:
-        self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
-        self.views = self.store.description.views
-        """What shows the student the views that the teacher was asked about: a trainer's ``augment``. None for one view."""
-        self.one_view = self.views is None
-        self._device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> StoredTeacher:
-        """Where to put what is looked up."""
-        self._device = torch.device(device)
-        return self
-
-    def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
-        """Look a batch up."""
-        if "example_id" not in batch:
-            raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
-        ids = batch["example_id"]
-        output = self.store.look_up(ids, batch.get("view_id"))
-        if self.store.description.tokens:
-            output = _padded(output, self._mask(batch, ids))
-        if output.logits is not None:
-            return TeacherOutput(output.logits.to(self._device))
-        assert output.targets is not None
-        return TeacherOutput(targets=output.targets.apply(lambda tensor: tensor.to(self._device)))
-
-    def _mask(self, batch: Mapping[str, Any], ids: Tensor) -> Tensor:
-        """Which positions of a batch of sequences are tokens."""
-        if "attention_mask" not in batch:
-            raise StoreError("attention_mask: missing in the batch; it tells where the stored tokens belong.")
-        mask = batch["attention_mask"].bool().cpu()
-        here, stored = mask.sum(-1).numpy(), self.store.lengths(ids)
-        if not np.array_equal(here, stored):
-            first = int(np.flatnonzero(here != stored)[0])
-            raise StoreError(
-                f"{self.store.place}: example {int(ids[first])} has {stored[first]} tokens in the store and {here[first]} in "
-                "the batch. Truncate and tokenise as the store was built, or build it again."
-            )
-        return mask
-
-
-def _padded(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
-    """Positions (P, ...) back at the tokens of a batch, (N, L, ...); padding has logits 0, or no class listed."""
-
-    def spread(values: Tensor, fill: float = 0) -> Tensor:
-        whole = values.new_full((*mask.shape, *values.shape[1:]), fill)
-        whole[mask] = values
-        return whole
-
-    if output.targets is None:
-        assert output.logits is not None
-        return TeacherOutput(spread(output.logits))
-    targets = output.targets.apply(spread)
-    return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))
-
-
-def is_store(place: str | Path) -> bool:
-    """Whether a path or URL names a store, and not a model."""
-    if "://" not in str(place) and not Path(place).is_dir():
+    if "://" not in str(location) and not Path(location).is_dir():
         return False
-    found = open_storage(place)
-    return any(_shard_of(found, name) is not None for name in found.sizes())
-
-
-def verify(store: str | Path) -> list[str]:
-    """Everything that is wrong with a store: shards missing, cut short or foreign, files that do not belong, flipped bits.
-
-    Of a URL every file is brought anew: what was brought before says nothing of what is there.
-    """
-    with TemporaryDirectory() as empty:
-        return _faults(open_storage(store, Path(empty)))
-
-
-def _faults(place: Place) -> list[str]:
-    if not place.exists():
-        return [f"{place}: there is no such folder."]
-    faults: list[str] = []
-    shards: dict[str, Shard] = {}
-    for name in place.sizes():
-        shard = _shard_of(place, name)
-        if shard is not None:
-            shards[shard.name] = shard
-        elif name != FILE and not LEFT_ASIDE.fullmatch(name):
-            faults.append(f"{place / name}: is no part of a store.")
-    description = next((d for shard in shards.values() if (d := _description_of(shard)) is not None), None)
-    if description is None:
-        return [*faults, f"{place}: holds no shard with a readable manifest."]
-    expected = {shard.name: shard for shard in shards_of(place, description.rows, description.shard_rows)}
-    faults += [f"{place / name}: is not a part that this store has." for name in shards if name not in expected]
-    if description.head:
-        found = checksum(place.fetch(FILE, description.head)) if place.size(FILE) is not None else "missing"
-        if found != description.head:
-            faults.append(f"{place / FILE}: its checksum is {found}, the manifests say {description.head}.")
-    last = -1
-    for shard in expected.values():
-        found = shard.faults(description)
-        faults += found
-        if not found:
-            if shard.ids[0] <= last:
-                faults.append(f"{place / shard.name}: begins with example {shard.ids[0]}, which is not after {last}.")
-            last = int(shard.ids[-1])
-    return faults
-
-
-def _shard_of(place: Place, name: str) -> Shard | None:
-    match = NAME.fullmatch(name)
-    return None if match is None else Shard(place, int(match[1]), int(match[2]))
-
-
-def _description_of(shard: Shard) -> Description | None:
-    try:
-        return shard.manifest.description
-    except StoreError:
-        return None
+    storage = open_storage(location)
+    return any(shard_of_file(storage, name) is not None for name in storage.sizes())

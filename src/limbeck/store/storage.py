@@ -1,4 +1,4 @@
-"""Where a store's files are: a folder, or a URL of an object store, whose files are brought here whole when they are needed."""
+"""The storage of a store's files: a local folder, or a URL whose files are downloaded whole when they are needed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import xxhash
 from limbeck.atomic_files import atomic_write
 from limbeck.errors import StoreError
 
+DEFAULT_ALGORITHM = "xxh3_128"
+"""The checksum that is written. It finds every accident, but it is no protection against a forger."""
 
-class Place:
-    """A folder."""
+
+class Storage:
+    """A local folder of files.
+
+    Args:
+        folder: the path of the folder. It need not exist.
+    """
+
+    is_local = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -22,46 +31,78 @@ class Place:
     def __str__(self) -> str:
         return str(self.folder)
 
-    def __truediv__(self, name: str) -> str:
-        """What a file is called in messages."""
+    def location(self, name: str) -> str:
+        """Return the path or URL of a file, for use in messages.
+
+        Args:
+            name: the name of the file.
+
+        Returns:
+            The path, or the URL of a ``RemoteStorage``. The file need not exist.
+        """
         return str(self.folder / name)
 
     def exists(self) -> bool:
-        """Whether there is such a folder."""
+        """Return True if the folder exists."""
         return self.folder.is_dir()
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of every file."""
+        """Return the size of every file in bytes, by file name."""
         return {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
 
     def size(self, name: str) -> int | None:
-        """The bytes of one file, or None where it is not there."""
+        """Return the size of one file.
+
+        Args:
+            name: the name of the file.
+
+        Returns:
+            The size in bytes, or None if there is no such file.
+        """
         path = self.folder / name
         return path.stat().st_size if path.is_file() else None
 
-    def fetch(self, name: str, expected: str = "") -> Path:
-        """The file, whole and here; what is brought from elsewhere has the ``expected`` checksum."""
+    def fetch(self, name: str, expected_checksum: str = "") -> Path:
+        """Return the local path of a file, after downloading it if the storage is remote.
+
+        Args:
+            name: the name of the file.
+            expected_checksum: what ``file_checksum`` returns for a correct download; "" skips this check. It is ignored for
+                local files, whose checksums ``verify`` compares.
+
+        Returns:
+            The path of the whole file in the local folder.
+        """
         return self.folder / name
 
     def publish(self, name: str) -> None:
-        """Put a file that was written to ``folder`` where it belongs."""
+        """Upload a file that was written to ``folder``; local storage has nothing to do.
 
-    def prepare(self) -> None:
-        """Make the folder."""
+        Args:
+            name: the name of the file.
+        """
+
+    def create_folder(self) -> None:
+        """Create the local folder.
+
+        Raises:
+            StoreError: the folder cannot be created.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be made ({error.strerror or error}).") from None
 
-    is_local = True
 
-
-class RemoteStorage(Place):
-    """A URL that fsspec knows (s3://, gs://, hf://, ...), and the local folder that its files are brought to.
+class RemoteStorage(Storage):
+    """Files behind a URL that fsspec knows (s3://, gs://, hf://, ...), and a local folder for their downloads.
 
     Args:
-        url: the store's.
-        cache: the folder for what is brought from every URL; by default ``$LIMBECK_CACHE``, or ``~/.cache/limbeck``.
+        url: the URL of the store.
+        cache: the folder that holds the downloads of all URLs; by default ``$LIMBECK_CACHE``, or ``~/.cache/limbeck``.
+
+    Raises:
+        StoreError: the URL's protocol is unknown, or its package is not installed.
     """
 
     is_local = False
@@ -81,13 +122,20 @@ class RemoteStorage(Place):
     def __str__(self) -> str:
         return self.url
 
-    def __truediv__(self, name: str) -> str:
+    def location(self, name: str) -> str:
+        """Return the URL of a file."""
         return f"{self.url}/{name}"
 
     def exists(self) -> bool:
+        """Return True if there is at least one file, since object stores have no empty folders."""
         return bool(self.sizes())
 
     def sizes(self) -> dict[str, int]:
+        """Return the size of every file in bytes, by file name; the URL is listed once.
+
+        Raises:
+            StoreError: the URL cannot be listed.
+        """
         if self._sizes is None:
             try:
                 found: list[dict[str, Any]] = self._files.ls(self._root, detail=True, refresh=True)
@@ -99,43 +147,76 @@ class RemoteStorage(Place):
         return self._sizes
 
     def size(self, name: str) -> int | None:
+        """Return the size of one file in bytes, or None if there is no such file."""
         return self.sizes().get(name)
 
-    def fetch(self, name: str, expected: str = "") -> Path:
-        path = self.folder / name
+    def fetch(self, name: str, expected_checksum: str = "") -> Path:
+        """Download a file, unless a copy with the expected checksum was downloaded before, and return its local path.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StoreError: the file cannot be downloaded, or its checksum is wrong.
+        """
+        path, url = self.folder / name, self.location(name)
+        algorithm = expected_checksum.partition(":")[0]
         if self.size(name) is None:
-            raise FileNotFoundError(f"{self.url}/{name}")
-        if expected and path.is_file() and checksum(path, expected.partition(":")[0]) == expected:
+            raise FileNotFoundError(url)
+        if expected_checksum and path.is_file() and file_checksum(path, algorithm) == expected_checksum:
             return path
         try:
-            with atomic_write(path) as aside:
-                self._files.get_file(f"{self._root}/{name}", str(aside))
-        except Exception as error:
-            raise StoreError(f"{self.url}/{name}: cannot be fetched ({first_line(error)}).") from None
-        if expected and (found := checksum(path, expected.partition(":")[0])) != expected:
-            raise StoreError(f"{self.url}/{name}: its checksum is {found}, expected {expected}.")
+            with atomic_write(path) as temporary:
+                self._files.get_file(f"{self._root}/{name}", str(temporary))
+        except Exception as error:  # every file system raises its own
+            raise StoreError(f"{url}: cannot be fetched ({first_line(error)}).") from None
+        if expected_checksum and (found := file_checksum(path, algorithm)) != expected_checksum:
+            raise StoreError(f"{url}: its checksum is {found}, expected {expected_checksum}.")
         return path
 
     def publish(self, name: str) -> None:
+        """Upload a file that was written to the local folder.
+
+        Raises:
+            StoreError: the file cannot be uploaded.
+        """
         path = self.folder / name
         try:
             self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(path), f"{self._root}/{name}")
-        except Exception as error:
-            raise StoreError(f"{self.url}/{name}: cannot be written ({first_line(error)}).") from None
+        except Exception as error:  # every file system raises its own
+            raise StoreError(f"{self.location(name)}: cannot be written ({first_line(error)}).") from None
         self.sizes()[name] = path.stat().st_size
 
 
-def open_storage(store: str | Path | Place, cache: Path | None = None) -> Place:
-    """The place that a path or URL names."""
-    if isinstance(store, Place):
+def open_storage(store: str | Path | Storage, cache: Path | None = None) -> Storage:
+    """Return the storage that a path or URL names.
+
+    Args:
+        store: a path, a URL, or a storage, which is returned as it is.
+        cache: the folder for downloads, as in ``RemoteStorage``.
+
+    Returns:
+        A ``RemoteStorage`` if ``store`` is a text with "://" in it, else a ``Storage``.
+
+    Raises:
+        StoreError: the URL's protocol is unknown, or its package is not installed.
+    """
+    if isinstance(store, Storage):
         return store
-    return RemoteStorage(store, cache) if isinstance(store, str) and "://" in store else Place(Path(store))
+    return RemoteStorage(store, cache) if isinstance(store, str) and "://" in store else Storage(Path(store))
 
 
-def checksum(path: Path, algorithm: str = "xxh3_128") -> str:
-    """Of a file's bytes, with the name of the algorithm before it: "xxh3_128", or "sha256" where somebody may forge."""
-    known = {"xxh3_128": xxhash.xxh3_128, "sha256": hashlib.sha256}
+def file_checksum(path: Path, algorithm: str = DEFAULT_ALGORITHM) -> str:
+    """Return the checksum of a file's content, with the algorithm's name before it.
+
+    Args:
+        path: the file.
+        algorithm: "xxh3_128", or "sha256" for stores whose owner fears a forger.
+
+    Returns:
+        A text such as "xxh3_128:99aa06d3014798d86001c324468d497f"; "NAME: unknown" for another algorithm, which equals no
+        checksum.
+    """
+    known = {DEFAULT_ALGORITHM: xxhash.xxh3_128, "sha256": hashlib.sha256}
     if algorithm not in known:
         return f"{algorithm}: unknown"
     digest = known[algorithm]()
@@ -146,5 +227,12 @@ def checksum(path: Path, algorithm: str = "xxh3_128") -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, for a message of one line."""
+    """Return the first line of an error's text, or its class's name if it has no text.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        One line that fits into a message.
+    """
     return str(error).strip().partition("\n")[0] or type(error).__name__

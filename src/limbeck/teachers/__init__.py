@@ -1,5 +1,11 @@
-"""Where the targets come from."""
+"""The teachers: every source of targets that a student can learn from, except the store on disk.
 
-from limbeck.teachers.base import Ensemble, InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput
+This room may import ``limbeck.models``, ``limbeck.losses`` and ``limbeck.errors``.
+"""
 
-__all__ = ["Ensemble", "InMemoryTeacher", "LiveTeacher", "Teacher", "TeacherOutput"]
+from limbeck.teachers.base import Teacher, TeacherOutput
+from limbeck.teachers.ensemble import Ensemble
+from limbeck.teachers.in_memory import InMemoryTeacher
+from limbeck.teachers.live import LiveTeacher, TeacherLike, as_teacher
+
+__all__ = ["Ensemble", "InMemoryTeacher", "LiveTeacher", "Teacher", "TeacherLike", "TeacherOutput", "as_teacher"]

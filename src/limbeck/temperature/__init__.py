@@ -1,25 +1,31 @@
-"""Which T.
+"""Which temperature: what each T does to soft targets, how T can change in training, and which T to choose.
 
-``analysis`` says what each temperature does to a teacher's soft targets, without training. ``policies`` lists those that
-change T during training (``schedules``) or from example to example (``examples``). ``search`` picks T by training students, and
-``fit`` is the smooth curve that it trusts.
+``analysis`` measures a teacher's soft targets without training. ``policies`` change T over time or for each example.
+``search`` chooses T by training students: ``search_plan`` says which ones, ``journal`` keeps them, and ``gaussian_process``
+fits the smooth curve. The room may import ``limbeck.losses``, ``limbeck.evaluation`` and ``limbeck.errors``.
 """
 
-from limbeck.temperature.gaussian_process import Curve, Observation, fit
+from limbeck.temperature.analysis import Analysis, analyze
+from limbeck.temperature.defaults import TEMPERATURES
+from limbeck.temperature.gaussian_process import Curve, Observation, fit_curve
 from limbeck.temperature.policies import POLICIES, policy_from
 from limbeck.temperature.policies.base import Policy, Softening
-from limbeck.temperature.search import Choice, Plan, Trial, search
+from limbeck.temperature.search import Choice, search
+from limbeck.temperature.search_plan import SearchPlan, Trial
 
 __all__ = [
     "POLICIES",
+    "TEMPERATURES",
+    "Analysis",
     "Choice",
     "Curve",
     "Observation",
-    "Plan",
     "Policy",
+    "SearchPlan",
     "Softening",
     "Trial",
-    "fit",
+    "analyze",
+    "fit_curve",
     "policy_from",
     "search",
 ]

@@ -1,4 +1,8 @@
-"""The run. The only room that knows ``transformers.Trainer``."""
+"""The training run: ``transformers.Trainer`` with a teacher and a distillation loss.
+
+This is the only room that knows ``transformers.Trainer``. It may import ``store``, ``teachers``, ``temperature``, ``models``,
+``losses`` and ``errors``.
+"""
 
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from limbeck.losses import LossParts, SparseTargets
-from limbeck.training.tasks import IGNORE
+from limbeck.training.tasks import IGNORE_INDEX
 
 
-class DistillationMeter:
-    """The parts of the loss, the agreement with the teacher and the pull of both terms, between two logs."""
+class TrainingMeter:
+    """Means over the steps between two logs: both terms of the loss, the agreement with the teacher, the gradients' ratio."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._sums: Tensor | None = None  # soft, hard, agreement: each micro-batch's share of its step's mean
-        self._squares: Tensor | None = None  # squared norms of the soft and the hard gradient
-        self._steps = 0
+        self._reset()
 
     def begin_step(self) -> None:
-        """Count one step, whatever number of micro-batches it has."""
+        """Count one step, however many micro-batches it has."""
         self._steps += 1
 
     def add(
@@ -36,8 +32,16 @@ class DistillationMeter:
         mask: Tensor,
         num_items: Tensor | int | None,
     ) -> None:
-        """Count one micro-batch."""
-        same = (logits.detach().argmax(-1) == _first_class(teacher)) & mask
+        """Add one micro-batch.
+
+        Args:
+            parts: the micro-batch's contribution to its step's mean.
+            logits: (..., V), the student's.
+            teacher: (..., V) logits, or sparse targets of the same positions.
+            mask: (...,) bool, True at the positions that count.
+            num_items: the number of positions that count in the whole step; by default those of ``mask``.
+        """
+        same = (logits.detach().argmax(-1) == _top_class(teacher)) & mask
         counted = mask.sum() if num_items is None else num_items
         agreement = same.sum() / torch.as_tensor(counted, device=same.device).clamp(min=1)
         terms = (torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard))
@@ -45,7 +49,14 @@ class DistillationMeter:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def add_gradients(self, parts_for: Callable[[Tensor], LossParts], logits: Tensor, alpha: float) -> None:
-        """Measure how strongly either term pulls at the logits, on a copy of them."""
+        """Add the gradients of both weighted terms with respect to the logits. Does nothing if only one term counts.
+
+        Args:
+            parts_for: maps logits to the terms of the loss. It is called once more, on a copy, so that the training step's
+                graph stays as it is.
+            logits: (..., V), the student's.
+            alpha: the weight of the soft term.
+        """
         copy = logits.detach().requires_grad_()
         parts = parts_for(copy)
         if parts.soft is None or parts.hard is None or not 0 < alpha < 1:
@@ -53,24 +64,57 @@ class DistillationMeter:
         (soft,) = torch.autograd.grad(parts.soft, copy, retain_graph=True)
         (hard,) = torch.autograd.grad(parts.hard, copy)
         squares = torch.stack([(alpha * soft).square().sum(), ((1 - alpha) * hard).square().sum()]).float()
-        self._squares = squares if self._squares is None else self._squares + squares
+        self._gradient_squares = squares if self._gradient_squares is None else self._gradient_squares + squares
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The means over the steps since the last call, summed over processes by ``reduce``; then start again."""
+        """Return the means over the steps since the last call, and start again.
+
+        Args:
+            reduce: sums a tensor over all processes.
+
+        Returns:
+            ``soft_loss``, ``hard_loss`` and ``agreement``, and ``gradient_ratio`` if gradients were added; empty if nothing
+            was added.
+        """
         if self._sums is None:
             return {}
         soft, hard, agreement = (reduce(self._sums) / self._steps).tolist()
         means = {"soft_loss": soft, "hard_loss": hard, "agreement": agreement}
-        if self._squares is not None:
-            soft_square, hard_square = reduce(self._squares).tolist()
+        if self._gradient_squares is not None:
+            soft_square, hard_square = reduce(self._gradient_squares).tolist()
             if hard_square > 0:
                 means["gradient_ratio"] = (soft_square / hard_square) ** 0.5
-        self.reset()
+        self._reset()
         return means
 
+    def _reset(self) -> None:
+        self._sums: Tensor | None = None  # soft loss, hard loss, agreement: each micro-batch's part of its step's mean
+        self._gradient_squares: Tensor | None = None  # squared norms of the soft and the hard gradient
+        self._steps = 0
 
-def _first_class(teacher: Tensor | SparseTargets) -> Tensor:
-    """The teacher's most likely class; of draws, the one that was drawn most often."""
+
+def logs_after_step(args: Any, state: Any) -> bool:
+    """Return True if the Trainer logs at the end of the step that is running.
+
+    The Trainer itself decides after the step; the gradients must be measured within it.
+
+    Args:
+        args: the run's ``TrainingArguments``.
+        state: its ``TrainerState``; ``global_step`` counts the finished steps.
+    """
+    step, strategy = state.global_step + 1, args.logging_strategy
+    if args.logging_first_step and step == 1:
+        return True
+    if strategy == "steps":
+        return step % max(1, int(state.logging_steps or 0)) == 0
+    if strategy == "epoch":
+        epoch = state.max_steps / max(1, state.num_train_epochs)
+        return math.floor(step / epoch) > math.floor((step - 1) / epoch)
+    return False
+
+
+def _top_class(teacher: Tensor | SparseTargets) -> Tensor:
+    """Return the teacher's most likely class at each position; for sampled targets, the class drawn most often."""
     if isinstance(teacher, Tensor):
         return teacher.argmax(-1)
     if teacher.log_probs is not None:
@@ -79,33 +123,44 @@ def _first_class(teacher: Tensor | SparseTargets) -> Tensor:
 
 
 class EvaluationMeter:
-    """Cross-entropy and accuracy at T = 1, per labelled position of the whole set."""
+    """Cross-entropy and accuracy at T = 1, as exact means over all labelled positions of an evaluation set."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all examples, before another evaluation."""
         self._sums: Tensor | None = None
 
     @staticmethod
-    def rows(logits: Tensor, labels: Tensor) -> Tensor:
-        """For each example: the sum of its cross-entropies, its hits, and its labelled positions: (N, 3)."""
+    def sums_per_example(logits: Tensor, labels: Tensor) -> Tensor:
+        """Return each example's summed cross-entropy, correct predictions and labelled positions: (N, 3) float32.
+
+        Args:
+            logits: (N, V) or (N, L, V).
+            labels: (N,) or (N, L) integers, -100 at a position without a label.
+        """
         logits = logits.float()
-        nll = cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none")
-        labelled = labels != IGNORE
-        hits = (logits.argmax(-1) == labels) & labelled
-        columns = (nll.view_as(labels), hits, labelled)
+        entropies = cross_entropy(
+            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+        ).view_as(labels)
+        labelled = labels != IGNORE_INDEX
+        correct = (logits.argmax(-1) == labels) & labelled
+        columns = (entropies, correct, labelled)
         return torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
 
-    def add(self, rows: Tensor) -> None:
-        """Count some rows."""
-        sums = rows.cpu().double().sum(0)
+    def add(self, examples: Tensor) -> None:
+        """Add examples.
+
+        Args:
+            examples: (N, 3), from ``sums_per_example``.
+        """
+        sums = examples.cpu().double().sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def means(self) -> dict[str, float]:
-        """``loss`` and ``accuracy``; empty when nothing had a label."""
+        """Return ``loss`` and ``accuracy`` per labelled position; empty if no position has a label."""
         if self._sums is None or self._sums[2] == 0:
             return {}
-        nll, hits, labelled = self._sums.tolist()
-        return {"loss": nll / labelled, "accuracy": hits / labelled}
+        entropy, correct, labelled = self._sums.tolist()
+        return {"loss": entropy / labelled, "accuracy": correct / labelled}

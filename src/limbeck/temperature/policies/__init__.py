@@ -1,18 +1,24 @@
-"""Which temperature at which moment, for which example: one small class for each policy.
+"""Temperatures that are not one number: one small class for each policy.
 
-A policy looks at a batch and at how far training has come, and answers with a ``Softening``: a temperature for either side and,
-where its paper does not use C(T), what stands in its place. To add one, write a class in ``schedules`` or ``examples`` and
-register it here.
+A policy sees a batch and the progress of training, and returns a ``Softening``: a temperature for the teacher, one for the
+student and, where its paper does not use C(T), the factor that replaces it. To add a policy, write its class in
+``over_time``, ``per_example`` or ``learned``, and add it to ``POLICIES`` here. This room imports torch and
+``limbeck.errors`` alone.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from limbeck.temperature.policies.base import Policy
-from limbeck.temperature.policies.over_time import Cosine, Exponential, Gap, Learned, Linear
+from limbeck.errors import ArgumentError
+from limbeck.temperature.policies.base import Policy, Softening
+from limbeck.temperature.policies.learned import Learned
+from limbeck.temperature.policies.over_time import Cosine, Exponential, Gap, Linear
 from limbeck.temperature.policies.per_example import MaxLogit, Sharpness, Standardized, TeacherOnly, WeightedTeacherOnly
+
+__all__ = ["POLICIES", "Policy", "Softening", "policy_from"]
 
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy
@@ -20,13 +26,19 @@ POLICIES: dict[str, type[Policy]] = {
         Linear, Cosine, Exponential, MaxLogit, Sharpness, Standardized, TeacherOnly, WeightedTeacherOnly, Gap, Learned,
     )
 }  # fmt: skip
+"""The policies by the name that a config uses."""
 
 
-def policy_from(settings: Mapping[str, Any] | Policy) -> Policy:
-    """A policy from its name and its settings.
+def policy_from(settings: Mapping[str, Any] | Policy, *, argument: str = "temperature") -> Policy:
+    """Return the policy that some settings describe.
+
+    Args:
+        settings: ``policy``, a key of ``POLICIES``, and the arguments of that class; or a policy, which is returned itself.
+        argument: the name of the argument or config key that holds the settings. Errors put it before the name of the
+            setting; with "" they carry the name of the setting alone.
 
     Raises:
-        ValueError: an unknown policy or setting, or a value that it does not take.
+        ArgumentError: the policy or a setting is unknown, or a setting has a value that is not accepted.
 
     Example:
         >>> policy_from({"policy": "linear", "start": 8, "end": 2}).start
@@ -36,10 +48,17 @@ def policy_from(settings: Mapping[str, Any] | Policy) -> Policy:
         return settings
     given = dict(settings)
     name = given.pop("policy", None)
-    if name not in POLICIES:
-        raise ValueError(f"temperature.policy: expected one of {', '.join(POLICIES)}, got {name!r}.")
+    if not isinstance(name, str) or name not in POLICIES:
+        raise ArgumentError(_joined(argument, "policy"), f"expected one of {', '.join(POLICIES)}, got {name!r}.")
     try:
+        inspect.signature(POLICIES[name]).bind(**given)  # its message names no class, unlike that of the call
         return POLICIES[name](**given)
+    except ArgumentError as error:
+        raise ArgumentError(_joined(argument, error.argument), error.message) from None
     except TypeError as error:
-        told = str(error).replace("__init__() ", "").partition(".")[2] or str(error)
-        raise ValueError(f"temperature: {name} cannot be made from {given} ({told}).") from None
+        raise ArgumentError(argument, f"{name} cannot be made from {given} ({error}).") from None
+
+
+def _joined(outer: str, inner: str) -> str:
+    """Return the name of a setting with the name of what holds it before it."""
+    return f"{outer}.{inner}" if outer else inner

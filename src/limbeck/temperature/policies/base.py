@@ -1,82 +1,122 @@
-"""What a policy is, and what all policies share.
+"""The base class of temperature policies, and the checks that policies share.
 
-Logits are known up to a constant only, so policies that read their size take them centred: with mean 0 over the classes.
+Logits mean the same when a constant is added to all of them. A policy that reads their size therefore centers them first:
+it subtracts their mean over the classes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Softening:
-    """What a policy makes of a batch.
+    """The temperatures of one batch, and the factor in front of its soft term.
 
-    soft term = scale * D( softmax(z_t / teacher), softmax(z_s / student) )
+    soft term = compensation * D( softmax(z_t / teacher_temperature), softmax(z_s / student_temperature) )
     """
 
-    teacher: Tensor | float
-    student: Tensor | float
-    scale: Tensor | float | None = None
-    """A number, or one for each position; None for the divergence's own C(T)."""
+    teacher_temperature: Tensor | float
+    """One number, or (...,) with one for each position."""
+    student_temperature: Tensor | float
+    """One number, or (...,) with one for each position."""
+    compensation: Tensor | float | None = None
+    """One number, or (...,) with one for each position; None for the divergence's own C(T)."""
 
     @property
-    def temperature(self) -> Any:
-        """As the losses take it."""
-        return self.teacher if self.teacher is self.student else (self.teacher, self.student)
+    def temperature(self) -> Tensor | float | tuple[Tensor | float, Tensor | float]:
+        """Return the ``temperature`` argument of the losses: one value, or the pair (teacher's, student's)."""
+        if self.teacher_temperature is self.student_temperature:
+            return self.teacher_temperature
+        return self.teacher_temperature, self.student_temperature
 
 
 class Policy(nn.Module):
-    """A temperature that is not one number. Those that look at the teacher's logits do not serve sparse targets."""
+    """A rule that sets the temperatures of each batch.
+
+    A policy that reads the teacher's logits cannot be used with sparse targets, which have only some of them.
+    """
 
     name: ClassVar[str]
+    """The value of ``policy`` that selects this class in a config."""
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
-        """The softening of a batch.
+        """Return the softening of a batch.
 
         Args:
-            student: (..., V) logits.
-            teacher: (..., V) logits; None where only some classes are known.
-            labels: (...,), -100 for none.
-            progress: of training, from 0 to 1.
+            student_logits: (..., V).
+            teacher_logits: (..., V); None when only some classes are known.
+            labels: (...,) integers, -100 for a position without a label.
+            progress: the fraction of training that is done, from 0 to 1.
+
+        Raises:
+            ArgumentError: the policy needs all of the teacher's logits, or labels, and there are none.
         """
         raise NotImplementedError
 
     @property
-    def start(self) -> float:
-        """A temperature that stands for the policy where one number is needed."""
+    def nominal_temperature(self) -> float:
+        """Return one temperature that stands for the policy where a number is needed, as in a check of the settings."""
         raise NotImplementedError
 
 
-def positive(**values: float) -> None:
-    """Refuse what is no temperature, by name."""
+def check_positive(**values: float) -> None:
+    """Check that settings are positive, finite numbers.
+
+    Args:
+        **values: the settings by name.
+
+    Raises:
+        ArgumentError: one of them is not; the error carries its name.
+    """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"temperature.{name}: expected a positive number, got {value!r}.")
+            raise ArgumentError(name, f"expected a positive number, got {value!r}.")
 
 
-def known(teacher: Tensor | None) -> Tensor:
-    """All of the teacher's logits, which a policy needs."""
-    if teacher is None:
-        raise ValueError(
-            "temperature: this policy needs all of the teacher's logits, and only some classes are known. Store them densely."
+def require_teacher_logits(teacher_logits: Tensor | None) -> Tensor:
+    """Return the teacher's logits, which must be known for all classes.
+
+    Args:
+        teacher_logits: (..., V); None when only some classes are known.
+
+    Raises:
+        ArgumentError: they are None.
+    """
+    if teacher_logits is None:
+        raise ArgumentError(
+            "temperature",
+            "this policy needs all of the teacher's logits, and only some classes are known. Store them densely.",
         )
-    return teacher
+    return teacher_logits
 
 
-def floating(logits: Tensor) -> Tensor:
-    """In float32 at least."""
+def as_float(logits: Tensor) -> Tensor:
+    """Return the logits in float32, or in float64 when they are in float64 already.
+
+    Args:
+        logits: any shape, any floating dtype.
+    """
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def centred(logits: Tensor) -> Tensor:
-    """With mean 0 over the classes."""
-    logits = floating(logits)
+def centered(logits: Tensor) -> Tensor:
+    """Return the logits minus their mean over the classes.
+
+    Args:
+        logits: (..., V), any floating dtype.
+
+    Returns:
+        (..., V), in float64 when the logits are, else in float32.
+    """
+    logits = as_float(logits)
     return logits - logits.mean(-1, keepdim=True)

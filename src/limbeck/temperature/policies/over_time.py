@@ -1,4 +1,4 @@
-"""Temperatures that change while training goes on."""
+"""Policies whose temperature changes while training goes on."""
 
 from __future__ import annotations
 
@@ -7,162 +7,169 @@ import math
 import torch
 from torch import Tensor, nn
 
-from limbeck.temperature.policies.base import Policy, Softening, floating, known, positive
+from limbeck.errors import ArgumentError
+from limbeck.temperature.policies.base import Policy, Softening, as_float, check_positive, require_teacher_logits
 
 
 class _Annealed(Policy):
-    """From ``start`` to ``end`` over the first ``over`` of training, then ``end``."""
+    """A temperature that goes from ``start`` to ``end`` over a first part of training, and then stays at ``end``.
+
+    Args:
+        start: T at the beginning.
+        end: T at the end.
+        over: the fraction of training that the change takes.
+
+    Raises:
+        ArgumentError: one of them is not a positive number.
+    """
 
     def __init__(self, start: float = 8.0, end: float = 1.0, over: float = 1.0) -> None:
         super().__init__()
-        positive(start=start, end=end, over=over)
-        self._from, self._to, self._over = start, end, over
+        check_positive(start=start, end=end, over=over)
+        self.start, self.end, self.over = start, end, over
 
     @property
-    def start(self) -> float:
-        return self._from
+    def nominal_temperature(self) -> float:
+        return self.start
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
-        t = self.at(min(1.0, progress / self._over))
-        return Softening(t, t)
+        temperature = self.temperature_at(min(1.0, progress / self.over))
+        return Softening(temperature, temperature)
 
-    def at(self, share: float) -> float:
-        """T at a share of the way."""
+    def temperature_at(self, progress: float) -> float:
+        """Return T when a fraction ``progress``, from 0 to 1, of the change is done."""
         raise NotImplementedError
 
 
 class Linear(_Annealed):
-    """T = start + (end - start) p, with p the share of training that is done.
+    """A temperature that changes linearly: T = start + (end - start) p.
 
-    (Jafari et al., "Annealing Knowledge Distillation", EACL 2021, lower T so.)
+    p is the fraction of the change that is done. Jafari et al. ("Annealing Knowledge Distillation", EACL 2021) lower T
+    in this way.
+
+    Args:
+        start: T at the beginning.
+        end: T at the end.
+        over: the fraction of training that the change takes.
+
+    Raises:
+        ArgumentError: one of them is not a positive number.
     """
 
     name = "linear"
 
-    def at(self, share: float) -> float:
-        return self._from + (self._to - self._from) * share
+    def temperature_at(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
 
 
 class Cosine(_Annealed):
-    """T = end + (start - end) (1 + cos(pi p)) / 2."""
+    """A temperature that follows half a cosine wave: T = end + (start - end) (1 + cos(pi p)) / 2.
+
+    p is the fraction of the change that is done.
+
+    Args:
+        start: T at the beginning.
+        end: T at the end.
+        over: the fraction of training that the change takes.
+
+    Raises:
+        ArgumentError: one of them is not a positive number.
+    """
 
     name = "cosine"
 
-    def at(self, share: float) -> float:
-        return self._to + (self._from - self._to) * (1 + math.cos(math.pi * share)) / 2
+    def temperature_at(self, progress: float) -> float:
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class Exponential(_Annealed):
-    """T = start (end / start)^p."""
+    """A temperature that changes by the same factor in each step: T = start (end / start)^p.
+
+    p is the fraction of the change that is done.
+
+    Args:
+        start: T at the beginning.
+        end: T at the end.
+        over: the fraction of training that the change takes.
+
+    Raises:
+        ArgumentError: one of them is not a positive number.
+    """
 
     name = "exponential"
 
-    def at(self, share: float) -> float:
-        return self._from * (self._to / self._from) ** share
+    def temperature_at(self, progress: float) -> float:
+        return self.start * (self.end / self.start) ** progress
 
 
 class Gap(Policy):
-    """High while the student is far behind the teacher, low later.
+    """A temperature that falls over training, and that depends on how far the student is behind the teacher.
 
-    (DTS: Islam et al., "Dynamic Temperature Scheduler for Knowledge Distillation", arXiv 2511.13767, 2025.)
-
-    With g = CE(student) - CE(teacher) on the batch's labels and p the share of training that is done,
+    With g = CE(student) - CE(teacher) on the labels of the batch, and p the fraction of training that is done:
 
         target = start (1 + cos(pi p)) / 2 * ( g / (g - 1) if g > 1 else 1 ),   clamped to [lowest, highest]
         T <- momentum T + (1 - momentum) target      at every training step
 
-    The factor is that of the authors' code.
+    The factor in brackets is taken from the authors' code. T does not move in evaluation mode. (DTS: Islam et al.,
+    "Dynamic Temperature Scheduler for Knowledge Distillation", arXiv 2511.13767, 2025.)
 
     Args:
         start: T at the beginning.
-        lowest: T is never below.
-        highest: T is never above; by default ``start``.
-        momentum: of the running T.
+        lowest: the smallest T.
+        highest: the largest T; by default ``start``.
+        momentum: the weight of the previous T in the running mean, in [0, 1).
+
+    Raises:
+        ArgumentError: a temperature is not a positive number, or the momentum is outside [0, 1).
     """
 
     name = "gap"
 
     running: Tensor
+    """The current T, which checkpoints keep."""
 
     def __init__(
         self, start: float = 8.0, lowest: float = 1.0, highest: float | None = None, momentum: float = 0.9
     ) -> None:
         super().__init__()
         highest = start if highest is None else highest
-        positive(start=start, lowest=lowest, highest=highest)
+        check_positive(start=start, lowest=lowest, highest=highest)
         if not 0 <= momentum < 1:
-            raise ValueError(f"temperature.momentum: expected a number in [0, 1), got {momentum!r}.")
-        self._from, self.lowest, self.highest, self.momentum = start, lowest, highest, momentum
+            raise ArgumentError("momentum", f"expected a number in [0, 1), got {momentum!r}.")
+        self.start, self.lowest, self.highest, self.momentum = start, lowest, highest, momentum
         self.register_buffer("running", torch.tensor(float(start), dtype=torch.float64))
 
     @property
-    def start(self) -> float:
-        return self._from
+    def nominal_temperature(self) -> float:
+        return self.start
 
     @torch.no_grad()
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
         if labels is None:
-            raise ValueError(
-                "temperature: the gap between teacher and student is measured on labels, and there are none."
+            raise ArgumentError(
+                "temperature", "the gap between teacher and student is measured on labels, and there are none."
             )
         if self.training:
-            rows, wanted = labels.reshape(-1), student.shape[-1]
-            entropies = [
-                nn.functional.cross_entropy(floating(z).reshape(-1, wanted), rows) for z in (student, known(teacher))
-            ]
-            gap = float(entropies[0] - entropies[1])
-            factor = gap / (gap - 1) if gap > 1 else 1.0
-            target = self._from * (1 + math.cos(math.pi * min(1.0, progress))) / 2 * factor
-            if math.isfinite(target):  # a batch without labels has no gap
+            gap = _cross_entropy(student_logits, labels) - _cross_entropy(
+                require_teacher_logits(teacher_logits), labels
+            )
+            target = self._target(float(gap), progress)
+            if math.isfinite(target):  # the gap of a batch without labels is not a number
                 target = min(max(target, self.lowest), self.highest)
                 self.running.mul_(self.momentum).add_((1 - self.momentum) * target)
-        t = float(self.running)
-        return Softening(t, t)
+        temperature = float(self.running)
+        return Softening(temperature, temperature)
+
+    def _target(self, gap: float, progress: float) -> float:
+        """Return the temperature that the running mean moves to, before it is clamped."""
+        factor = gap / (gap - 1) if gap > 1 else 1.0
+        return self.start * (1 + math.cos(math.pi * min(1.0, progress))) / 2 * factor
 
 
-class Learned(Policy):
-    """T learned by a reversed gradient: it makes the student's task harder, ever more so.
-
-    (CTKD: Li et al., "Curriculum Temperature for Knowledge Distillation", AAAI 2023; its global version.)
-
-        T = lowest + span sigmoid(raw),   with d loss / d raw multiplied by -(1 - cos(pi min(1, p / ramp))) / 2
-
-    ``raw`` is learned by the trainer's own optimiser.
-
-    Args:
-        lowest: T is above.
-        span: T is below ``lowest + span``.
-        ramp: the share of training in which lambda grows from 0 to 1.
-        start: T at the beginning; by default in the middle.
-    """
-
-    name = "learned"
-
-    def __init__(self, lowest: float = 1.0, span: float = 20.0, ramp: float = 0.05, start: float | None = None) -> None:
-        super().__init__()
-        positive(lowest=lowest, span=span, ramp=ramp)
-        share = 0.5 if start is None else (start - lowest) / span
-        if not 0 < share < 1:
-            raise ValueError(
-                f"temperature.start: expected a number between {lowest} and {lowest + span}, got {start!r}."
-            )
-        self.lowest, self.span, self.ramp = lowest, span, ramp
-        self.raw = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
-
-    @property
-    def start(self) -> float:
-        return float(self.lowest + self.span * self.raw.detach().sigmoid())
-
-    def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
-    ) -> Softening:
-        strength = (1 - math.cos(math.pi * min(1.0, progress / self.ramp))) / 2
-        raw = (
-            -strength * self.raw + (1 + strength) * self.raw.detach()
-        )  # the value of raw, the gradient times -strength
-        t = self.lowest + self.span * raw.sigmoid()
-        return Softening(t, t)
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the labelled positions; NaN when there are none."""
+    return nn.functional.cross_entropy(as_float(logits).reshape(-1, logits.shape[-1]), labels.reshape(-1))

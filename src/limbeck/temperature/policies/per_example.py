@@ -1,89 +1,120 @@
-"""Temperatures that go by the logits of each example, and temperatures of the teacher alone."""
+"""Policies whose temperature depends on the logits of each example, and policies that soften the teacher alone."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from limbeck.temperature.policies.base import Policy, Softening, centred, floating, known, positive
+from limbeck.losses import DEFAULT_TEMPERATURE
+from limbeck.temperature.policies.base import (
+    Policy,
+    Softening,
+    as_float,
+    centered,
+    check_positive,
+    require_teacher_logits,
+)
 
-SMALLEST = 0.05
-"""No temperature goes below."""
+LOWEST_TEMPERATURE = 0.05
+"""The smallest temperature that a largest logit gives: a row of nearly equal logits would give almost 0."""
 
 
-class _OfTemperature(Policy):
-    """With one temperature as its setting."""
+class _OneTemperature(Policy):
+    """A policy with one temperature as its setting.
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    Args:
+        temperature: T.
+
+    Raises:
+        ArgumentError: it is not a positive number.
+    """
+
+    def __init__(self, temperature: float = DEFAULT_TEMPERATURE) -> None:
         super().__init__()
-        positive(temperature=temperature)
+        check_positive(temperature=temperature)
         self.temperature = temperature
 
     @property
-    def start(self) -> float:
+    def nominal_temperature(self) -> float:
         return self.temperature
 
 
 class MaxLogit(Policy):
-    """T_t = max z_t / ratio and T_s = max z_s / ratio for each position: soft targets of (nearly) the same entropy everywhere.
+    """T_t = max z_t / ratio and T_s = max z_s / ratio for each position, with the compensation T_t T_s.
 
-    The entropy of a softened distribution goes mostly by the ratio of its largest logit to T. After CIST (Luong et al., arXiv
-    2605.20357, 2026), as far as its abstract tells; its weights for confidence and difficulty are left out. No gradient goes
-    through T_s. The scale is T_t T_s.
+    The entropy of a softened distribution depends mostly on the ratio of its largest logit to T, so all positions get soft
+    targets of nearly the same entropy. No gradient goes through T_s. This follows CIST (Luong et al., arXiv 2605.20357,
+    2026) as far as its abstract describes it, without its weights for confidence and difficulty.
 
     Args:
-        ratio: of the largest logit to T.
+        ratio: the largest logit, after centering, divided by T.
+
+    Raises:
+        ArgumentError: it is not a positive number.
     """
 
     name = "max_logit"
 
     def __init__(self, ratio: float = 3.0) -> None:
         super().__init__()
-        positive(ratio=ratio)
+        check_positive(ratio=ratio)
         self.ratio = ratio
 
     @property
-    def start(self) -> float:
+    def nominal_temperature(self) -> float:
         return 1.0
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
         t_t, t_s = (
-            (centred(logits.detach()).amax(-1) / self.ratio).clamp(min=SMALLEST) for logits in (known(teacher), student)
+            (centered(logits.detach()).amax(-1) / self.ratio).clamp(min=LOWEST_TEMPERATURE)
+            for logits in (require_teacher_logits(teacher_logits), student_logits)
         )
         return Softening(t_t, t_s, t_t * t_s)
 
 
-class Sharpness(_OfTemperature):
-    """Both sides as sharp as each other: with the sharpness x = logsumexp(z_t), y = logsumexp(z_s),
+class Sharpness(_OneTemperature):
+    """Temperatures that make teacher and student equally sharp, for each position.
 
-        T_t = 2 x / (x + y) T,   T_s = 2 y / (x + y) T,   scale T_t T_s
+    With the sharpness x = logsumexp(z_t) and y = logsumexp(z_s) of the centered logits:
 
-    (DTKD: Wei and Bai, "Dynamic Temperature Knowledge Distillation", arXiv 2404.12711, 2024). Centred logits have a sharpness
-    of at least log V, so both temperatures are positive; gradient goes through T_s, as in the authors' code.
+        T_t = 2 x / (x + y) T,   T_s = 2 y / (x + y) T,   compensation T_t T_s
+
+    Centered logits have a sharpness of at least log V, so both temperatures are positive. Gradient goes through T_s, as in
+    the authors' code. (DTKD: Wei and Bai, "Dynamic Temperature Knowledge Distillation", arXiv 2404.12711, 2024.)
 
     Args:
-        temperature: T, the mean of both.
+        temperature: T, the mean of the two temperatures.
+
+    Raises:
+        ArgumentError: it is not a positive number.
     """
 
     name = "sharpness"
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
-        x, y = centred(known(teacher).detach()).logsumexp(-1), centred(student).logsumexp(-1)
+        x = centered(require_teacher_logits(teacher_logits).detach()).logsumexp(-1)
+        y = centered(student_logits).logsumexp(-1)
         t_t, t_s = 2 * self.temperature * x / (x + y), 2 * self.temperature * y / (x + y)
         return Softening(t_t, t_s, t_t * t_s)
 
 
-class Standardized(_OfTemperature):
-    """Every row of logits divided by its standard deviation, then by T: T_t = T std(z_t), T_s = T std(z_s), scale T².
+class Standardized(_OneTemperature):
+    """Temperatures that divide each row of logits by its standard deviation, and then by T.
 
-    The student need match the shape of the teacher's logits and not their size (Sun et al., "Logit Standardization in Knowledge
-    Distillation", CVPR 2024). Softmax does not see the mean that they subtract too. Gradient goes through the student's std.
+        T_t = T std(z_t),   T_s = T std(z_s),   compensation T²
+
+    The student has to match the shape of the teacher's logits and not their size. The paper also subtracts the mean, which
+    softmax does not see. Gradient goes through the student's standard deviation. (Sun et al., "Logit Standardization in
+    Knowledge Distillation", CVPR 2024.)
 
     Args:
         temperature: T, in standard deviations.
+
+    Raises:
+        ArgumentError: it is not a positive number.
     """
 
     name = "standardized"
@@ -92,42 +123,52 @@ class Standardized(_OfTemperature):
         super().__init__(temperature)
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
         t_t, t_s = (
-            (self.temperature * floating(logits).std(-1)).clamp(min=1e-6)
-            for logits in (known(teacher).detach(), student)
+            (self.temperature * as_float(logits).std(-1)).clamp(min=1e-6)
+            for logits in (require_teacher_logits(teacher_logits).detach(), student_logits)
         )
         return Softening(t_t, t_s, self.temperature**2)
 
 
-class TeacherOnly(_OfTemperature):
-    """T on the teacher alone, T_s = 1, scale 1: the usual loss plus a Rényi entropy that keeps the student from being too sure.
+class TeacherOnly(_OneTemperature):
+    """A temperature for the teacher alone: T_t = T, T_s = 1, compensation 1.
 
-    (TTM: Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.)
+    This is the usual loss plus a Rényi entropy, which keeps the student from being too sure. (TTM: Zheng and Yang,
+    "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.)
 
     Args:
-        temperature: the teacher's.
+        temperature: T.
+
+    Raises:
+        ArgumentError: it is not a positive number.
     """
 
     name = "teacher_only"
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
         return Softening(self.temperature, 1.0, 1.0)
 
 
 class WeightedTeacherOnly(TeacherOnly):
-    """The same, each position weighted by the power sum of the teacher's probabilities, sum_c p_t(c)^(1/T).
+    """``TeacherOnly``, with each position weighted by the power sum sum_c p_t(c)^(1/T) of the teacher's probabilities.
 
-    Where the teacher is unsure the student listens more. (WTTM, in the same paper.)
+    The weight is large at positions where the teacher is unsure. (WTTM, in the paper of ``TeacherOnly``.)
+
+    Args:
+        temperature: T.
+
+    Raises:
+        ArgumentError: it is not a positive number.
     """
 
     name = "weighted_teacher_only"
 
     def forward(
-        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
     ) -> Softening:
-        log_p = floating(known(teacher).detach()).log_softmax(-1)
+        log_p = as_float(require_teacher_logits(teacher_logits).detach()).log_softmax(-1)
         return Softening(self.temperature, 1.0, (log_p / self.temperature).exp().sum(-1))

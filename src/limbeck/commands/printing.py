@@ -1,0 +1,47 @@
+"""What commands print: tables, lines and lists of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import typer
+
+
+def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: the first column to the left, the others to the right.
+
+    Args:
+        title: printed above the table, in bold.
+        rows: the cells; the first row is the header.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    typer.secho(f"\n{title}", bold=True)
+    for row in rows:
+        cells = [
+            f"{cell:>{width}}" if i else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print an empty line, then the lines.
+
+    Args:
+        lines: the texts.
+    """
+    typer.echo("")
+    for line in lines:
+        typer.echo(line)
+
+
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """Print an empty line, then names and what they stand for, in two columns.
+
+    Args:
+        pairs: the values by name, such as the files that a command wrote.
+    """
+    typer.echo("")
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        typer.echo(f"{name:<{width}}  {value}")

@@ -1,0 +1,155 @@
+"""``limbeck temperature analyze``: what each temperature does to a teacher's soft targets, without training a student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import report
+from limbeck.atomic_files import write_json
+from limbeck.config import Config
+from limbeck.data import Examples, FixedViews, load_splits
+from limbeck.errors import ConfigError
+from limbeck.evaluation import predict_logits
+from limbeck.models import load_model
+from limbeck.run.folder import REPORT, STUDENT, read_run
+from limbeck.run.teacher import open_teacher
+from limbeck.store import StoredTeacher
+from limbeck.temperature.analysis import Analysis, Calibration, analyze
+
+ANALYSIS = "analysis.json"
+EXAMPLES = 5000
+"""The training examples that are analysed, at most."""
+VIEWS = 8
+"""The views of each example that a teacher is run on."""
+
+
+def analyze_temperatures(config: Config, folder: Path, *, student: Path | None = None) -> Analysis:
+    """Analyse a config's teacher, live or stored, on up to 5,000 training examples; write a page and a JSON file.
+
+    Args:
+        config: the run.
+        folder: where to write.
+        student: the folder of a run whose student stands for the one to be trained; None for a student that knows
+            nothing, whose logits are 0.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ConfigError: the config cannot be run, ``student`` holds no finished run, or the store keeps too little.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
+        StoreError: the stored teacher cannot be read, or it does not fit the data.
+    """
+    if student is not None:
+        read_run(student)
+    splits = load_splits(config.data, seed=config.seed)
+    teacher = open_teacher(config, splits, Path(config.out))
+    labelled = splits.train.with_labels(splits.true_labels)
+    generator = torch.Generator().manual_seed(config.seed)
+    some = labelled.subset(torch.randperm(len(labelled), generator=generator)[:EXAMPLES].sort().values)
+    if isinstance(teacher, StoredTeacher):
+        seen, held_out = _stored_logits(teacher, some), None
+    else:
+        seen = _live_logits(teacher, some, config)
+        # The teacher was trained on the labels of its training examples, so its calibration is measured on others.
+        held_out = predict_logits(teacher, splits.validation), splits.validation.labels
+    analysis = analyze(
+        seen.logits,
+        some.labels,
+        student_logits=None if student is None else predict_logits(load_model(student / STUDENT), some),
+        held_out=held_out,
+        views=seen.views,
+        view_kind=seen.kind,
+    )
+    write_json(folder / ANALYSIS, analysis.as_dict())
+    report.write_analysis_page(folder / REPORT, analysis)
+    return analysis
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """Say which temperature calibrates the teacher's own predictions.
+
+    Args:
+        calibration: what was measured.
+
+    Returns:
+        The sentences.
+    """
+    return (
+        f"Calibration: dividing the teacher's logits by {calibration.temperature:.2f} would make it honest. This is about "
+        "its own predictions; it is not the temperature of distillation."
+    )
+
+
+@dataclass(frozen=True)
+class _TeacherLogits:
+    """A teacher's logits of N examples, and of several views of them."""
+
+    logits: Tensor
+    """(N, V)."""
+    views: Tensor | None = None
+    """(views, N, V); None if there is one view of each example."""
+    kind: str = ""
+    """What the views are."""
+
+
+def _stored_logits(teacher: StoredTeacher, examples: Examples) -> _TeacherLogits:
+    """Look up all views of the examples that a store keeps; raise a ConfigError if it keeps only some classes."""
+    stored = teacher.views
+    numbers = [None] if stored is None else [torch.full_like(examples.ids, v) for v in range(stored.count)]
+    outputs = [teacher.store.look_up(examples.ids, view).logits for view in numbers]
+    if outputs[0] is None:
+        raise ConfigError(
+            "teacher.cache: this store keeps a few classes of each example; the analysis needs all logits."
+        )
+    views = torch.stack([logits.float() for logits in outputs if logits is not None])
+    return _TeacherLogits(views[0], views if stored is not None else None, "the store's views")
+
+
+def _live_logits(teacher: nn.Module, examples: Examples, config: Config) -> _TeacherLogits:
+    """Run a teacher on the examples, and on views of them: augmented ones, else passes with dropout, else none."""
+    logits = predict_logits(teacher, examples)
+    augmentation = config.teacher.augmentation or config.data.augmentation
+    if augmentation.shift or augmentation.flip:
+        fixed = FixedViews(VIEWS, augmentation.shift, augmentation.flip, config.seed)
+        views = [predict_logits(teacher, _FixedViewExamples(examples, fixed, v)) for v in range(VIEWS)]
+        return _TeacherLogits(logits, torch.stack(views), "augmented views")
+    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in teacher.modules()):
+        passes = [_predict_with_dropout(teacher, examples, seed) for seed in range(VIEWS)]
+        return _TeacherLogits(logits, torch.stack(passes), "dropout passes")
+    return _TeacherLogits(logits)
+
+
+class _FixedViewExamples(Examples):
+    """The same view of every example."""
+
+    def __init__(self, examples: Examples, views: FixedViews, view: int) -> None:
+        super().__init__(examples.load, examples.labels, examples.ids)
+        self._views, self._view = views, view
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        batch = super().__getitems__(indices)
+        return self._views.select(batch, torch.full_like(batch["example_id"], self._view))
+
+
+def _predict_with_dropout(teacher: nn.Module, examples: Examples, seed: int) -> Tensor:
+    """Return the teacher's logits with its dropout layers on and every other layer in eval mode."""
+    layers = [module for module in teacher.modules() if isinstance(module, nn.Dropout)]
+    forward = [layer.forward for layer in layers]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in layers:
+            layer.forward = partial(nn.functional.dropout, p=layer.p, training=True)
+        try:
+            return predict_logits(teacher, examples)
+        finally:
+            for layer, before in zip(layers, forward, strict=True):
+                layer.forward = before

@@ -1,0 +1,206 @@
+"""``limbeck temperature search``, and ``temperature: auto``: find the T of the student by training a few."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from torch import nn
+
+from limbeck import report
+from limbeck.atomic_files import write_json
+from limbeck.config import Config, DistillationConfig
+from limbeck.data import load_splits
+from limbeck.distributed import process_state
+from limbeck.errors import ConfigError
+from limbeck.evaluation import predict_logits
+from limbeck.evaluation.metrics import classification_metrics
+from limbeck.losses import CollapsedTeacherWarning
+from limbeck.run.folder import REPORT, check_folder
+from limbeck.run.teacher import open_teacher, precompute_teacher
+from limbeck.run.training import (
+    NO_LOGS_OR_CHECKPOINTS,
+    build_seeded_model,
+    count_steps,
+    train,
+    training_arguments,
+)
+from limbeck.teachers import Teacher
+from limbeck.temperature import Choice, SearchPlan, Trial, search
+
+SEARCH, JOURNAL, CHOICE = "search", "students.journal", "choice.json"
+
+
+def resolve_temperature(config: Config, *, resume: bool = False) -> tuple[Config, Choice | None]:
+    """Replace ``temperature: auto`` by the temperature that a search finds.
+
+    Args:
+        config: the run.
+        resume: the run may continue one that was begun in the folder with the same config.
+
+    Returns:
+        The config with a temperature, and what the search found; the config itself and None if it asks for no search.
+
+    Raises:
+        ConfigError: the config cannot be run, or its folder holds a run that this one does not resume.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
+        StoreError: the stored teacher cannot be read, or it does not fit the data.
+    """
+    if config.distillation.temperature != "auto":
+        return config, None
+    check_folder(config, Path(config.out), resume=resume, ignoring=("distillation",))
+    choice = search_temperature(config, Path(config.out) / SEARCH)
+    return config.model_copy(update={"distillation": _with_settings_of(choice, config.distillation)}), choice
+
+
+def search_temperature(config: Config, folder: Path, *, train_student: Callable[..., Any] = train) -> Choice:
+    """Search the best temperature for a config's student, or continue a search.
+
+    The folder gets the journal of the students, the choice as JSON and the page. Students are judged on validation
+    examples; the test set is not used.
+
+    Args:
+        config: the run; ``search`` says what to try.
+        folder: where to write.
+        train_student: trains one student; called like ``limbeck.run.training.train``.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigError: the config cannot be run. Nothing was trained.
+        DataError: the data cannot be read.
+        ModelError: a model cannot be built or loaded.
+        StoreError: the stored teacher cannot be read, or it does not fit the data.
+    """
+    if process_state().num_processes > 1:
+        raise ConfigError(
+            "distillation.temperature: a search trains one student in each process. Run limbeck temperature search without a "
+            "launcher (several of them share one search), then name the temperature that it found."
+        )
+    plan = config.search
+    objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
+    config = config.model_copy(update={"distillation": objective})
+    train_trial = _trial_trainer(config, folder, train_student)
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedTeacherWarning)  # low temperatures are tried on purpose
+        name, journal = _study_name(config), folder / JOURNAL
+        choice = search(train_trial, plan, journal=journal, name=name, progress="Training students")
+    shutil.rmtree(_scratch(folder), ignore_errors=True)
+    write_json(folder / CHOICE, choice_as_dict(choice, plan))
+    report.write_search_page(folder / REPORT, choice=choice, lines=describe_choice(choice, plan))
+    return choice
+
+
+def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], float]:
+    """Return a function that trains the student of a trial and returns its validation accuracy.
+
+    Whatever could be wrong with the config is checked here, before any student is trained.
+    """
+    splits = load_splits(config.data, seed=config.seed)
+    build_seeded_model(config.student, splits, config.seed)
+    training_arguments(config, folder)
+    teacher: nn.Module | Teacher = open_teacher(config, splits, Path(config.out))
+    if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
+        teacher = precompute_teacher(teacher, splits.train)  # students see one view of each example
+    training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}
+
+    def train_trial(trial: Trial) -> float:
+        seed = config.seed + trial.seed
+        student = build_seeded_model(config.student, splits, seed)
+        distillation = _with_settings_of(trial, config.distillation)
+        settings = {"distillation": distillation, "training": training, "seed": seed}
+        train_student(student, teacher, splits.train, config.model_copy(update=settings), folder=_scratch(folder))
+        return classification_metrics(predict_logits(student, splits.validation), splits.validation.labels).accuracy
+
+    return train_trial
+
+
+def _scratch(folder: Path) -> Path:
+    """Return a folder of this process for what trainings leave; several workers may share the search's folder."""
+    return folder / f"scratch-{os.getpid()}"
+
+
+def _with_settings_of(found: Trial | Choice, base: DistillationConfig) -> DistillationConfig:
+    """Return the objective with the temperature, alpha and divergence of a trial or a choice."""
+    changed: dict[str, Any] = {"temperature": found.temperature}
+    if found.alpha is not None:
+        changed["alpha"] = found.alpha
+    if found.divergence is not None:
+        changed |= {"divergence": found.divergence, "compensate": "curvature"}
+    return base.model_copy(update=changed)
+
+
+def _study_name(config: Config) -> str:
+    """Return a name that is the same for the same students, so that one journal never mixes different ones."""
+    values = config.model_dump(
+        exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
+    )
+    return xxhash.xxh3_64_hexdigest(json.dumps(values, sort_keys=True).encode())
+
+
+def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
+    """Say what was chosen and why.
+
+    Args:
+        choice: what the search found.
+        plan: what it tried.
+
+    Returns:
+        One line for each finding.
+    """
+    low, high = choice.interval
+    points, error = 100 * choice.gain, 100 * choice.gain_error
+    lines = [
+        f"T = {choice.temperature:g}: of {len(plan.temperatures)} temperatures from {min(plan.temperatures):g} to "
+        f"{max(plan.temperatures):g}, those from {low:g} to {high:g} are within one standard error of the best on validation, "
+        "and of those that were tried this is the nearest to their middle.",
+        f"Over the same student without a teacher: {points:+.1f} ± {error:.1f} points of validation accuracy.",
+    ]
+    if not choice.worthwhile:
+        lines.append(
+            "No temperature beats training without a teacher by more than one standard error: distillation does not pay here."
+        )
+    if choice.alpha is not None:
+        lines.append(f"alpha = {choice.alpha:g} does better than the config's at this T.")
+    if choice.divergence is not None:
+        lines.append(
+            f"{choice.divergence} does better than the config's divergence at this T, both compensated for curvature."
+        )
+    lines.append(f"Cost: {choice.cost} trainings.")
+    return lines
+
+
+def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
+    """Return the choice, the curve and every student as values that JSON can write.
+
+    Args:
+        choice: what the search found.
+        plan: what it tried.
+
+    Returns:
+        The values by name.
+    """
+    assert choice.curve is not None
+    behind, error = choice.curve.behind_best()
+    return {
+        "temperature": choice.temperature, "interval": list(choice.interval), "alpha": choice.alpha,
+        "divergence": choice.divergence, "gain": choice.gain, "gain_error": choice.gain_error,
+        "worthwhile": choice.worthwhile, "cost": choice.cost,
+        "curve": [
+            {"temperature": t, "behind": float(b), "error": float(e)}
+            for t, b, e in zip(plan.temperatures, behind, error, strict=True)
+        ],
+        "students": [
+            {**asdict(trial), "validation_accuracy": value} for trial, value in choice.trials
+        ],
+    }  # fmt: skip

@@ -1,0 +1,177 @@
+"""Read a data set with the ``datasets`` library: from the Hugging Face hub, from disk, from files or from folders of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.data.config import DataConfig
+from limbeck.data.examples import Examples, LoadRows, Source
+from limbeck.data.images import ImageFormat
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.errors import ArgumentError, DataError
+from limbeck.models import DataShape
+
+FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+"""How a split is called in the wild, and here. Splits of other names are not read."""
+
+
+def read_with_datasets(config: DataConfig) -> Source:
+    """Read the data set that a config names with the ``datasets`` library.
+
+    Args:
+        config: the name of the data set, its columns, and how images or texts are read.
+
+    Returns:
+        Its splits. Images are decoded when a batch is loaded, texts are tokenised now.
+
+    Raises:
+        DataError: it cannot be found or read, a column is missing, or a label is unknown in training.
+    """
+    tables = _load_tables(config)
+    columns = tables["train"].features
+    label_column = _find_column(config.label_column, LABEL_COLUMNS, columns, "label_column")
+    labels, names = _encode_labels(tables, label_column)
+    image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+    image_column = None
+    if config.image_column is not None or image_columns:
+        image_column = _find_column(config.image_column, image_columns, columns, "image_column")
+    if image_column is not None:
+        loaders, shape, preprocessing = _image_loaders(tables, image_column, names, config)
+    else:
+        loaders, shape, preprocessing = _text_loaders(tables, names, config)
+    return Source({split: Examples(loaders[split], labels[split]) for split in tables}, shape, preprocessing)
+
+
+def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
+    """Return the format of a data set's images.
+
+    Args:
+        config: says by what pixels are normalised.
+        size: height and width in pixels.
+        channels: 1 or 3.
+
+    Raises:
+        DataError: ``data.mean`` or ``data.std`` has another number of values than there are channels.
+    """
+    try:
+        return ImageFormat(size, channels, config.mean, config.std)
+    except ArgumentError as error:
+        raise DataError(f"data.{error}") from None
+
+
+class ColumnImages:
+    """A loader of images from a column of a ``datasets.Dataset``. Images are decoded when they are asked for.
+
+    Args:
+        dataset: the data set.
+        column: the column with the images.
+        image: the format that images are brought into.
+    """
+
+    def __init__(self, dataset: Any, column: str, image: ImageFormat) -> None:
+        self.dataset, self.column, self.image = dataset, column, image
+
+    def __call__(self, rows: list[int]) -> dict[str, Any]:
+        return {"pixel_values": self.image(self.dataset[rows][self.column])}
+
+
+def _image_loaders(
+    tables: dict[str, Any], column: str, names: list[str], config: DataConfig
+) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
+    first = tables["train"][0][column]
+    if not hasattr(first, "mode"):
+        raise DataError(f"data.image_column: column {column!r} holds {type(first).__name__}, not images.")
+    channels = config.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
+    height, width = (config.image_size,) * 2 if config.image_size else (first.height, first.width)
+    image = image_format(config, (height, width), channels)
+    loaders: dict[str, LoadRows] = {split: ColumnImages(table, column, image) for split, table in tables.items()}
+    return loaders, DataShape(len(names), (channels, height, width)), Preprocessing(names, image)
+
+
+def _text_loaders(
+    tables: dict[str, Any], names: list[str], config: DataConfig
+) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
+    column = _find_column(config.text_column, TEXT_COLUMNS, tables["train"].features, "text_column")
+    tokenizer = load_tokenizer(config.tokenizer)
+    loaders: dict[str, LoadRows] = {
+        split: Texts(list(table[column]), tokenizer, config.max_length) for split, table in tables.items()
+    }
+    return loaders, DataShape(len(names)), Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length)
+
+
+def _load_tables(config: DataConfig) -> dict[str, Any]:
+    """Return a ``datasets.Dataset`` for each split, under the names that splits have here."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    path = Path(config.name)
+    try:
+        if path.is_file():
+            loaded = _load_files(config)
+        elif path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
+            loaded = datasets.load_from_disk(str(path))
+        elif path.is_dir():
+            loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
+        else:
+            loaded = datasets.load_dataset(config.name)
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"data.name: {config.name!r} cannot be read: {reason} Expected digits, fashion-mnist, a Hugging Face id, a data "
+            f"set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each class."
+        ) from None
+    by_name: dict[Any, Any] = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    tables = {str(name): table for name, table in by_name.items()}
+    if "train" not in tables:
+        raise DataError(f"data.name: {config.name!r} has no split 'train', only {', '.join(tables)}.")
+    return {SPLIT_NAMES[name]: table for name, table in tables.items() if name in SPLIT_NAMES}
+
+
+def _load_files(config: DataConfig) -> Any:
+    import datasets
+
+    given = {"train": config.name, "validation": config.validation, "test": config.test}
+    files = {split: name for split, name in given.items() if name is not None}
+    for split, name in files.items():
+        if not Path(name).is_file():
+            raise DataError(f"data.{split}: no file {name}.")
+    suffix = Path(config.name).suffix
+    if suffix not in FILE_FORMATS:
+        raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
+    return datasets.load_dataset(FILE_FORMATS[suffix], data_files=files)
+
+
+def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
+    """Return the column that the config's ``key`` names, or the first one with a usual name."""
+    if given is not None and given not in columns:
+        raise DataError(f"data.{key}: no column {given!r}; there are {', '.join(columns)}.")
+    found = given or next((name for name in usual if name in columns), None)
+    if found is None:
+        raise DataError(f"data.{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
+    return found
+
+
+def _encode_labels(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the labels of each split as numbers from 0, and the names of the classes."""
+    feature = tables["train"].features[column]
+    if hasattr(feature, "names"):
+        return {split: torch.tensor(table[column]) for split, table in tables.items()}, list(feature.names)
+    labels = {split: list(table[column]) for split, table in tables.items()}
+    classes = sorted(set(labels["train"]), key=lambda value: (str(type(value)), value))
+    if None in classes:
+        raise DataError(f"data.label_column: column {column!r} has empty cells. Every example needs a label.")
+    numbers = {value: number for number, value in enumerate(classes)}
+    for split, values in labels.items():
+        unknown = next((value for value in values if value not in numbers), None)
+        if unknown is not None:
+            raise DataError(f"data.label_column: {split} has the label {unknown!r}, which train lacks.")
+    encoded = {split: torch.tensor([numbers[value] for value in values]) for split, values in labels.items()}
+    return encoded, [str(value) for value in classes]

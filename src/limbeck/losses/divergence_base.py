@@ -1,0 +1,204 @@
+"""What a divergence is, how it gets a name, and how a name becomes a divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.losses.arithmetic import LOG_ZERO
+
+DIVERGENCES: dict[str, type[Divergence]] = {}
+"""Every registered divergence, by the name that ``divergence=`` takes."""
+
+_Class = TypeVar("_Class", bound="type[Divergence]")
+
+
+def register_divergence(name: str) -> Callable[[_Class], _Class]:
+    """Return a class decorator that makes a divergence known by ``name``; put it above ``@dataclass``.
+
+    Args:
+        name: what users write for it, in ``divergence=`` and in configs.
+
+    Returns:
+        The decorator, which returns the class that it is given.
+    """
+
+    def add(cls: _Class) -> _Class:
+        cls.name = name
+        cls.parameters = tuple(field.name for field in fields(cls))
+        DIVERGENCES[name] = cls
+        return cls
+
+    return add
+
+
+def resolve_divergence(divergence: DivergenceChoice, *, beta: float = 0.5, skew: float = 0.1) -> Divergence:
+    """Return the divergence that the user chose.
+
+    Args:
+        divergence: a registered name; a mapping with the ``name`` and the divergence's own parameters; or a ``Divergence``,
+            which is returned as it is.
+        beta: for divergences with a parameter of this name, where a mapping does not set it.
+        skew: the same for ``skew``.
+
+    Returns:
+        The divergence with its parameters.
+
+    Raises:
+        ArgumentTypeError: ``divergence`` is none of the three.
+        ArgumentError: the name or one of the parameters is unknown, or a parameter is out of range.
+
+    Example:
+        >>> resolve_divergence("jsd", beta=0.3)
+        JSD(beta=0.3)
+        >>> resolve_divergence({"name": "skew_kl", "skew": 0.2})
+        SkewKL(skew=0.2)
+    """
+    if isinstance(divergence, Divergence):
+        return divergence
+    parameters: dict[str, Any] = dict(divergence) if isinstance(divergence, Mapping) else {"name": divergence}
+    name, known = parameters.pop("name", None), ", ".join(DIVERGENCES)
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            "divergence",
+            "expected a name, a mapping with a name and parameters, or a Divergence object, got "
+            f"{divergence if isinstance(divergence, Mapping) else type(divergence).__name__}. The names are {known}.",
+        )
+    if name not in DIVERGENCES:
+        raise ArgumentError("divergence", f"unknown name {name!r}. The names are {known}.")
+    names = DIVERGENCES[name].parameters
+    for parameter in parameters:
+        if parameter not in names:
+            has = f"Its parameters are {', '.join(names)}." if names else "It has none."
+            raise ArgumentError("divergence", f"{name!r} has no parameter {parameter!r}. {has}")
+    shared = {"beta": beta, "skew": skew}
+    return DIVERGENCES[name](**{key: value for key, value in shared.items() if key in names} | parameters)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A divergence D(p_t, p_s) that is a sum of one term per class. Its parameters are the fields of its dataclass."""
+
+    name: ClassVar[str]
+    """What users call it: the registered name, else the name of the class."""
+    parameters: ClassVar[tuple[str, ...]] = ()
+    """The names of its own parameters, once it is registered."""
+    on_logits: ClassVar[bool] = False
+    """True if the divergence compares raw logits and so has no temperature."""
+    log_zero: ClassVar[float] = LOG_ZERO
+    """The log-probability that stands for log 0 where both models lack a class."""
+    has_terms_and_slopes: ClassVar[bool] = False
+    """True if ``terms_and_slopes`` is defined on the class that defines ``terms`` and ``value``, or on a subclass of it."""
+
+    is_sum_of_terms: ClassVar[bool] = True
+    """False if ``value`` is more than the sum of ``terms``."""
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__
+        # A method that was written for other terms, further up among the bases, does not describe these.
+        ancestor = {
+            method: next(i for i, base in enumerate(cls.__mro__) if method in vars(base))
+            for method in ("terms", "value", "terms_and_slopes", "simplest")
+        }
+        newest = min(ancestor["terms"], ancestor["value"])
+        cls.has_terms_and_slopes = (
+            cls.terms_and_slopes is not Divergence.terms_and_slopes and ancestor["terms_and_slopes"] <= newest
+        )
+        cls.is_sum_of_terms = cls.value is Divergence.value
+        if ancestor["simplest"] > newest:
+            cls.simplest = Divergence.simplest  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def parameter_values(self) -> tuple[Any, ...]:
+        """Return the divergence's own parameters, in the order in which ``terms_and_slopes`` takes them."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def is_centred(self) -> bool:
+        """Return True if the logits are to have a mean of 0 in each row; asked only ``on_logits``."""
+        return False
+
+    @property
+    def curvature(self) -> float:
+        """Return the second-order coefficient f''(1): how D compares with forward KL for two close distributions."""
+        return 1.0
+
+    @property
+    def simplest(self) -> Divergence:
+        """Return the simpler divergence that this one equals at an end of its parameter; else the divergence itself."""
+        return self
+
+    def is_computed_as(self, other: type[Divergence]) -> bool:
+        """Return True if a kernel for another divergence computes this one too.
+
+        Args:
+            other: the class that the kernel is for.
+
+        Returns:
+            True for the class itself, and for a subclass that has kept its terms.
+        """
+        if type(self) is other:
+            return True
+        if not isinstance(self, other) or not self.has_terms_and_slopes:
+            return False
+        methods = ("terms", "value", "terms_and_slopes")
+        return all(getattr(type(self), method) is getattr(other, method) for method in methods)
+
+    def compensation(self, temperature: Tensor | float) -> Tensor | float:
+        """Return C(T), which keeps the size of the soft gradient independent of the temperature.
+
+        Args:
+            temperature: the student's T, a number or a tensor.
+
+        Returns:
+            C(T), in the shape of the temperature: T² unless a subclass says otherwise.
+        """
+        return temperature * temperature
+
+    def terms(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the terms of the sum.
+
+        Args:
+            a: the student's log-probabilities, (..., V).
+            b: the teacher's log-probabilities, (..., V).
+
+        Returns:
+            (..., V), differentiable in ``a``.
+        """
+        raise NotImplementedError
+
+    # Type checkers accept any override of (*args, **kwargs): subclasses name d, p_s, p_t and their own parameters.
+    @staticmethod
+    def terms_and_slopes(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Return the terms and their derivatives with respect to a, for the kernels; ``limbeck.losses.divergences`` says more.
+
+        Args:
+            *args: d = b - a, p_s and p_t, then the divergence's own parameters.
+            **kwargs: none.
+
+        Returns:
+            The terms and the slopes, (..., V) each.
+        """
+        raise NotImplementedError
+
+    def value(self, a: Tensor, b: Tensor, present: Tensor) -> Tensor:
+        """Return D of each row.
+
+        Args:
+            a: the student's log-probabilities, (..., V).
+            b: the teacher's log-probabilities, (..., V).
+            present: bool (..., V), False where both models lack the class. There ``a`` and ``b`` are equal, and their
+                exponential is exactly 0.
+
+        Returns:
+            (...,), differentiable in ``a``.
+        """
+        return self.terms(a, b).sum(-1)
+
+
+DivergenceChoice = str | Mapping[str, Any] | Divergence
+"""A registered name, a mapping with a name and the divergence's own parameters, or a divergence."""

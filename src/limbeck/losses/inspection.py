@@ -1,0 +1,65 @@
+"""A look at the teacher before it is learned from."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import ArgumentError
+from limbeck.losses.arguments import Temperature
+
+COLLAPSED_BELOW = 1e-3
+"""If the mean probability outside the teacher's most likely class is lower, its soft targets are as good as hard labels."""
+
+
+class CollapsedTeacherWarning(UserWarning):
+    """Issued when the teacher's soft targets are as good as hard labels at this temperature."""
+
+
+@torch.no_grad()
+def inspect_teacher(
+    teacher_logits: Tensor, temperature: Temperature, mask: Tensor | None, *, sharded: bool = False
+) -> None:
+    """Look for NaN and for one-hot probabilities in the teacher's rows, as an objective does with the first that it sees.
+
+    Args:
+        teacher_logits: (..., V).
+        temperature: as the losses take it.
+        mask: bool (...,), the positions to look at; None for all.
+        sharded: the logits are one shard of the vocabulary, which does not show the probabilities.
+
+    Raises:
+        ArgumentError: a logit is NaN.
+
+    Warns:
+        CollapsedTeacherWarning: at this temperature the teacher gives nearly all probability to one class, so that its soft
+            targets are as good as hard labels.
+    """
+    rows = teacher_logits[mask] if mask is not None else teacher_logits.flatten(0, -2)
+    if rows.numel() == 0:
+        return
+    broken = rows.isnan().any(-1)
+    if broken.any():
+        raise ArgumentError(
+            "teacher_logits",
+            f"NaN in {int(broken.sum())} of {len(rows)} rows. "
+            "Check the teacher's weights, its inputs and its dtype (float16 overflows above 65,504).",
+        )
+    if sharded or rows.shape[-1] == 1:
+        return
+    teacher_temperature = temperature[0] if isinstance(temperature, tuple | list) else temperature
+    if isinstance(teacher_temperature, Tensor) and teacher_temperature.dim():
+        positions = teacher_temperature[mask] if mask is not None else teacher_temperature.flatten()
+        teacher_temperature = positions.unsqueeze(-1)
+    outside = (1 - (rows.double() / teacher_temperature).softmax(-1).amax(-1)).mean().item()
+    if outside < COLLAPSED_BELOW:
+        is_number = isinstance(teacher_temperature, int | float)
+        shown = f"T = {teacher_temperature:g}" if is_number else "this temperature"
+        warnings.warn(
+            f"At {shown} the teacher gives on average {1 - outside:.4%} of the probability to one class: its soft "
+            "targets are as good as hard labels, and distillation adds little. Use a higher temperature.",
+            CollapsedTeacherWarning,
+            stacklevel=3,
+        )

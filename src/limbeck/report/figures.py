@@ -1,0 +1,140 @@
+"""Figures of runs and comparisons: accuracies, soft targets and losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data import Splits
+from limbeck.evaluation import ArmResult, predict_logits
+from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, hide_frame, new_axes, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CANDIDATES = 500
+"""Test images among which the least certain ones are looked for."""
+
+
+def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]) -> Figure:
+    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it.
+
+    Args:
+        teacher: the teacher's metrics.
+        arms: the result of each arm, by its name.
+
+    Returns:
+        The figure.
+    """
+    names = list(arms)
+    figure, axes = new_axes(8.6, 0.9 + 0.42 * len(names))
+    for row, name in enumerate(names):
+        accuracy = arms[name]["accuracy"]
+        error = 0.0 if math.isnan(accuracy.error) else 100 * accuracy.error
+        axes.errorbar(100 * accuracy.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
+        text = f"{100 * accuracy.mean:.1f}" + (f" ± {error:.1f}" if error else "")
+        nll = arms[name]["nll"].mean
+        axes.annotate(
+            f"{text} %   NLL {nll:.2f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    axes.axvline(100 * teacher["accuracy"], color=TEACHER_COLOUR, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"teacher {100 * teacher['accuracy']:.1f} %",
+        (100 * teacher["accuracy"], -0.62),
+        color=TEACHER_COLOUR,
+        fontsize=9,
+        ha="right",
+    )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.9)
+    axes.set_xlabel("test accuracy, % (T = 1; bars: standard error over seeds)")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], temperatures: Sequence[float]) -> Figure:
+    """Draw each image in a row of its own, followed by the teacher's probabilities at each temperature.
+
+    Args:
+        images: (N, C, H, W), with 1 or 3 channels.
+        logits: (N, V), the teacher's.
+        names: the names of the V classes.
+        temperatures: positive numbers; each has one column.
+
+    Returns:
+        The figure.
+    """
+    columns = 1 + len(temperatures)
+    figure = new_figure(1.2 + 2.3 * len(temperatures), 1.15 * len(images) + 0.7)
+    for row, (image, row_logits) in enumerate(zip(images, logits, strict=True)):
+        _draw_image(figure.add_subplot(len(images), columns, row * columns + 1), image)
+        is_last = row == len(images) - 1
+        for column, temperature in enumerate(temperatures):
+            axes = figure.add_subplot(len(images), columns, row * columns + 2 + column)
+            _draw_probabilities(axes, (row_logits / temperature).softmax(-1), names if is_last else [""] * len(names))
+            if row == 0:
+                axes.set_title(f"T = {temperature:g}", fontsize=10)
+    return figure
+
+
+def _draw_image(axes: Any, image: Tensor) -> None:
+    pixels = image.permute(1, 2, 0)
+    pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min()).clamp(min=1e-6)
+    axes.imshow((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy(), cmap="gray_r")
+    axes.set_axis_off()
+
+
+def _draw_probabilities(axes: Any, probabilities: Tensor, labels: Sequence[str]) -> None:
+    axes.bar(range(len(labels)), probabilities.tolist(), color=STUDENT_COLOUR)
+    axes.set_ylim(0, 1)
+    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    if max(map(len, labels)) > 2:
+        axes.tick_params(axis="x", rotation=90)
+    axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)
+    hide_frame(axes)
+
+
+def uncertain_images_figure(
+    splits: Splits, teacher: nn.Module, temperatures: Sequence[float], *, images: int = 4
+) -> Figure | None:
+    """Draw the soft targets of the test images of which the teacher is least sure.
+
+    Args:
+        splits: the examples.
+        teacher: the model.
+        temperatures: positive numbers; each has one column, in increasing order.
+        images: how many images to draw.
+
+    Returns:
+        The figure, or None if the examples are not images.
+    """
+    if splits.shape.image is None:
+        return None
+    some = splits.test.subset(torch.arange(min(CANDIDATES, len(splits.test))))
+    logits = predict_logits(teacher, some)
+    chosen = logits.softmax(-1).amax(-1).argsort()[:images]
+    pixels = some.__getitems__(chosen.tolist())["pixel_values"]
+    return soft_target_figure(pixels, logits[chosen], splits.label_names, sorted(set(temperatures)))
+
+
+def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw the soft and the hard term of the loss over training.
+
+    Args:
+        log: the entries of the trainer's log.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = new_axes(7.5, 3.0)
+    for name, colour in (("soft_loss", STUDENT_COLOUR), ("hard_loss", TEACHER_COLOUR)):
+        points = [(entry["step"], entry[name]) for entry in log if name in entry]
+        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), color=colour)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    return figure

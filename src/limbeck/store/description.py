@@ -1,0 +1,89 @@
+"""What a store says about itself: the description of the whole store, and the manifest of each shard.
+
+Both are JSON. The names of their fields are the keys on the disk.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from limbeck.data import FixedViews
+from limbeck.store.codecs import Column, codec_from
+
+VERSION = 1
+Count = Annotated[int, Field(ge=0, lt=2**48)]
+
+
+class StoreDescription(BaseModel):
+    """What a store holds and what it was made from; every shard carries the same description."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    version: Literal[1] = VERSION
+    """The version of the format."""
+    codec: dict[str, Any]
+    """The format and its settings, as ``codec_settings`` returns them."""
+    classes: Annotated[int, Field(gt=0, lt=2**31)]
+    """V, the number of classes."""
+    rows: Count
+    """The number of examples in the whole store."""
+    shard_rows: Annotated[int, Field(gt=0, lt=2**48)]
+    """The number of examples in every shard but the last."""
+    tokens: bool = False
+    """True if an example is a sequence, with a position for each of its tokens."""
+    views: FixedViews | None = None
+    """The augmented views of each example that are stored; None if each example is stored once, as it is."""
+    head: str = ""
+    """The checksum of the output layer's file; "" if the format needs none."""
+    teacher: str
+    """The fingerprint of the teacher."""
+    data: str
+    """The fingerprint of the examples, as the models get them."""
+
+    @property
+    def view_count(self) -> int:
+        """Return how many views of each example are stored."""
+        return self.views.count if self.views else 1
+
+    def columns(self) -> list[Column]:
+        """Return the columns of every shard.
+
+        Raises:
+            StoreError: the format is unknown.
+        """
+        return codec_from(self.codec).columns(self.classes)
+
+    def differences(self, found: StoreDescription) -> list[str]:
+        """Return how a description that was found on the disk differs from this one.
+
+        Args:
+            found: the description on the disk.
+
+        Returns:
+            One text for each field that differs; empty if the two are equal.
+        """
+        expected_values, found_values = self.model_dump(), found.model_dump()
+        return [
+            f"{name}: {found_values[name]} there, {expected} here"
+            for name, expected in expected_values.items()
+            if expected != found_values[name]
+        ]
+
+
+class Manifest(BaseModel):
+    """What is known about one shard; it stands in a file beside the shard's and shows that the shard is whole."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    rows: Count
+    """The number of examples in the shard."""
+    ids: str
+    """The ids of the examples, as ``encode_ids`` returns them."""
+    bytes: Count
+    """The size of the shard's file."""
+    checksum: str
+    """The checksum of the shard's file, as ``file_checksum`` returns it."""
+    description: StoreDescription
+    """The description of the store that the shard is part of."""

@@ -1,0 +1,104 @@
+"""The teacher that looks its outputs up in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.errors import StoreError
+from limbeck.store.reading import TeacherStore
+from limbeck.teachers import Teacher, TeacherOutput
+
+
+class StoredTeacher(Teacher):
+    """A teacher whose outputs were computed before, and are looked up by the batch's ``example_id``.
+
+    If the store has several views of each example, the batch's ``view_id`` says which one the student sees. In a store of
+    sequences, the batch's ``attention_mask`` says where the tokens belong.
+
+    Args:
+        store: an open store, or its folder or URL.
+
+    Raises:
+        StoreError: the store cannot be opened.
+    """
+
+    def __init__(self, store: TeacherStore | str | Path) -> None:
+        self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
+        self.views = self.store.description.views
+        """The augmentation that shows the student the stored views; use it as the trainer's ``augment``. None if each example
+        is stored once."""
+        self.single_view = self.views is None
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> StoredTeacher:
+        """Set the device on which outputs are returned.
+
+        Args:
+            device: the student's device.
+
+        Returns:
+            This teacher.
+        """
+        self._device = torch.device(device)
+        return self
+
+    def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
+        """Return the stored outputs of a batch.
+
+        Args:
+            batch: ``example_id`` (N,), and where the store needs them ``view_id`` (N,) and ``attention_mask`` (N, L).
+
+        Returns:
+            Logits (N, V) or sparse targets (N, k); for sequences (N, L, V) or (N, L, k), with logits 0 or class -1 at
+            padding.
+
+        Raises:
+            StoreError: an entry is missing in the batch, or an example is not in the store or has another number of tokens
+                there.
+        """
+        if "example_id" not in batch:
+            raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
+        ids = batch["example_id"]
+        output = self.store.look_up(ids, batch.get("view_id"))
+        if self.store.description.tokens:
+            output = _pad(output, self._token_mask(batch, ids))
+        if output.logits is not None:
+            return TeacherOutput(output.logits.to(self._device))
+        assert output.targets is not None
+        return TeacherOutput(targets=output.targets.apply(lambda tensor: tensor.to(self._device)))
+
+    def _token_mask(self, batch: Mapping[str, Any], ids: Tensor) -> Tensor:
+        """Return bool (N, L), True at tokens, after checking that the store has as many tokens."""
+        if "attention_mask" not in batch:
+            raise StoreError("attention_mask: missing in the batch; it tells where the stored tokens belong.")
+        mask = batch["attention_mask"].bool().cpu()
+        given, stored = mask.sum(-1).numpy(), self.store.token_counts(ids)
+        if not np.array_equal(given, stored):
+            first = int(np.flatnonzero(given != stored)[0])
+            raise StoreError(
+                f"{self.store.storage}: example {int(ids[first])} has {stored[first]} tokens in the store and {given[first]} "
+                "in the batch. Truncate and tokenise as the store was built, or build it again."
+            )
+        return mask
+
+
+def _pad(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
+    """Return the outputs of all tokens (P, ...) at their places in the batch (N, L, ...)."""
+
+    def spread(values: Tensor, fill: float = 0) -> Tensor:
+        padded = values.new_full((*mask.shape, *values.shape[1:]), fill)
+        padded[mask] = values
+        return padded
+
+    if output.targets is None:
+        assert output.logits is not None
+        return TeacherOutput(spread(output.logits))
+    targets = output.targets.apply(spread)
+    return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))

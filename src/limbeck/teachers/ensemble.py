@@ -1,0 +1,90 @@
+"""Several teachers that act as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.teachers.base import Teacher, TeacherOutput
+from limbeck.teachers.live import TeacherLike, as_teacher
+
+
+class Ensemble(Teacher):
+    """The weighted average of several teachers: of their logits, or of their probabilities at a temperature.
+
+        logits:          z = sum w_i z_i
+        probabilities:   z = T log sum w_i softmax(z_i / T),  so that softmax(z / T) is the average
+
+    Args:
+        teachers: at least one module, teacher or callable, live or stored. All give logits of one shape.
+        weights: one positive number for each teacher; by default all are equal. They are divided by their sum.
+        average: "logits" or "probabilities".
+        temperature: T > 0 at which probabilities are averaged. Use the temperature of the distillation.
+
+    Raises:
+        ArgumentError: the weights, the average or the temperature is not as described.
+        ArgumentTypeError: there is no teacher, or something that cannot be one.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.teachers import Ensemble
+        >>> ensemble = Ensemble([torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)], weights=[2, 1], temperature=4.0)
+        >>> ensemble({"x": torch.randn(5, 4)}).logits.shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[TeacherLike],
+        weights: Sequence[float] | None = None,
+        *,
+        average: Literal["logits", "probabilities"] = "probabilities",
+        temperature: float = 1.0,
+    ) -> None:
+        if not teachers:
+            raise ArgumentTypeError("teachers", "expected at least one Teacher, module or callable.")
+        given = [1.0] * len(teachers) if weights is None else [float(w) for w in weights]
+        if len(given) != len(teachers) or min(given) <= 0:
+            raise ArgumentError("weights", f"expected {len(teachers)} positive numbers, got {weights!r}.")
+        if average not in ("logits", "probabilities"):
+            raise ArgumentError("average", f"expected 'logits' or 'probabilities', got {average!r}.")
+        if not temperature > 0:
+            raise ArgumentError("temperature", f"expected a positive number, got {temperature!r}.")
+        self.teachers: list[Teacher] = [as_teacher(teacher, argument="teachers") for teacher in teachers]
+        self.weights = [w / sum(given) for w in given]
+        self.average, self.temperature = average, temperature
+        self.single_view = any(teacher.single_view for teacher in self.teachers)
+
+    def to(self, device: torch.device) -> Ensemble:
+        """Move every teacher to ``device`` and return the ensemble."""
+        self.teachers = [teacher.to(device) for teacher in self.teachers]
+        return self
+
+    def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
+        """Return the average of all teachers' logits or probabilities as logits in float32.
+
+        Raises:
+            ArgumentTypeError: a teacher gives sparse targets.
+        """
+        outputs = [teacher(batch).logits for teacher in self.teachers]
+        logits = [output.float() for output in outputs if output is not None]
+        if len(logits) < len(outputs):
+            raise ArgumentTypeError(
+                "teachers", "an ensemble averages logits, and one of these keeps only some classes of each position."
+            )
+        return TeacherOutput(
+            self._mean_logits(logits) if self.average == "logits" else self._mean_probabilities(logits)
+        )
+
+    def _mean_logits(self, logits: Sequence[Tensor]) -> Tensor:
+        return torch.stack([w * z for w, z in zip(self.weights, logits, strict=True)]).sum(0)
+
+    def _mean_probabilities(self, logits: Sequence[Tensor]) -> Tensor:
+        t = self.temperature
+        terms = [(z / t).log_softmax(-1) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
+        return t * torch.logsumexp(torch.stack(terms), 0)

@@ -1,0 +1,6 @@
+"""The default values that several parts of the room share."""
+
+from __future__ import annotations
+
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+"""The temperatures that are analysed, searched and studied by default. Each is about 1.5 times the one before."""

@@ -1,0 +1,86 @@
+"""The teacher of a training run: what a user passes becomes a ``Teacher`` that fits the student and the augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.errors import ArgumentError
+from limbeck.models import load_model
+from limbeck.store import StoredTeacher, is_store
+from limbeck.teachers import Teacher, TeacherLike, as_teacher
+from limbeck.teachers.live import check_separate
+from limbeck.training.arguments import DistillationArguments
+
+Augment = Callable[[dict[str, Any]], dict[str, Any]]
+"""Maps a batch to the batch that both models see."""
+
+DTYPES = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_teacher(
+    teacher: TeacherLike | str | Path | None, student: nn.Module | None, args: DistillationArguments
+) -> Teacher | None:
+    """Return the teacher that a trainer's argument stands for.
+
+    Args:
+        teacher: a module, a ``Teacher`` or any callable; the name or folder of a model; the folder or URL of a store; or None,
+            if ``args.alpha`` is 0.
+        student: the model that is trained.
+        args: the run's settings, of which ``alpha`` and ``teacher_dtype`` are read.
+
+    Returns:
+        The teacher, not moved to a device; None for training on labels alone.
+
+    Raises:
+        ArgumentError: a teacher is missing or shares parameters with the student, or ``teacher_dtype`` is not known.
+        ArgumentTypeError: ``teacher`` is none of these.
+    """
+    if teacher is None:
+        if args.alpha > 0:
+            raise ArgumentError(
+                "teacher",
+                f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
+            )
+        return None
+    if isinstance(teacher, str | Path):
+        teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
+    if student is not None:
+        check_separate(teacher, student)
+    if isinstance(teacher, nn.Module) and args.teacher_dtype not in DTYPES:
+        raise ArgumentError(
+            "teacher_dtype", f"expected 'float32', 'bfloat16' or 'float16', got {args.teacher_dtype!r}."
+        )
+    return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype))
+
+
+def choose_augmentation(augment: Augment | None, teacher: Teacher | None) -> Augment | None:
+    """Return the augmentation under which a teacher's targets belong to what the student sees.
+
+    Args:
+        augment: the augmentation that the user asks for; None for none.
+        teacher: the run's teacher.
+
+    Returns:
+        ``augment``; or the views of a store that holds several for each example.
+
+    Raises:
+        ArgumentError: the teacher knows one view of each example, or other views than ``augment`` would show.
+    """
+    if augment is not None and teacher is not None and teacher.single_view:
+        raise ArgumentError(
+            "augment",
+            "this teacher was asked before about one view of each example, and the student would see another. "
+            "Train without augmentation, with a store of several views, or with the teacher itself.",
+        )
+    if not isinstance(teacher, StoredTeacher) or teacher.views is None:
+        return augment
+    if augment not in (None, teacher.views):
+        raise ArgumentError(
+            "augment", f"the stored teacher was asked about {teacher.views}. Leave it out, or give that."
+        )
+    return teacher.views

@@ -1,0 +1,142 @@
+"""``limbeck distill`` end to end: what it writes, interrupted, in two processes, and with faults."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import torch
+from safetensors.torch import load_file
+
+from limbeck.commands.distill import distill
+from limbeck.config import load_config
+from support.command_line import limbeck
+from support.runs import DISTILLATION, options
+
+
+def test_a_run_folder_is_complete(finished_run):
+    assert re.search(r"^student +1,210", finished_run.printed, re.MULTILINE)
+    run = finished_run.folder
+    present = {path.name for path in run.iterdir()}
+    assert present == {"config.yaml", "teacher", "student", "checkpoints", "metrics.json", "report.html"}
+    told = json.loads((run / "metrics.json").read_text())
+    assert told["results"]["student"]["accuracy"] > 0.8
+    assert any("gradient_ratio" in entry for entry in told["log"])
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"https?://", page)
+
+
+def test_nothing_that_a_run_keeps_for_inference_knows_the_temperature(config, tmp_path):
+    students = []
+    for t in (1.0, 7.25):
+        folder = distill(load_config(config, [f"distillation.temperature={t}", f"out={tmp_path / str(t)}"]))
+        students.append(folder / "student")
+    for one, other in zip(*(sorted(s.iterdir()) for s in students), strict=True):
+        assert one.name == other.name
+        if one.suffix == ".json":
+            assert one.read_bytes() == other.read_bytes()
+            assert "temperature" not in one.read_text()
+    names = [set(load_file(s / "model.safetensors")) for s in students]
+    assert names[0] == names[1]
+    assert not any("temp" in name for name in names[0])
+
+
+def test_a_policy_in_a_config(searched_run, tmp_path, capsys):
+    settings = options("distillation.temperature={policy: cosine, start: 6, end: 2}", searched_run.teacher)
+    status, _, err = limbeck(capsys, "distill", searched_run.config, "--out", tmp_path / "run", *settings)
+    assert status == 0, err
+    assert load_config(tmp_path / "run" / "config.yaml").distillation.temperature == {
+        "policy": "cosine",
+        "start": 6,
+        "end": 2,
+    }
+
+
+def start(config, run, *more):
+    command = [sys.executable, "-m", "limbeck", "distill", str(config), "--out", str(run), *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_student(config, tmp_path):
+    whole = tmp_path / "whole"
+    assert start(config, whole).wait(timeout=120) == 0
+    expected = (whole / "student" / "model.safetensors").read_bytes()
+    # killed while the teacher trains, soon after the teacher appears, after a checkpoint, and late
+    moments = ["config.yaml", "teacher/config.json", "checkpoints/checkpoint-10", "checkpoints/checkpoint-50"]
+    run = tmp_path / "run"
+    for moment in moments:
+        process = start(config, run, "--resume") if (run / "config.yaml").exists() else start(config, run)
+        while process.poll() is None and not (run / moment).exists():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (run / "metrics.json").exists(), moment
+    process = start(config, run, "--resume")
+    assert process.wait(timeout=120) == 0
+    assert (run / "student" / "model.safetensors").read_bytes() == expected
+    # once more: a finished run resumes to itself
+    assert start(config, run, "--resume").wait(timeout=120) == 0
+    assert (run / "student" / "model.safetensors").read_bytes() == expected
+
+
+def test_two_processes_leave_the_single_processs_student(config, tmp_path):
+    # 128 examples fill every batch, so that accelerate need not repeat some; plain SGD has no memory of rounding
+    shared = ["data.labelled=128", "data.transfer=labelled", "training.optim=sgd"]
+    assert start(config, tmp_path / "teacher").wait(timeout=120) == 0
+    shared += [f"teacher.model={tmp_path / 'teacher' / 'teacher'}", "teacher.training=null", "teacher.settings={}"]
+    one, two = (options(*shared, f"training.per_device_train_batch_size={rows}") for rows in (64, 32))
+    assert start(config, tmp_path / "one", *one).wait(timeout=120) == 0
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    command = [
+        *(sys.executable, *launch.split(), "--dynamo_backend", "no", "--main_process_port", "0", "-m", "limbeck"),
+        *("distill", str(config), "--out", str(tmp_path / "two"), *two),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("Test results") == 1  # rank 0 alone speaks
+    first, second = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two"))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-4, atol=1e-6)
+
+
+class TestFaults:
+    """What the user gave wrong ends in a line each and exit status 2, without a traceback."""
+
+    def check(self, capsys, message, *arguments):
+        status, _, err = limbeck(capsys, *arguments)
+        assert status == 2
+        assert re.search(message, err), err
+        assert "Traceback" not in err
+        assert len(err.splitlines()) == 1
+
+    def test_config(self, capsys, config, tmp_path):
+        self.check(capsys, r"absent\.yaml: cannot be read", "distill", tmp_path / "absent.yaml")
+        self.check(capsys, "--set distillation.temprature=2 .*did you mean temperature", "distill", config,
+                   "--set", "distillation.temprature=2")  # fmt: skip
+        assert not (tmp_path / "runs").exists()
+
+    def test_models_and_data(self, capsys, config, tmp_path):
+        def distil(*overrides):
+            return "distill", config, "--out", tmp_path / "run" / str(abs(hash(overrides))), *options(*overrides)
+
+        self.check(capsys, r"data\.labelled: cannot draw 5 of", *distil("data.labelled=5"))
+        self.check(capsys, r"teacher\.model: cnn has no weights yet", *distil("teacher.training=null"))
+        self.check(capsys, r"'mlp'.*heads", *distil("student.settings={heads: 3}"))
+        self.check(capsys, r"data\.name: 'nothing/here'", *distil("data.name=nothing/here"))
+        self.check(capsys, "training: .*load_best_model_at_end", *distil("training.load_best_model_at_end=true"))
+        assert not (tmp_path / "run").exists()  # a fault leaves nothing behind
+
+    def test_runs(self, capsys, config, tmp_path):
+        run = tmp_path / "run"
+        run.mkdir()
+        self.check(capsys, r"no config\.yaml here", "evaluate", run)
+        (run / "config.yaml").write_text(DISTILLATION)
+        self.check(capsys, r"no student/ yet.*--resume", "predict", run, "x.png")
+        self.check(capsys, r"holds a run already.*--resume", "distill", config, "--out", run)
+        self.check(capsys, "begun with other settings of", "distill", config, "--out", run, "--resume", "--seed", "9")

@@ -1,0 +1,68 @@
+"""The sentences about a comparison say what its numbers say."""
+
+import math
+
+import pytest
+import torch
+
+from limbeck.commands.arms import ALONE, HARD, all_arms, soft_arm, transfer_arm
+from limbeck.commands.findings import comparison_findings, confidence_finding, describe_gain
+from limbeck.evaluation import ArmResult, Estimate
+
+
+def result(name, accuracies, validation):
+    return ArmResult(name, {"accuracy": accuracies, "validation_accuracy": [validation] * len(accuracies)})
+
+
+def arms(*, has_transfer_set):
+    reached = {
+        ALONE.name: ([0.80, 0.81, 0.82], 0.8),
+        soft_arm(1).name: ([0.85, 0.86, 0.87], 0.80),  # the better on test
+        soft_arm(4).name: ([0.83, 0.84, 0.85], 0.85),  # the better on validation
+        HARD.name: ([0.90, 0.91, 0.92], 0.9),
+        transfer_arm(1).name: ([0.90, 0.93, 0.90], 0.92),
+        transfer_arm(4).name: ([0.89, 0.92, 0.91], 0.9),
+    }
+    names = [arm.name for arm in all_arms([1, 4], has_transfer_set=has_transfer_set)]
+    return {name: result(name, *reached[name]) for name in names}
+
+
+def test_the_temperature_is_chosen_on_validation():
+    softness, temperature = comparison_findings(arms(has_transfer_set=False), [1, 4])
+    assert "soft targets (T = 4) over labels alone: +3.0 ± 0.0 points, a gain" in softness
+    assert temperature == "Temperature: on the labelled examples, T = 4 over T = 1: -2.0 ± 0.0 points, a loss."
+
+
+def test_the_transfer_set_is_compared_with_the_teachers_hard_labels():
+    softness, temperature, transfer = comparison_findings(arms(has_transfer_set=True), [1, 4])
+    assert (
+        "on the transfer set, soft targets (T = 1) over the teacher's hard labels: +0.0 ± 1.2 points, nothing"
+        in softness
+    )
+    assert "on the transfer set: -0.3 ± 0.7 points, nothing that these seeds can show" in temperature
+    assert transfer.startswith(
+        "Transfer set: the unlabelled examples (T = 1) over the labelled ones alone (T = 4): +7.0"
+    )
+
+
+def test_one_temperature_has_nothing_to_compare():
+    found = {name: arm for name, arm in arms(has_transfer_set=False).items() if name != soft_arm(1).name}
+    assert [line.split(":")[0] for line in comparison_findings(found, [4])] == ["Softness"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "text"),
+    [
+        (Estimate(0.031, 0.002, 5), "+3.1 ± 0.2 points, a gain"),
+        (Estimate(-0.031, 0.002, 5), "-3.1 ± 0.2 points, a loss"),
+        (Estimate(0.002, 0.01, 5), "+0.2 ± 1.0 points, nothing that these seeds can show"),
+        (Estimate(0.05, math.nan), "+5.0 points (one seed: no error known)"),
+    ],
+)
+def test_a_gain_in_points(gain, text):
+    assert describe_gain(gain) == text
+
+
+def test_the_teachers_confidence_at_each_temperature():
+    logits = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]])  # 3/4 at T = 1; sqrt(3) / (1 + sqrt(3)) at T = 2
+    assert "75.000 % at T = 1, 63.397 % at T = 2" in confidence_finding(logits, [1, 2])

@@ -1,0 +1,130 @@
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from limbeck.config import Config, config_from, load_config, write_config
+from limbeck.errors import ConfigError
+from support.configs import faults
+
+GOOD = """\
+data: {name: digits, labelled: 100}
+teacher:
+  model: cnn
+  training: {max_steps: 10}
+student:
+  model: mlp
+distillation:
+  temperature: 4
+training:
+  learning_rate: 1e-3
+"""
+
+
+def test_a_good_config_is_read_written_and_read_again(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    config = load_config(path, ["data.labelled=0.25", "student.settings={hidden: [8]}", "seed=3"])
+    assert config.training == {"learning_rate": 1e-3}  # YAML 1.2: a number
+    assert config.data.labelled == 0.25
+    assert config.student.settings == {"hidden": [8]}
+    write_config(config, tmp_path / "again.yaml")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_what_is_no_yaml(tmp_path):
+    assert faults("a: [1\n", tmp_path)[0].startswith("c.yaml:2  not YAML")
+    assert "not YAML" in faults("data: {}\ndata: {}\n", tmp_path)[0]
+    assert "expected keys and values" in faults("- 1\n", tmp_path)[0]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_overrides_that_are_none(tmp_path):
+    (tmp_path / "c.yaml").write_text(GOOD)
+    for override in ("temperature", "=3", "data=["):
+        with pytest.raises(ConfigError, match="--set"):
+            load_config(tmp_path / "c.yaml", [override])
+
+
+def test_overrides_make_the_sections_that_they_need(tmp_path):
+    (tmp_path / "c.yaml").write_text(GOOD)
+    config = load_config(tmp_path / "c.yaml", ["data.augmentation.shift=2", "student={model: cnn}"], training=False)
+    assert (config.data.name, config.data.augmentation.shift, config.student.model) == ("digits", 2, "cnn")
+
+
+def test_a_mapping_is_left_as_it_is():
+    values = {"teacher": {"model": "cnn"}, "student": {"model": "mlp", "settings": {"hidden": (8, 4)}}}
+    config = config_from(values, ["student.settings.hidden=[2]", "seed=7"])
+    assert (config.seed, config.student.settings) == (7, {"hidden": [2]})
+    assert values == {"teacher": {"model": "cnn"}, "student": {"model": "mlp", "settings": {"hidden": (8, 4)}}}
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+positive = st.integers(1, 10**9)
+positive_float = st.floats(0, allow_infinity=False, exclude_min=True)
+fraction = st.floats(0, 1)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+)
+free = st.dictionaries(
+    text, st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner)), max_size=3
+)
+
+
+def sections(**keys):
+    """Any of these keys, with any of their values."""
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+def lists(values, **sizes):
+    return st.lists(values, max_size=4, **sizes)
+
+
+augmentations = sections(shift=st.integers(0, 99), flip=st.booleans(), mixup=st.floats(0, allow_infinity=False))
+configs = st.fixed_dictionaries(
+    {
+        "teacher": st.fixed_dictionaries(
+            {"model": text},
+            optional={"settings": free, "from_scratch": st.booleans(), "cache": text, "augmentation": augmentations},
+        ),
+        "student": st.fixed_dictionaries({"model": text}, optional={"settings": free, "from_scratch": st.booleans()}),
+    },
+    optional={
+        "out": text,
+        "seed": st.integers(0, 2**40),
+        "data": sections(
+            name=text, folder=st.none() | text, labelled=positive | st.floats(0, 1, exclude_min=True, exclude_max=True),
+            transfer=st.sampled_from(["all", "labelled"]), channels=st.sampled_from([1, 3]), image_size=positive,
+            mean=st.floats(allow_nan=False, allow_infinity=False) | lists(fraction), std=positive_float | lists(positive_float),
+            augmentation=augmentations,
+        ),
+        "distillation": sections(
+            temperature=positive_float | st.just("auto") | st.just({"policy": "linear", "start": 8, "end": 1.5}),
+            teacher_temperature=st.none() | positive_float, alpha=fraction, beta=fraction,
+            skew=st.floats(0, 1, exclude_max=True), compensate=st.booleans() | st.just("curvature"),
+            divergence=st.sampled_from(["forward_kl", "jsd"]),
+        ),
+        "compare": sections(seeds=positive, temperatures=lists(positive_float, min_size=1)),
+        "training": sections(learning_rate=positive_float, max_steps=positive, bf16=st.booleans()),
+    },
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(configs)
+@example({"teacher": {"model": "a\x85é"}, "student": {"model": "on"}, "out": "1e-3"})
+def test_any_config_is_written_and_read_again(tmp_path, values):
+    config = config_from(values)
+    write_config(config, tmp_path / "written.yaml")
+    again = load_config(tmp_path / "written.yaml")
+    assert again == config
+    assert isinstance(again, Config)
+    write_config(again, tmp_path / "again.yaml")
+    assert (tmp_path / "again.yaml").read_bytes() == (tmp_path / "written.yaml").read_bytes()

@@ -1,0 +1,54 @@
+"""Running a model over examples changes neither their order nor the training of the next model."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.config import config_from
+from limbeck.data import Examples, load_splits
+from limbeck.data.examples import TensorRows
+from limbeck.evaluation import evaluate_models, milliseconds_per_batch, predict_logits
+
+
+def test_predict_logits_keeps_order_and_leaves_randomness_alone():
+    examples = Examples(TensorRows("pixel_values", torch.arange(20.0).reshape(10, 2)), torch.zeros(10))
+    before = torch.random.get_rng_state()
+    logits = predict_logits(nn.Identity(), examples, batch_size=3)
+    assert torch.equal(logits, torch.arange(20.0).reshape(10, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_model_is_left_in_eval_mode_without_gradients():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).train()
+    examples = Examples(TensorRows("pixel_values", torch.randn(10, 2)), torch.zeros(10))
+    logits = predict_logits(model, examples)
+    assert not model.training
+    assert not logits.requires_grad
+    torch.testing.assert_close(logits, model[0](examples.load(list(range(10)))["pixel_values"]).detach())
+    assert predict_logits(model, examples.subset(torch.arange(0))).shape == (0, 0)
+
+
+def test_the_time_of_a_batch_is_in_milliseconds():
+    class Slow(nn.Module):
+        def forward(self, pixel_values):
+            time.sleep(0.01)
+            return pixel_values
+
+    examples = Examples(TensorRows("pixel_values", torch.zeros(3, 2)), torch.zeros(3))
+    assert 10 <= milliseconds_per_batch(Slow(), examples, seconds=0.0) < 1000
+
+
+def test_a_teacher_agrees_with_itself():
+    values = {"data": {"name": "digits"}, "teacher": {"model": "mlp"}, "student": {"model": "mlp"}}
+    splits = load_splits(config_from(values).data, seed=0)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    results = evaluate_models({"teacher": teacher, "student": teacher, "other": other}, splits)
+    assert "agreement" not in results["teacher"]
+    assert results["student"]["agreement"] == 1
+    assert results["other"]["agreement"] < 1
+    assert results["other"]["parameters"] == 650
+    labels, logits = splits.test.labels, predict_logits(other, splits.test)
+    assert results["other"]["accuracy"] == pytest.approx((logits.argmax(-1) == labels).double().mean().item())

@@ -1,0 +1,100 @@
+import pytest
+import torch
+from torch import nn
+
+from limbeck.errors import ModelError
+from limbeck.models import count_parameters, first_input, floating_dtype, forward_logits, freeze
+
+
+class TestForwardLogits:
+    def test_inputs_go_by_name_or_alone_by_position(self):
+        class Named(nn.Module):
+            def forward(self, second, first):
+                return first - second
+
+        batch = {"first": torch.ones(2, 3), "second": torch.zeros(2, 3), "labels": torch.tensor([0, 1])}
+        assert (forward_logits(Named(), batch) == 1).all()
+        assert forward_logits(nn.Identity(), {"pixel_values": torch.ones(2, 3), "labels": torch.ones(2)}).shape == (
+            2,
+            3,
+        )
+
+    def test_an_input_that_the_model_does_not_take_is_left_out(self):
+        class OnlyIds(nn.Module):
+            def forward(self, input_ids):
+                return input_ids.float()
+
+        assert (
+            forward_logits(OnlyIds(), {"input_ids": torch.ones(2, 3), "token_type_ids": torch.zeros(2, 3)}).sum() == 6
+        )
+
+    def test_what_cannot_be_called_is_said(self):
+        class Two(nn.Module):
+            def forward(self, image, text):
+                return image
+
+        with pytest.raises(ModelError, match=r"Two\.forward takes image, text.*pixel_values, input_ids"):
+            forward_logits(Two(), {"pixel_values": torch.ones(1), "input_ids": torch.ones(1)})
+
+        class Nothing(nn.Module):
+            def forward(self, x):
+                return {"hidden": x}
+
+        with pytest.raises(ModelError, match=r"Nothing returned .*\.logits"):
+            forward_logits(Nothing(), {"x": torch.ones(1)})
+
+
+def test_shared_parameters_are_counted_once():
+    model = nn.ModuleList([nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)])
+    model[1].weight = model[0].weight
+    assert count_parameters(model) == 9
+
+
+def test_a_model_that_takes_any_name_gets_all_inputs_and_no_labels():
+    class Any(nn.Module):
+        def forward(self, **inputs):
+            self.given = set(inputs)
+            return inputs["x"]
+
+    model = Any()
+    forward_logits(
+        model, {"x": torch.ones(1), "y": torch.ones(1), "labels": torch.ones(1), "example_id": torch.ones(1)}
+    )
+    assert model.given == {"x", "y"}
+
+
+def test_a_wrapper_is_called_by_the_signature_of_what_it_wraps():
+    class Named(nn.Module):
+        def forward(self, first):
+            return (first, None)
+
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *inputs, **named):
+            return self.module(*inputs, **named)
+
+    inner = Named()
+    batch = {"first": torch.ones(2), "second": torch.zeros(2)}
+    assert torch.equal(forward_logits(Wrapper(inner), batch, signature_of=inner), torch.ones(2))
+
+
+def test_the_first_input():
+    batch = {"labels": torch.zeros(1), "name": "x", "x": torch.ones(3), "y": torch.ones(4)}
+    assert len(first_input(batch)) == 3
+    with pytest.raises(ModelError, match="no input tensor, only labels"):
+        first_input({"labels": torch.zeros(1)})
+
+
+def test_freezing():
+    model = freeze(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not model.training
+    assert not model[1].training
+
+
+def test_the_dtype_of_a_model():
+    assert floating_dtype(nn.Linear(2, 2, dtype=torch.bfloat16)) == torch.bfloat16
+    assert floating_dtype(nn.ReLU()) is None

@@ -1,0 +1,107 @@
+"""The teacher of a run: trained once, loaded again, opened from a store that fits, or computed beforehand."""
+
+import pytest
+import torch
+
+from limbeck.config import config_from
+from limbeck.data import load_splits
+from limbeck.errors import ConfigError, StoreError
+from limbeck.run.teacher import (
+    load_or_train_teacher,
+    open_stored_teacher,
+    open_teacher,
+    precompute_teacher,
+    teacher_training_config,
+)
+from limbeck.run.training import build_seeded_model
+from limbeck.store import Sampled, TopK, build_store
+
+VALUES = {
+    "data": {"name": "digits", "labelled": 100},
+    "teacher": {"model": "mlp", "settings": {"hidden": [8]}, "training": {"max_steps": 2, "learning_rate": 0.1}},
+    "student": {"model": "mlp", "settings": {"hidden": [4]}},
+    "distillation": {"temperature": 4.0},
+}
+
+
+def config(**changes):
+    return config_from({**VALUES, **changes})
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load_splits(config().data, seed=0)
+
+
+@pytest.fixture
+def teacher(splits):
+    return build_seeded_model(config().teacher, splits, 0)
+
+
+def test_a_teacher_is_trained_once(splits, tmp_path):
+    trained = load_or_train_teacher(config(), splits, tmp_path)
+    loaded = open_teacher(config(teacher={**VALUES["teacher"], "training": {"max_steps": 10**9}}), splits, tmp_path)
+    untrained = build_seeded_model(config().teacher, splits, 0)
+    assert not trained.training
+    for name, value in trained.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert not torch.equal(untrained.state_dict()[name], value)
+
+
+def test_a_teacher_is_trained_by_its_own_settings():
+    augmented = {"name": "digits", "labelled": 100, "augmentation": {"shift": 1}}
+    own = {**VALUES["teacher"], "augmentation": {"flip": True}}
+    changed = teacher_training_config(config(data=augmented, teacher=own, training={"max_steps": 50}))
+    assert changed.training["max_steps"] == 2
+    assert changed.training["save_strategy"] == "no"
+    assert (changed.data.augmentation.shift, changed.data.augmentation.flip) == (0, True)
+    assert teacher_training_config(config(data=augmented)).data.augmentation.shift == 1
+
+
+def test_a_teacher_without_weights_or_a_name(splits, tmp_path):
+    with pytest.raises(ConfigError, match=r"^teacher\.model: mlp has no weights yet"):
+        load_or_train_teacher(config(teacher={"model": "mlp"}), splits, tmp_path)
+    with pytest.raises(ConfigError, match=r"^teacher\.model: needed here"):
+        load_or_train_teacher(config(teacher={"cache": "store"}), splits, tmp_path)
+
+
+def test_logits_that_were_computed_beforehand(splits):
+    teacher = build_seeded_model(config().teacher, splits, 0).eval()
+    in_memory = precompute_teacher(teacher, splits.train)
+    batch = splits.train.__getitems__([5, 0, 700])
+    torch.testing.assert_close(in_memory(batch).logits, teacher(batch["pixel_values"]))
+    others = torch.ones(len(in_memory.logits), dtype=torch.bool)
+    others[splits.train.ids] = False  # rows of the source that are no training examples
+    assert others.any()
+    assert in_memory.logits[others].isnan().all()
+
+
+class TestStoredTeacher:
+    def test_a_temperature_that_changes(self, splits, teacher, tmp_path):
+        build_store(teacher, splits.train, tmp_path / "store", TopK(4, (4.0,)))
+        stored = {"cache": str(tmp_path / "store")}
+        assert open_stored_teacher(config(teacher=stored), splits).store.codec == TopK(4, (4.0,))
+        with pytest.raises(
+            ConfigError, match=r"^distillation\.temperature: the teacher's log-normaliser at T = 2 is not"
+        ):
+            open_stored_teacher(config(teacher=stored, distillation={"temperature": 2}), splits)
+        cosine = {"temperature": {"policy": "cosine", "start": 4, "end": 1}}
+        with pytest.raises(ConfigError, match=r"^distillation\.temperature: the store keeps some classes"):
+            open_stored_teacher(config(teacher=stored, distillation=cosine), splits)
+
+    def test_draws_serve_one_temperature(self, splits, teacher, tmp_path):
+        build_store(teacher, splits.train, tmp_path / "store", Sampled(4, 4.0))
+        stored = {"cache": str(tmp_path / "store")}
+        assert open_stored_teacher(config(teacher=stored), splits)
+        with pytest.raises(ConfigError, match=r"^distillation\.temperature: the store's draws were made at T = 4"):
+            open_stored_teacher(config(teacher=stored, distillation={"temperature": 2}), splits)
+
+    def test_other_examples_and_other_views(self, splits, teacher, tmp_path):
+        build_store(teacher, splits.test, tmp_path / "store", TopK(4, (4.0,)))
+        stored = {"cache": str(tmp_path / "store")}
+        with pytest.raises(StoreError, match="store"):
+            open_stored_teacher(config(teacher=stored), splits)
+        build_store(teacher, splits.train, tmp_path / "one-view", TopK(4, (4.0,)))
+        shifted = {"name": "digits", "labelled": 100, "augmentation": {"shift": 1}}
+        with pytest.raises(ConfigError, match=r"^data\.augmentation: the stored teacher was asked about one view"):
+            open_stored_teacher(config(teacher={"cache": str(tmp_path / "one-view")}, data=shifted), splits)

@@ -1,0 +1,67 @@
+"""Tasks: which positions count, and which logits belong to which labels."""
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.training import CausalLM, Classification
+from limbeck.training.tasks import resolve_task
+from support.workbench import Net, bert, llama
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]])
+ATTENDED = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+LABELS = torch.tensor([[5, 6, -100, 8], [9, 4, -100, -100]])
+
+
+class TestClassification:
+    def test_every_example_counts_with_or_without_a_label(self):
+        labels = torch.tensor([2, -100, 0])
+        targets = Classification().targets({"x": torch.zeros(3, 6), "labels": labels})
+        assert targets.labels is labels
+        assert targets.mask.tolist() == [True, True, True]
+        assert Classification().targets({"x": torch.zeros(3, 6)}).mask.tolist() == [True, True, True]
+        assert Classification().targets({"x": torch.zeros(3, 6)}).labels is None
+
+    def test_only_tokens_with_a_label_count(self):
+        targets = Classification().targets({"input_ids": IDS, "labels": LABELS})
+        assert targets.mask.tolist() == [[True, True, False, True], [True, True, False, False]]
+
+    def test_a_mask_in_the_batch_decides(self):
+        mask = torch.tensor([True, False, False])
+        assert Classification().targets({"labels": torch.tensor([-100, 1, 2]), "mask": mask}).mask is mask
+
+
+class TestCausalLM:
+    def test_the_logits_at_a_token_meet_the_next_token(self):
+        """Logits that put all weight on the next token have no cross-entropy."""
+        task = CausalLM()
+        following = torch.roll(IDS, -1, dims=1)
+        logits = task.align(100.0 * nn.functional.one_hot(following, 10))
+        targets = task.targets({"input_ids": IDS, "labels": IDS})
+        assert nn.functional.cross_entropy(logits.flatten(0, 1), targets.labels.flatten()).item() == 0
+        assert targets.mask.all()
+
+    @pytest.mark.parametrize(
+        ("batch", "mask"),
+        [
+            (dict(labels=LABELS, attention_mask=ATTENDED), [[True, False, True], [True, False, False]]),
+            (dict(attention_mask=ATTENDED), [[True, True, True], [True, False, False]]),
+            (dict(), [[True, True, True], [True, True, True]]),
+            (dict(labels=LABELS, mask=LABELS == 8), [[False, False, True], [False, False, False]]),
+        ],
+    )
+    def test_which_positions_count(self, batch, mask):
+        targets = CausalLM().targets({"input_ids": IDS, **batch})
+        assert targets.mask.tolist() == mask
+        assert (targets.labels is None) == ("labels" not in batch)
+
+
+def test_a_name_becomes_a_task():
+    assert isinstance(resolve_task("causal_lm", Net()), CausalLM)
+    assert isinstance(resolve_task("auto", llama()), CausalLM)
+    for student in (bert(), Net()):
+        assert isinstance(resolve_task("auto", student), Classification)
+    task = CausalLM()
+    assert resolve_task(task, Net()) is task
+    with pytest.raises(ValueError, match="task: expected 'auto', 'classification', 'causal_lm' or a Task, got 'seq'"):
+        resolve_task("seq", Net())
