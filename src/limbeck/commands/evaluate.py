@@ -8,7 +8,7 @@ from limbeck.data import load_splits
 from limbeck.evaluation import evaluate_models
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, TEACHER, read_run
-from limbeck.run.teacher import load_or_train_teacher
+from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 
 
 def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
@@ -30,7 +30,7 @@ def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
     splits = load_splits(config.data, seed=config.seed)
     models = {"student": load_model(folder / STUDENT)}
     if (folder / TEACHER).is_dir():
-        models = {"teacher": load_model(folder / TEACHER), **models}
+        models = {"teacher": load_run_teacher(folder, splits), **models}
     elif config.teacher.training is None and config.teacher.cache is None:
         models = {"teacher": load_or_train_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)

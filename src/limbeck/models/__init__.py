@@ -5,8 +5,9 @@ the built-in networks, ``loading`` builds, saves and loads models by name, ``hug
 Transformers, ``forward`` turns a batch into logits whatever the model.
 """
 
+from limbeck.models.classes import SelectedColumns, class_names_in_config
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.loading import DataShape, ModelConfig, build_model, load_model, save_model
+from limbeck.models.loading import DataShape, ModelConfig, build_model, load_model, load_trained_model, save_model
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 
 __all__ = [
@@ -16,12 +17,15 @@ __all__ = [
     "DataShape",
     "ModelConfig",
     "ResNet",
+    "SelectedColumns",
     "build_model",
+    "class_names_in_config",
     "count_parameters",
     "first_input",
     "floating_dtype",
     "forward_logits",
     "freeze",
     "load_model",
+    "load_trained_model",
     "save_model",
 ]

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from limbeck.atomic_files import atomic_folder, atomic_write, write_json
 from limbeck.errors import ModelError
 from limbeck.field_checks import check_fields
-from limbeck.models.hugging_face import build_classifier, load_as_saved
+from limbeck.models.hugging_face import build_classifier, load_as_saved, load_trained_classifier
 from limbeck.models.networks import BUILT_IN
 
 WEIGHTS = "model.safetensors"
@@ -88,7 +89,7 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
 
     Args:
         config: the name and the settings. A ``package.module:function`` is called with the settings and, where it has
-            parameters of these names, with ``classes`` and ``image``.
+            parameters of these names, with ``classes`` or ``num_classes`` and with ``image``.
         shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
 
@@ -112,6 +113,46 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
             )
         return load_model(name)
     return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
+
+
+def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
+    """Load the trained model that a config names, with its own classes in its own order.
+
+    Args:
+        config: the name and the settings.
+        shape: the number of classes and the size of an image, for a function that takes them.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ModelError: the name is not known, or the model has weights that are drawn at random: a built-in network, one
+            ``from_scratch``, a checkpoint without a head, or a function that builds an untrained model.
+    """
+    name = config.model
+    if name in BUILT_IN or config.from_scratch:
+        raise ModelError(
+            f"model {name!r}: has no weights yet. Name a trained model, or add teacher.training to train it first."
+        )
+    if ":" in name and not Path(name).exists():
+        with torch.random.fork_rng(devices=[]):
+            first, second = (_build_seeded(config, shape, seed) for seed in (0, 1))
+        weights = dict(second.named_parameters())
+        drawn = [key for key, value in first.named_parameters() if not torch.equal(value, weights[key])]
+        if drawn:
+            raise ModelError(
+                f"model {name!r}: its weights are drawn at random: {drawn[0]} is another each time it is built. Have the "
+                "function load trained weights, or add teacher.training to train the model first."
+            )
+        return first.eval()
+    if (Path(name) / CONFIG).is_file() and MODEL_KEY in _read_config(Path(name)):
+        return load_model(name)
+    return load_trained_classifier(name, dict(config.settings)).eval()
+
+
+def _build_seeded(config: ModelConfig, shape: DataShape, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return _build_with_function(config.model, dict(config.settings), shape)
 
 
 def save_model(
@@ -205,6 +246,6 @@ def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) 
     except (ImportError, AttributeError) as error:
         raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
     parameters = inspect.signature(make).parameters
-    offered = {"classes": shape.classes, "image": shape.image}
+    offered = {"classes": shape.classes, "num_classes": shape.classes, "image": shape.image}
     known = {key: value for key, value in offered.items() if key in parameters}
     return _construct(name, make, {**known, **settings})

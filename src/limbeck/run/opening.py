@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.config import Config, write_config
 from limbeck.data import Splits, load_splits
 from limbeck.distributed import process_state
+from limbeck.run.classes import check_student
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.teacher import open_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, training_arguments
@@ -44,13 +45,13 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> OpenedRun
     """
     begun = check_folder(config, folder, resume=resume)
     splits = load_splits(config.data, seed=config.seed)
-    build_seeded_model(config.student, splits, config.seed)
+    check_student(build_seeded_model(config.student, splits, config.seed), splits)
     training_arguments(config, folder)
     teacher = None
     if config.teacher.cache is not None or config.teacher.training is None:
         teacher = open_teacher(config, splits, folder)
     else:
-        build_seeded_model(config.teacher, splits, config.seed)
+        check_student(build_seeded_model(config.teacher, splits, config.seed), splits, "teacher.model")
         training_arguments(teacher_training_config(config), folder)
     if not begun and process_state().is_main_process:
         write_config(config, folder / CONFIG)

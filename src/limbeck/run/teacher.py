@@ -13,7 +13,8 @@ from limbeck.config import Config
 from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import BUILT_IN, load_model, save_model
+from limbeck.models import BUILT_IN, load_model, load_trained_model, save_model
+from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
@@ -62,15 +63,17 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
             "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
         )
     if teacher_config.training is None:
-        if teacher_config.model in BUILT_IN:
+        if teacher_config.model in BUILT_IN or teacher_config.from_scratch:
             raise ConfigError(
                 f"teacher.model: {teacher_config.model} has no weights yet. Add teacher.training to train it, or name a "
                 "trained model."
             )
-        return build_seeded_model(teacher_config, splits, config.seed).eval()
+        teacher = load_trained_model(teacher_config, splits.shape)
+        named = Path(teacher_config.model)
+        return in_order_of_data(teacher, named if named.is_dir() else None, splits)
     saved = folder / TEACHER
     if (saved / "config.json").is_file():
-        return load_model(saved)
+        return load_run_teacher(folder, splits)
     teacher = build_seeded_model(teacher_config, splits, config.seed)
     trainer = train(
         teacher,
@@ -82,8 +85,26 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
     )
     if trainer.is_world_process_zero():
         save_model(teacher, saved, teacher_config, splits.shape)
+        splits.preprocessing.save(saved)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
+
+
+def load_run_teacher(folder: Path, splits: Splits) -> nn.Module:
+    """Load the teacher that a run trained.
+
+    Args:
+        folder: the run's folder.
+        splits: the run's examples.
+
+    Returns:
+        The teacher in eval mode, with its columns in the order of the data's classes.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        ConfigError: its classes are not those of the data.
+    """
+    return in_order_of_data(load_model(folder / TEACHER), folder / TEACHER, splits, key=str(folder / TEACHER))
 
 
 def teacher_training_config(config: Config) -> Config:
