@@ -69,6 +69,13 @@ def class_names_of(model: nn.Module, folder: Path | None, key: str) -> ClassName
         model: the model.
         folder: where it was loaded from, if that is a folder.
         key: the config's key of the model, for messages.
+
+    Returns:
+        The names, or None if nothing tells them.
+
+    Raises:
+        ConfigError: ``inputs.json`` is broken.
+        ArgumentError: a name stands for several classes.
     """
     path = None if folder is None else folder / PREPROCESSING_FILE
     if path is not None and path.is_file():
