@@ -26,7 +26,6 @@ from torch import Tensor
 
 from limbeck.errors import ArgumentError
 from limbeck.temperature.defaults import TEMPERATURES
-from limbeck.temperature.policies.base import centered
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,8 @@ def softness(teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, tem
     soft = ((student_logits / temperature).softmax(-1) - p) / temperature
     hard = student_logits.softmax(-1)
     hard[torch.arange(len(labels)), labels] -= 1
-    limit = (centered(student_logits) - centered(teacher_logits)) / teacher_logits.shape[1]
+    difference = student_logits - teacher_logits
+    limit = (difference - difference.mean(-1, keepdim=True)) / teacher_logits.shape[1]
     soft_norm, hard_norm = soft.norm(dim=-1).mean(), hard.norm(dim=-1).mean()
     on_negatives, on_lowest = _gradient_fractions(soft, teacher_logits, labels)
     return Softness(

@@ -1,20 +1,21 @@
-"""Policies whose temperature depends on the logits of each example, and policies that soften the teacher alone."""
+"""Policies whose temperature depends on the logits of each example, and policies that soften the teacher alone.
+
+Logits mean the same when a constant is added to all of them. A policy that reads their size therefore centers them first:
+it subtracts their mean over the classes. Each side's statistics are those of the classes that it can choose.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from limbeck.temperature.policies.base import (
-    Policy,
-    Softening,
-    as_float,
-    centered,
-    check_positive,
-    require_teacher_logits,
-)
+from limbeck.temperature.policies.base import Policy, Softening, as_float, check_positive, require_teacher_logits
+from limbeck.temperature.policies.rows import counted_positions, largest, sharpness, variance
 
 LOWEST_TEMPERATURE = 0.05
 """The smallest temperature that a largest logit gives: a row of nearly equal logits would give almost 0."""
+SMALLEST = 1e-6
+"""The smallest sharpness and standard deviation: those of a row with one class, or with equal logits, can be 0."""
 
 
 class _OneTemperature(Policy):
@@ -63,11 +64,19 @@ class MaxLogit(Policy):
         return 1.0
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
+        counted = counted_positions(student_logits, labels, mask)
         t_t, t_s = (
-            (centered(logits.detach()).amax(-1) / self.ratio).clamp(min=LOWEST_TEMPERATURE)
-            for logits in (require_teacher_logits(teacher_logits), student_logits)
+            _harmless((found / self.ratio).clamp(min=LOWEST_TEMPERATURE), sizes)
+            for found, sizes in (
+                largest(logits, counted) for logits in (require_teacher_logits(teacher_logits), student_logits)
+            )
         )
         return Softening(t_t, t_s, t_t * t_s)
 
@@ -92,10 +101,21 @@ class Sharpness(_OneTemperature):
     name = "sharpness"
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
-        x = centered(require_teacher_logits(teacher_logits).detach()).logsumexp(-1)
-        y = centered(student_logits).logsumexp(-1)
+        counted = counted_positions(student_logits, labels, mask)
+        x, y = (
+            _harmless(found.clamp(min=SMALLEST), sizes)
+            for found, sizes in (
+                sharpness(logits, counted)
+                for logits in (require_teacher_logits(teacher_logits).detach(), student_logits)
+            )
+        )
         t_t, t_s = 2 * self.temperature * x / (x + y), 2 * self.temperature * y / (x + y)
         return Softening(t_t, t_s, t_t * t_s)
 
@@ -122,11 +142,21 @@ class Standardized(_OneTemperature):
         super().__init__(temperature)
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
+        counted = counted_positions(student_logits, labels, mask)
+        # The clamp comes before the root, which has no gradient at 0.
         t_t, t_s = (
-            (self.temperature * as_float(logits).std(-1)).clamp(min=1e-6)
-            for logits in (require_teacher_logits(teacher_logits).detach(), student_logits)
+            _harmless((self.temperature**2 * found).clamp(min=SMALLEST**2).sqrt(), sizes)
+            for found, sizes in (
+                variance(logits, counted)
+                for logits in (require_teacher_logits(teacher_logits).detach(), student_logits)
+            )
         )
         return Softening(t_t, t_s, self.temperature**2)
 
@@ -147,7 +177,12 @@ class TeacherOnly(_OneTemperature):
     name = "teacher_only"
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
         return Softening(self.temperature, 1.0, 1.0)
 
@@ -167,7 +202,19 @@ class WeightedTeacherOnly(TeacherOnly):
     name = "weighted_teacher_only"
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
+        counted = counted_positions(student_logits, labels, mask)
         log_p = as_float(require_teacher_logits(teacher_logits).detach()).log_softmax(-1)
-        return Softening(self.temperature, 1.0, (log_p / self.temperature).exp().sum(-1))
+        weight = (log_p / self.temperature).exp().sum(-1)
+        return Softening(self.temperature, 1.0, weight if counted is None else torch.where(counted, weight, 1.0))
+
+
+def _harmless(values: Tensor, sizes: Tensor) -> Tensor:
+    """Return the values of the rows that have classes, and 1 for the others."""
+    return torch.where(sizes > 0, values, 1.0)
