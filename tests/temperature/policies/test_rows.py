@@ -205,6 +205,32 @@ def test_blocks_of_rows_are_the_formula(statistic, shape):
         torch.testing.assert_close(*gradients)
 
 
+class Unread(torch.Tensor):
+    """A tensor whose values are not read, as those of an accelerator or of FakeTensorMode are not."""
+
+    def __bool__(self):
+        raise AssertionError("a value was read")
+
+    __int__ = __float__ = item = __bool__
+
+
+@pytest.mark.parametrize("statistic", [largest, sharpness, variance])
+def test_one_block_whose_values_are_not_read_gives_the_same(statistic):
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[1], logits[:, 2] = math.nan, -math.inf
+    counted = torch.tensor([True, False, True, True, True])
+    results = []
+    for given_logits in (logits.clone().requires_grad_(), logits.clone().as_subclass(Unread).requires_grad_()):
+        found, sizes = statistic(given_logits, counted)
+        values = [found[counted], sizes]
+        if found.requires_grad:
+            values += torch.autograd.grad(torch.where(counted, found, 0.0).sum(), given_logits)
+        results.append([value.as_subclass(torch.Tensor) for value in values])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+        assert other.isfinite().all()
+
+
 def test_what_is_absent():
     assert is_absent(torch.tensor([-math.inf, -2e30, -1e29, math.nan, math.inf])).tolist() == [True, True, *[False] * 3]
     assert is_absent(torch.tensor([-65504.0, -65000.0], dtype=torch.float16)).tolist() == [True, False]
