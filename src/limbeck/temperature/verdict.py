@@ -99,8 +99,12 @@ class Verdict:
     @property
     def error(self) -> float:
         """Return the standard error of the gain."""
-        few = 0.0 if self.examples is None else 1.5 / self.examples
-        return math.hypot(self.training_error, self.validation_error or 0.0, few)
+        return math.hypot(self.training_error, self._of_the_set)
+
+    @property
+    def _of_the_set(self) -> float:
+        """Return the part of the error that more validation examples would lower."""
+        return math.hypot(self.validation_error or 0.0, 0.0 if self.examples is None else 1.5 / self.examples)
 
     @property
     def answer(self) -> Answer:
@@ -134,7 +138,7 @@ class Verdict:
             return measured + "The teacher pays."
         if self.answer == "does not pay":
             return measured + f"The teacher does not pay: a gain of {100 * WORTH:g} points or more is unlikely."
-        more = "seeds" if self.training_error > (self.validation_error or 0.0) else "validation examples"
+        more = "seeds" if self.training_error > self._of_the_set else "validation examples"
         return measured + f"These students cannot tell whether the teacher pays; more {more} would help most."
 
 

@@ -156,6 +156,17 @@ def test_a_row_of_one_class_and_a_teacher_of_one_class(name):
             assert torch.autograd.grad(found[1].sum(), student)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_an_empty_batch_and_a_teacher_of_inference_mode(name):
+    with torch.inference_mode():
+        teacher = torch.randn(3, 4)
+    student = torch.randn(3, 4, requires_grad=True)
+    found = softened(name, student, teacher, None, None)
+    if found[1].requires_grad:
+        assert torch.autograd.grad(sum(value.sum() for value in found), student)[0].isfinite().all()
+    assert [value.shape for value in softened(name, student[:0], teacher[:0], None, None)] == [(0,)] * 3
+
+
 def test_a_nan_that_counts_stays_visible():
     for name in READERS:
         broken = torch.tensor([[0.0, math.nan, 1.0]])

@@ -234,7 +234,7 @@ def _blocks(logits: Tensor, counted: Tensor | None) -> Iterator[tuple[Tensor, Te
         for block in piece.reshape(-1, classes).split(size):
             own = None if flags is None else flags[start : start + len(block)]
             start += len(block)
-            if readable and block.amin() > _limit(block) and (own is None or own.all()):
+            if readable and len(block) and block.amin() > _limit(block) and (own is None or own.all()):
                 yield as_float(block), None
                 continue
             absent = is_absent(block)
