@@ -31,7 +31,7 @@ def soft_term(name, student=STUDENT, progress=0.0, **settings):
     policy = policy_from({"policy": name, **settings})
     softening = policy(student, TEACHER, LABELS, progress)
     parts = DistillationLoss(alpha=1.0).parts(
-        student, TEACHER, temperature=softening.temperature, scale=softening.compensation
+        student, TEACHER, temperature=softening.temperature, scale=softening.scale
     )
     return parts.total, torch.autograd.grad(parts.total, student)[0]
 

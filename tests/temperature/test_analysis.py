@@ -1,12 +1,15 @@
 """The analysis of soft targets, compared with closed forms and autograd."""
 
+import inspect
 import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limbeck import distillation_loss
-from limbeck.temperature.analysis import analyze
+from limbeck.temperature.analysis import Softness, analyze
 
 TEACHER = 4 * torch.randn(200, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 STUDENT = 2 * torch.randn(200, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -87,6 +90,64 @@ def test_the_reliability_of_ranks():
     assert [r.agreement for r in ranks] == [1, 1, 1]
     views[0, :, 2] += 4  # moves it past its neighbour in one of the views
     assert [r.agreement for r in analyze(base, views=views).ranks] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("fill", [-math.inf, torch.finfo(torch.float64).min, -1e31], ids=str)
+@given(seed=st.integers(0, 2**32), absent=st.integers(1, 4), with_student=st.booleans())
+def test_absent_classes_change_nothing(fill, seed, absent, with_student):
+    """Columns that neither model can choose, anywhere between the others, against the logits without them."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randperm(7 + absent, generator=generator)[:7].sort().values
+
+    def wide(logits):
+        padded = torch.full((*logits.shape[:-1], 7 + absent), fill, dtype=torch.float64)
+        padded[..., places] = logits
+        return padded
+
+    student = STUDENT[:20] if with_student else None
+    views = torch.stack([TEACHER[:20], TEACHER[20:40]])
+    expected = analyze(TEACHER[:20], LABELS[:20], student_logits=student, views=views, temperatures=[1, 4])
+    found = analyze(
+        wide(TEACHER[:20]),
+        places[LABELS[:20]],
+        student_logits=None if student is None else wide(student),
+        views=wide(views),
+        temperatures=[1, 4],
+    )
+    assert (found.classes, found.conclusion) == (7, expected.conclusion)
+    measured, truth = ([x.calibration, *x.softness, *x.ranks] for x in (found, expected))
+    for one, other in zip(measured, truth, strict=True):
+        assert vars(one) == pytest.approx(vars(other), rel=1e-6)
+
+
+def test_the_half_of_the_classes_that_each_row_has():
+    """Rows that lack different classes, by hand: of four negative labels the two lowest, of two the lowest."""
+    inf = math.inf
+    rows = [[4.0, 3.0, 2.0, 1.0, 0.0], [4.0, -inf, 2.0, -inf, 0.0]]
+    found = analyze(
+        torch.tensor(rows), torch.tensor([0, 0]), student_logits=torch.tensor(rows) * 0.5, temperatures=[2.0]
+    ).softness[0]
+    fractions = []
+    for row in rows:
+        z = torch.tensor([x for x in row if x > -inf], dtype=torch.float64)
+        squares = ((z / 4).softmax(0) - (z / 2).softmax(0)).square()
+        fractions.append((squares[1 + (len(z) - 1) // 2 :].sum() / squares.sum()).item())
+    assert found.fraction_on_lowest == pytest.approx(sum(fractions) / 2)
+
+
+def test_a_probability_of_zero_has_no_limit():
+    """A class that the teacher rules out and the student does not: T² times the gradient grows without end."""
+    row = analyze(torch.tensor([[1.0, -math.inf, 0.0], [0.0, 1.0, 2.0]]), temperatures=[1.0, 100.0]).softness[1]
+    assert row.limit_over_hard == math.inf
+    assert row.compensated_over_hard > 20
+    assert all(math.isfinite(x) for name, x in vars(row).items() if name != "limit_over_hard")
+
+
+def test_every_field_is_explained():
+    """The explanation stands under each field; a reader of the class needs no other page."""
+    source = inspect.getsource(Softness)
+    for name in Softness.__dataclass_fields__:
+        assert f'    {name}: float\n    """' in source
 
 
 def test_wrong_arguments_are_refused():

@@ -5,10 +5,12 @@ import sys
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from limbeck.temperature import Trial
+from limbeck.temperature import Quality, Trial
 from limbeck.temperature.journal import Journal
 
 A, B = Trial(1.0, 0), Trial(2.0, 0, alpha=0.5, divergence="jsd")
@@ -27,6 +29,25 @@ def test_a_trial_is_claimed_once(journal):
     assert journal.claim([A, B])[1] == A
     journal.mark_finished(second[0], 0.75)
     assert journal.results() == {B: 0.75}
+
+
+@given(correct=st.lists(st.booleans(), min_size=1, max_size=40))
+def test_what_is_known_of_an_error_is_kept(correct):
+    journal = Journal(None, "study")
+    for trial, quality in ((A, Quality.of_correct(correct)), (B, Quality(0.5, 0.1)), (Trial(3.0, 0), 0.25)):
+        journal.mark_finished(journal.claim([trial])[0], quality)
+    kept = journal.qualities()
+    assert kept[A] == Quality.of_correct(correct)
+    assert kept[A].correct.tolist() == correct
+    assert kept[B] == Quality(0.5, 0.1)
+    assert kept[Trial(3.0, 0)] == Quality(0.25)
+    assert journal.results() == {trial: quality.value for trial, quality in kept.items()}
+
+
+def test_another_process_reads_what_one_has_kept(tmp_path):
+    one = Journal(tmp_path / "journal", "study")
+    one.mark_finished(one.claim([A])[0], Quality.of_correct([True, False, True]))
+    assert Journal(tmp_path / "journal", "study").qualities()[A].correct.tolist() == [True, False, True]
 
 
 def test_workers_share_a_file_and_studies_do_not_mix(tmp_path):

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.temperature import TEMPERATURES, SearchPlan, Trial, search
+from limbeck.temperature import TEMPERATURES, Quality, SearchPlan, Trial, search
 from limbeck.temperature.journal import Journal
+from limbeck.temperature.search import choose
 
 
 def quality(trial, *, top=3.0, noise=0.002, alone=0.85):
@@ -63,6 +64,41 @@ def test_it_says_when_no_teacher_is_better():
     choice = search(lambda trial: quality(trial, alone=0.92))
     assert not choice.worthwhile
     assert choice.gain < 0
+
+
+def judged(trial, *, examples, top=3.0, alone=0.85):
+    """Return the quality of a student on a small validation set, example by example; the set is the same for all."""
+    easiness = np.random.default_rng(1).random(
+        examples
+    )  # an example is right when it is easier than the student is bad
+    return Quality.of_correct(easiness < quality(trial, top=top, alone=alone))
+
+
+@pytest.mark.parametrize(
+    ("alone", "examples", "answer"),
+    [(0.7, 1000, "pays"), (0.97, 1000, "does not pay"), (0.89, 60, "cannot be told"), (0.97, 20, "cannot be told")],
+)
+def test_three_verdicts_from_students_that_are_judged_example_by_example(alone, examples, answer):
+    choice = search(lambda trial: judged(trial, examples=examples, alone=alone))
+    verdict = choice.verdict
+    assert verdict.answer == answer
+    assert choice.worthwhile == (answer == "pays")
+    assert (verdict.examples, verdict.gain, verdict.error) == (examples, choice.gain, choice.gain_error)
+    assert verdict.seeds in (1, 2)
+    assert verdict.validation_error is not None
+    assert f"{examples} validation examples" in verdict.describe()
+
+
+def test_a_quality_chooses_as_its_number_does(tmp_path):
+    """What is known of the error changes the verdict and nothing else; a journal may hold both kinds."""
+    plain = search(quality)
+    known = search(lambda trial: Quality(quality(trial), 0.01, 900), journal=tmp_path / "journal")
+    assert (known.temperature, known.interval, known.trials) == (plain.temperature, plain.interval, plain.trials)
+    assert known.gain_error > plain.gain_error
+    assert plain.verdict.validation_error is None
+    again = search(lambda trial: pytest.fail("all students are known"), journal=tmp_path / "journal")
+    assert again.verdict == known.verdict
+    assert choose(SearchPlan(), dict(plain.trials)).verdict == plain.verdict
 
 
 def test_alpha_and_divergence_are_tried_at_the_chosen_temperature():

@@ -223,7 +223,7 @@ def test_tied_weights_of_a_plain_module_are_saved_and_resumed(tmp_path):
 
 class TestErrors:
     def test_no_teacher(self, tmp_path):
-        with pytest.raises(ValueError, match=r"teacher: needed .* alpha = 0\.5.*alpha=0"):
+        with pytest.raises(ValueError, match=r"teacher: needed .* alpha = 0\.9.*alpha=0"):
             DistillationTrainer(Net(), None, arguments(tmp_path))
 
     def test_not_a_teacher(self, tmp_path):

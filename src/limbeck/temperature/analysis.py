@@ -11,6 +11,9 @@ For logits z_t (N, V) of a teacher and z_s (N, V) of a student (all 0, for a stu
     fraction on them     sum of g² over the negative labels, divided by the sum of g² over all classes
     fraction on lowest   the same for the half of the negative labels with the lowest teacher logits
     limit                T² g(T) -> (z_s - z_t) / V                    for centered logits and large T
+
+A class that is absent from a row (its logit is -inf, or padding, in both models) has no part in any of them, and V is the
+number of the other classes. A student that knows nothing does not have the columns that are absent from all rows.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from torch import Tensor
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import IGNORE_INDEX
+from limbeck.temperature.advice import conclude
+from limbeck.temperature.calibration import Calibration, calibrate
 from limbeck.temperature.defaults import TEMPERATURES
-from limbeck.temperature.policies.base import centered
+from limbeck.temperature.policies.rows import is_absent
 
 
 @dataclass(frozen=True)
@@ -35,41 +40,26 @@ class Softness:
     """What one temperature does to the soft targets and their gradient, averaged over the examples."""
 
     temperature: float
+    """T, which divides the logits."""
     entropy: float
-    """The entropy of the soft targets, in nats."""
+    """The entropy of the soft targets, in nats: 0 for hard labels, log V when all classes are equally likely."""
     effective_classes: float
-    """exp(entropy): 1 for hard labels, V for uniform targets."""
+    """exp(entropy): 1 for hard labels, V for uniform targets. Near 1, distillation adds little to the labels."""
     top_probability: float
-    """The probability of the teacher's first class."""
+    """The probability of the teacher's first class. Within 0.001 of 1, the soft targets are as good as hard labels."""
     fraction_on_negatives: float
-    """The fraction of the squared soft gradient that falls on negative labels."""
+    """The fraction of the squared soft gradient that falls on negative labels, from 0 to 1: what the teacher says beyond
+    the label."""
     fraction_on_lowest: float
-    """The fraction that falls on the half of the negative labels with the lowest teacher logits."""
+    """The fraction that falls on the half of the negative labels with the lowest teacher logits. It grows with T. Where the
+    ranks of these classes are unreliable (``Analysis.ranks``), it is noise."""
     soft_over_hard: float
-    """The norm of the soft gradient divided by that of the hard gradient, without C(T)."""
+    """The norm of the soft gradient divided by that of the hard gradient, without C(T). It falls like 1/T² for large T."""
     compensated_over_hard: float
-    """``soft_over_hard`` times T²."""
+    """``soft_over_hard`` times T²: how strong the soft term is beside the hard one, at equal weights."""
     limit_over_hard: float
-    """The limit of ``compensated_over_hard`` for large T."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How well the teacher's own probabilities fit true labels, before and after they are calibrated.
-
-    Its temperature divides the logits that a model serves. It is not the temperature of distillation.
-    """
-
-    temperature: float
-    """The T with the smallest NLL of true labels (Guo et al., "On Calibration of Modern Neural Networks", 2017)."""
-    error_before: float
-    """The expected calibration error at T = 1."""
-    error_after: float
-    """The expected calibration error at ``temperature``."""
-    nll_before: float
-    """The mean negative log-likelihood of the true labels at T = 1, in nats."""
-    nll_after: float
-    """The mean negative log-likelihood of the true labels at ``temperature``, in nats."""
+    """The limit of ``compensated_over_hard`` for large T. At temperatures that are near it, the student matches logits and a
+    higher T changes nothing. Infinite when one model gives probability 0 to a class that the other knows."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +67,14 @@ class Rank:
     """How reliable the negative label of one rank is."""
 
     rank: int
-    """1 for the teacher's second choice."""
+    """1 for the teacher's second choice, 2 for its third, and so on."""
     gap: float
     """How far its logit is below that of the first class, on average."""
     spread: float
-    """The standard deviation of that gap over the views of one example, on average."""
+    """The standard deviation of that gap over the views of one example, on average. Where it is as large as the step to the
+    next rank, the order of the two is noise."""
     agreement: float
-    """The fraction of the pairs of views in which the same class has this rank."""
+    """The fraction of the pairs of views in which the same class has this rank: 1 for a steady rank."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Analysis:
     """All measurements of one teacher."""
 
     classes: int
-    """V."""
+    """V, without the classes that are absent from all rows."""
     examples: int
     """N."""
     softness: list[Softness]
@@ -102,6 +93,8 @@ class Analysis:
     """One entry for each rank of negative labels; empty when there are no views."""
     view_kind: str
     """What the views of an example are, in words."""
+    conclusion: str = ""
+    """Which temperatures are worth trying, in plain text."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurements as plain dictionaries and lists, ready for JSON."""
@@ -149,28 +142,40 @@ def analyze(
         argument = "teacher_logits" if student_logits is None else "student_logits"
         given = f"{tuple(z_t.shape)} and {tuple(z_s.shape)}"
         raise ArgumentError(argument, f"expected logits of one shape (N, V), got {given}.")
+    absent = is_absent(teacher_logits)
+    absent_for_student = absent.all(0) if student_logits is None else is_absent(student_logits)
+    z_t, z_s = z_t.masked_fill(absent, -torch.inf), z_s.masked_fill(absent_for_student, -torch.inf)
     targets = z_t.argmax(-1)
     if labels is not None:
+        labels = labels.long()
         is_labelled = labels != IGNORE_INDEX
         if held_out is None and bool(is_labelled.any()):
             held_out = z_t[is_labelled], labels[is_labelled]
         targets = torch.where(is_labelled, labels, targets)
+    measured = [softness(z_t, z_s, targets, float(t)) for t in temperatures]
+    calibration = None if held_out is None else calibrate(_without_padding(held_out[0]), held_out[1])
     return Analysis(
-        classes=z_t.shape[1],
+        classes=z_t.shape[1] - int((absent & absent_for_student).all(0).sum()),
         examples=len(z_t),
-        softness=[softness(z_t, z_s, targets, float(t)) for t in temperatures],
-        calibration=None if held_out is None else calibrate(held_out[0].double(), held_out[1]),
+        softness=measured,
+        calibration=calibration,
         ranks=[] if views is None else reliability(views),
         view_kind=view_kind,
+        conclusion=conclude(measured, calibration, lambda t: (z_t / t).softmax(-1).amax(-1).mean().item()),
     )
+
+
+def _without_padding(logits: Tensor) -> Tensor:
+    """Return the logits in float64, with -inf at absent classes."""
+    return logits.double().masked_fill(is_absent(logits), -torch.inf)
 
 
 def softness(teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, temperature: float) -> Softness:
     """Measure one temperature.
 
     Args:
-        teacher_logits: (N, V), float64.
-        student_logits: (N, V), float64.
+        teacher_logits: (N, V), float64; -inf for an absent class.
+        student_logits: (N, V), float64; -inf for an absent class.
         labels: (N,) integers, none missing.
         temperature: T, a positive number.
 
@@ -183,9 +188,10 @@ def softness(teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, tem
     soft = ((student_logits / temperature).softmax(-1) - p) / temperature
     hard = student_logits.softmax(-1)
     hard[torch.arange(len(labels)), labels] -= 1
-    limit = (centered(student_logits) - centered(teacher_logits)) / teacher_logits.shape[1]
+    absent = teacher_logits.isneginf() & student_logits.isneginf()
+    limit_norm = _limit_norms(teacher_logits, student_logits, absent).mean()
     soft_norm, hard_norm = soft.norm(dim=-1).mean(), hard.norm(dim=-1).mean()
-    on_negatives, on_lowest = _gradient_fractions(soft, teacher_logits, labels)
+    on_negatives, on_lowest = _gradient_fractions(soft, teacher_logits, labels, absent)
     return Softness(
         temperature=temperature,
         entropy=entropy.mean().item(),
@@ -195,41 +201,31 @@ def softness(teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, tem
         fraction_on_lowest=on_lowest.mean().item(),
         soft_over_hard=(soft_norm / hard_norm).item(),
         compensated_over_hard=(temperature**2 * soft_norm / hard_norm).item(),
-        limit_over_hard=(limit.norm(dim=-1).mean() / hard_norm).item(),
+        limit_over_hard=(limit_norm / hard_norm).item(),
     )
 
 
-def _gradient_fractions(gradient: Tensor, teacher_logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _limit_norms(teacher_logits: Tensor, student_logits: Tensor, absent: Tensor) -> Tensor:
+    """Return the norm of the limit of T² g(T) in each row, (N,); infinite where a class is absent from one model alone."""
+    difference = (student_logits - teacher_logits).masked_fill(absent, 0.0)
+    known = (~absent).sum(-1, keepdim=True)
+    limit = ((difference - difference.sum(-1, keepdim=True) / known) / known).masked_fill(absent, 0.0)
+    return torch.where(difference.isinf().any(-1), torch.inf, limit.norm(dim=-1))
+
+
+def _gradient_fractions(
+    gradient: Tensor, teacher_logits: Tensor, labels: Tensor, absent: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the fractions (N,) of the squared gradient on negative labels, and on the lowest half of them."""
     squares = gradient.square()
     total = squares.sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
-    negative = squares.scatter(-1, labels[:, None], 0.0)
-    order = teacher_logits.scatter(-1, labels[:, None], torch.inf).argsort(-1)  # the label comes last
-    lowest = negative.gather(-1, order[:, : (teacher_logits.shape[1] - 1) // 2])
+    others = absent.scatter(-1, labels[:, None], True)
+    negative = squares.masked_fill(others, 0.0)
+    order = teacher_logits.masked_fill(others, torch.inf).argsort(-1)  # the label and the absent classes come last
+    half = (~others).sum(-1, keepdim=True) // 2
+    in_half = torch.arange(absent.shape[1], device=half.device) < half
+    lowest = negative.gather(-1, order) * in_half
     return negative.sum(-1) / total, lowest.sum(-1) / total
-
-
-def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
-    """Find the temperature that makes a classifier's probabilities fit true labels best, by their likelihood.
-
-    Args:
-        logits: (N, V).
-        labels: (N,) integers, none missing.
-
-    Returns:
-        The temperature, between exp(-3) and exp(4), with the calibration error and the NLL before and after.
-    """
-    from scipy.optimize import minimize_scalar
-
-    from limbeck.evaluation.metrics import classification_metrics
-
-    def nll(log_temperature: float) -> float:
-        return torch.nn.functional.cross_entropy(logits / math.exp(log_temperature), labels).item()
-
-    found: Any = minimize_scalar(nll, bounds=(-3.0, 4.0), method="bounded")
-    temperature = math.exp(float(found.x))
-    before, after = classification_metrics(logits, labels), classification_metrics(logits / temperature, labels)
-    return Calibration(temperature, before.calibration_error, after.calibration_error, before.nll, after.nll)
 
 
 def reliability(views: Tensor) -> list[Rank]:
@@ -239,20 +235,21 @@ def reliability(views: Tensor) -> list[Rank]:
         views: (M, N, V), logits on M >= 2 views. The ranks are those of the mean logits over the views.
 
     Returns:
-        One entry for each of the V - 1 negative ranks.
+        One entry for each negative rank: V - 1, where V counts the classes that every example has in every view.
 
     Raises:
         ArgumentError: there are fewer than two views, or the shape is wrong.
     """
     if views.dim() != 3 or len(views) < 2:
         raise ArgumentError("views", f"expected (M, N, V) with at least two views, got {tuple(views.shape)}.")
-    logits = views.double()
+    logits = _without_padding(views)
+    shared = int((~logits.mean(0).isneginf()).sum(-1).min())
     mean_order = logits.mean(0).argsort(-1, descending=True)
-    ranked = logits.gather(-1, mean_order.expand(len(logits), -1, -1))
+    ranked = logits.gather(-1, mean_order.expand(len(logits), -1, -1))[..., :shared]
     gaps = ranked[..., :1] - ranked[..., 1:]
     gap, spread = gaps.mean((0, 1)).tolist(), gaps.std(0).mean(0).tolist()
     agreement = _agreement(logits.argsort(-1, descending=True)).tolist()
-    return [Rank(i + 1, gap[i], spread[i], agreement[i + 1]) for i in range(views.shape[-1] - 1)]
+    return [Rank(i + 1, gap[i], spread[i], agreement[i + 1]) for i in range(shared - 1)]
 
 
 def _agreement(order: Tensor) -> Tensor:

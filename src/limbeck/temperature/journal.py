@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import socket
@@ -9,13 +10,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from limbeck.temperature.search_plan import Trial
+from limbeck.temperature.verdict import Quality
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
+    from optuna.trial import Trial as OptunaTrial
 
 
 class Journal:
@@ -33,16 +38,27 @@ class Journal:
     def __init__(self, path: str | Path | None, name: str, host: str | None = None) -> None:
         self._study = _open_study(path, name)
         self._host = socket.gethostname() if host is None else host
+        self._claims: dict[int, OptunaTrial] = {}
 
     def results(self) -> dict[Trial, float]:
-        """Return the quality of each student that was trained to the end; of twins, the first one's."""
-        from optuna.trial import TrialState
-
+        """Return the quality of each student that was trained to the end, as a number; of twins, the first one's."""
         results: dict[Trial, float] = {}
-        for record in self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        for record in self._finished():
             assert record.value is not None
             results.setdefault(_trial_of(record), record.value)
         return results
+
+    def qualities(self) -> dict[Trial, Quality]:
+        """Return the same as ``results``, with what is known of the errors."""
+        qualities: dict[Trial, Quality] = {}
+        for record in self._finished():
+            qualities.setdefault(_trial_of(record), _quality_of(record))
+        return qualities
+
+    def _finished(self) -> list[FrozenTrial]:
+        from optuna.trial import TrialState
+
+        return self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def claim(self, wanted: Sequence[Trial]) -> tuple[int, Trial] | None:
         """Mark the first of some trials that no worker is training as this worker's own.
@@ -70,15 +86,19 @@ class Journal:
             if is_earlier and other.state in (TrialState.RUNNING, TrialState.COMPLETE):
                 self.mark_failed(claim.number)
                 return None
+        self._claims[claim.number] = claim
         return claim.number, trial
 
-    def mark_finished(self, number: int, quality: float) -> None:
+    def mark_finished(self, number: int, quality: float | Quality) -> None:
         """Record the quality of a student.
 
         Args:
             number: the number of the claim.
-            quality: the student's quality.
+            quality: the student's quality; a number when nothing is known of its error.
         """
+        if isinstance(quality, Quality):
+            self._claims[number].set_user_attr("quality", _details(quality))
+            quality = quality.value
         self._study.tell(number, quality)
 
     def mark_failed(self, number: int) -> None:
@@ -102,8 +122,7 @@ class Journal:
         """
         from optuna.trial import TrialState
 
-        finished = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        durations = [record.duration.total_seconds() for record in finished if record.duration is not None]
+        durations = [record.duration.total_seconds() for record in self._finished() if record.duration is not None]
         limit = max(patience, 10 * max(durations, default=math.inf))
         for record in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             host, process = record.user_attrs.get("worker", [None, 0])
@@ -130,6 +149,24 @@ def _open_study(path: str | Path | None, name: str) -> Study:
 def _trial_of(record: FrozenTrial) -> Trial:
     """Return the trial that one of Optuna's records describes."""
     return Trial(**record.user_attrs["trial"])
+
+
+def _details(quality: Quality) -> dict[str, Any]:
+    """Return what is known of a quality's error in the form that is written: a bit for each example, the first one highest."""
+    correct = None if quality.correct is None else base64.b64encode(np.packbits(quality.correct).tobytes()).decode()
+    return {"standard_error": quality.standard_error, "examples": quality.examples, "correct": correct}
+
+
+def _quality_of(record: FrozenTrial) -> Quality:
+    """Return the quality that one of Optuna's records holds. A study that was begun earlier has numbers alone."""
+    assert record.value is not None
+    details = record.user_attrs.get("quality", {})
+    examples, written = details.get("examples"), details.get("correct")
+    correct = None
+    if written is not None:
+        packed = np.frombuffer(base64.b64decode(written), dtype=np.uint8)
+        correct = np.unpackbits(packed, count=examples).astype(bool)
+    return Quality(record.value, details.get("standard_error"), examples, correct)
 
 
 def _is_alive(process: int) -> bool:

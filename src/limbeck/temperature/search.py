@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ import numpy as np
 from limbeck.temperature.gaussian_process import Curve, Observation, fit_curve
 from limbeck.temperature.journal import Journal
 from limbeck.temperature.search_plan import SearchPlan, Trial
+from limbeck.temperature.verdict import Quality, Verdict, judge
 
-Train = Callable[[Trial], float]
-"""Trains the student of a trial and returns its quality on validation data; higher is better."""
+Train = Callable[[Trial], float | Quality]
+"""Trains the student of a trial and returns its quality on validation data; higher is better. A ``Quality`` says how much of
+it is owed to the validation set, which the verdict needs."""
 
 PAIRED_SEEDS = range(2)
 """The seeds of the students that are compared in pairs: those without a teacher, and those of another alpha or divergence."""
@@ -48,7 +50,7 @@ class Choice:
     gain: float
     """The mean gain over the student without a teacher, in units of the quality, over the seeds that both have."""
     gain_error: float
-    """The standard error of the gain, computed from the curve's noise."""
+    """The standard error of the gain, over seeds and, if ``train`` returned it, over validation sets."""
     alpha: float | None = None
     """A weight of the soft term that is better than the config's own; None when there is none."""
     divergence: str | None = None
@@ -57,11 +59,13 @@ class Choice:
     """The fitted curve, from which the temperature was chosen."""
     trials: list[tuple[Trial, float]] = field(default_factory=list)
     """All students with their quality."""
+    verdict: Verdict | None = None
+    """Whether the teacher pays, does not pay, or cannot be told to, and what that rests on."""
 
     @property
     def worthwhile(self) -> bool:
-        """Return whether the teacher helps: the gain is larger than its standard error."""
-        return self.gain > self.gain_error
+        """Return whether the teacher pays. False does not mean that it does not: see ``verdict.answer``."""
+        return self.gain > self.gain_error if self.verdict is None else self.verdict.answer == "pays"
 
     @property
     def cost(self) -> int:
@@ -81,7 +85,7 @@ def search(
     """Train the students of a plan and choose a temperature.
 
     Args:
-        train: trains the student of a trial and returns its quality.
+        train: trains the student of a trial and returns its quality, a number or a ``Quality``.
         plan: what to try; by default ``SearchPlan()``.
         journal: the file that keeps the students; by default they are kept in memory.
         name: the name of the study in the journal. Other students (another model, other data) need another name.
@@ -109,45 +113,61 @@ def search(
                 time.sleep(0.5)
             else:
                 _train_claimed(train, record, *claim)
-    return choose(plan, results)
+    return choose(plan, record.qualities())
 
 
-def choose(plan: SearchPlan, results: dict[Trial, float]) -> Choice:
+def choose(plan: SearchPlan, results: Mapping[Trial, float | Quality]) -> Choice:
     """Choose a temperature from the students of a finished search.
 
     Args:
         plan: what the search tried.
-        results: all of the plan's students with their quality.
+        results: all of the plan's students with their quality, a number or a ``Quality``.
 
     Returns:
         The temperature with its interval, its gain and all students.
     """
-    trials = [trial for round_ in _curve_rounds(plan, results) for trial in round_]
-    curve = _fit(plan, {trial: results[trial] for trial in trials})
+    qualities = {trial: q if isinstance(q, Quality) else Quality(float(q)) for trial, q in results.items()}
+    values = {trial: quality.value for trial, quality in qualities.items()}
+    trials = [trial for round_ in _curve_rounds(plan, values) for trial in round_]
+    curve = _fit(plan, {trial: values[trial] for trial in trials})
     temperature = _middle_temperature(curve, trials)
-    gains = _gains(results, [(Trial(temperature, seed), _without_teacher(seed)) for seed in range(plan.seeds)])
+    own = [Trial(temperature, seed) for seed in range(plan.seeds)]
+
+    def verdict(pairs: Iterable[tuple[Trial, Trial]]) -> Verdict:
+        trained = [(one, other) for one, other in pairs if one in qualities and other in qualities]
+        return judge([(qualities[one], qualities[other]) for one, other in trained], curve.noise)
+
+    def better_setting(setting: str, given: Sequence[Any]) -> Any:
+        """Return the value that is better than the config's own by the most, and by a standard error; or None."""
+        found = {value: verdict((replace(trial, **{setting: value}), trial) for trial in own) for value in given}
+        better = [value for value, v in found.items() if v.seeds > 1 and v.gain > v.error]
+        return max(better, key=lambda value: found[value].gain, default=None)
+
+    of_teacher = verdict((trial, _without_teacher(trial.seed)) for trial in own)
     return Choice(
         temperature=temperature,
         interval=curve.interval,
-        gain=float(np.mean(gains)) if len(gains) else math.nan,
-        gain_error=curve.noise * math.sqrt(2 / max(1, len(gains))),
-        alpha=_better_setting(plan, results, temperature, "alpha", plan.alphas),
-        divergence=_better_setting(plan, results, temperature, "divergence", plan.divergences),
+        gain=of_teacher.gain,
+        gain_error=of_teacher.error,
+        alpha=better_setting("alpha", plan.alphas),
+        divergence=better_setting("divergence", plan.divergences),
         curve=curve,
-        trials=sorted(results.items(), key=lambda item: str(item[0])),
+        trials=sorted(values.items(), key=lambda item: str(item[0])),
+        verdict=of_teacher,
     )
 
 
 def _train_claimed(train: Train, record: Journal, number: int, trial: Trial) -> None:
     """Train the student of a claim and record its quality, or give the claim up on any exception."""
     try:
-        quality = float(train(trial))
-        if not math.isfinite(quality):
-            raise ValueError(f"the student of {trial} has a quality of {quality}.")
+        quality = train(trial)
+        value = float(quality.value if isinstance(quality, Quality) else quality)
+        if not math.isfinite(value):
+            raise ValueError(f"the student of {trial} has a quality of {value}.")
     except BaseException:
         record.mark_failed(number)
         raise
-    record.mark_finished(number, quality)
+    record.mark_finished(number, quality if isinstance(quality, Quality) else value)
 
 
 def _missing_trials(plan: SearchPlan, results: dict[Trial, float]) -> list[Trial]:
@@ -217,21 +237,3 @@ def _middle_temperature(curve: Curve, trials: Iterable[Trial]) -> float:
 def _without_teacher(seed: int) -> Trial:
     """Return the trial of a student that learns from hard labels alone."""
     return Trial(1.0, seed, alpha=0.0)
-
-
-def _better_setting(
-    plan: SearchPlan, results: dict[Trial, float], temperature: float, setting: str, values: Sequence[Any]
-) -> Any:
-    """Return the value of a setting that is better than the config's own by more than a standard error, or None."""
-    best, best_gain = None, 0.0
-    for value in values:
-        own = [Trial(temperature, seed) for seed in range(plan.seeds)]
-        gains = _gains(results, [(replace(trial, **{setting: value}), trial) for trial in own])
-        if len(gains) > 1 and gains.mean() - gains.std(ddof=1) / math.sqrt(len(gains)) > best_gain:
-            best, best_gain = value, float(gains.mean())
-    return best
-
-
-def _gains(results: dict[Trial, float], pairs: Iterable[tuple[Trial, Trial]]) -> np.ndarray:
-    """Return by how much the first student of each pair is better, for the pairs that were both trained."""
-    return np.array([results[one] - results[other] for one, other in pairs if one in results and other in results])

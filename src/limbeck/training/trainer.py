@@ -311,7 +311,7 @@ class DistillationTrainer(Trainer):
         num_items: Tensor | int | None,
     ) -> LossParts:
         """Return the loss of the aligned logits with its terms; under mixup, the weighted mean over both labels."""
-        softening = self._softening(logits, teacher, targets.labels)
+        softening = self._softening(logits, teacher, targets)
 
         def parts(labels: Tensor | None) -> LossParts:
             return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softening)
@@ -321,18 +321,16 @@ class DistillationTrainer(Trainer):
             return first
         return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
 
-    def _softening(
-        self, logits: Tensor, teacher: Tensor | SparseTargets | None, labels: Tensor | None
-    ) -> dict[str, Any]:
+    def _softening(self, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets) -> dict[str, Any]:
         """Return the policy's temperature and scale for these logits as the loss takes them; empty without a policy."""
         if self.policy is None or teacher is None:
             return {}
         known = teacher if isinstance(teacher, Tensor) else None
         progress = self.state.global_step / max(1, self.state.max_steps)
-        softening = self.policy(logits, known, labels, progress)
+        softening = self.policy(logits, known, targets.labels, progress, mask=targets.mask)
         for running in self.policy.buffers():  # each process has seen its own part of the batch
             running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
-        return {"temperature": softening.temperature, "scale": softening.compensation}
+        return {"temperature": softening.temperature, "scale": softening.scale}
 
 
 def _mixed(first: LossParts, second: LossParts, weight: Tensor | float) -> LossParts:

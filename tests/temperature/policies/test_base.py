@@ -7,14 +7,15 @@ import torch
 
 from limbeck.errors import ArgumentError
 from limbeck.temperature import POLICIES, Softening
-from limbeck.temperature.policies.base import as_float, centered, check_positive, require_teacher_logits
+from limbeck.temperature.policies.base import as_float, check_positive, require_teacher_logits
 
 
 def test_one_temperature_or_a_pair():
     assert Softening(2.0, 3.0).temperature == (2.0, 3.0)
     t = torch.tensor([1.0, 2.0])
     assert Softening(t, t).temperature is t
-    assert Softening(2.0, 3.0).compensation is None
+    assert Softening(2.0, 3.0).scale is None
+    assert Softening(2.0, 3.0, 6.0).scale == 6.0
 
 
 @pytest.mark.parametrize("wrong", [0, -1.0, math.inf, math.nan, True, "4", None], ids=repr)
@@ -36,7 +37,6 @@ def test_floats_are_at_least_32_bits_wide():
     dtypes = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.float64: torch.float64}
     for given, expected in dtypes.items():
         assert as_float(torch.zeros(2, 3, dtype=given)).dtype == expected
-    assert centered(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[-2.0, -1.0, 3.0]]
 
 
 def test_every_policy_has_a_nominal_temperature():

@@ -57,8 +57,8 @@ def test_a_constant_added_to_logits_changes_nothing(name):
     moved = policy_from({"policy": name})(STUDENT + 7, TEACHER - 3)
     still = policy_from({"policy": name})(STUDENT, TEACHER)
     for one, other in zip(
-        (moved.teacher_temperature, moved.student_temperature, moved.compensation),
-        (still.teacher_temperature, still.student_temperature, still.compensation),
+        (moved.teacher_temperature, moved.student_temperature, moved.scale),
+        (still.teacher_temperature, still.student_temperature, still.scale),
         strict=True,
     ):
         torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other))

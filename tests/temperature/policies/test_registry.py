@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from limbeck.errors import ArgumentError
+from limbeck.teachers import TeacherOutput
 from limbeck.temperature import POLICIES, policy_from
 from support.policies import STUDENT
 from support.workbench import make_trainer, weights
@@ -42,6 +43,24 @@ class TestTrainer:
         constant.train()
         for key, value in weights(still).items():
             torch.testing.assert_close(value, weights(constant)[key])
+
+    @pytest.mark.parametrize("name", sorted(POLICIES))
+    def test_tokens_that_do_not_count_may_hold_anything(self, name, tmp_path):
+        """The trainer hands the policy the positions that count in the loss."""
+        clean = make_trainer("llama", tmp_path / "a", temperature={"policy": name}, max_steps=3)
+        noisy = make_trainer("llama", tmp_path / "b", temperature={"policy": name}, max_steps=3)
+        teacher = noisy.teacher
+
+        def with_junk(batch):
+            logits = teacher(batch).logits.clone()
+            logits[:, :-1][batch["labels"][:, 1:] == -100] = math.nan
+            return TeacherOutput(logits)
+
+        noisy.teacher = with_junk
+        clean.train()
+        noisy.train()
+        for key, value in weights(noisy).items():
+            torch.testing.assert_close(value, weights(clean)[key])
 
     @pytest.mark.parametrize("kind", ["bert", "llama"])
     def test_texts_and_language_models(self, kind, tmp_path):

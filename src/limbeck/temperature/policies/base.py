@@ -1,8 +1,4 @@
-"""The base class of temperature policies, and the checks that policies share.
-
-Logits mean the same when a constant is added to all of them. A policy that reads their size therefore centers them first:
-it subtracts their mean over the classes.
-"""
+"""The base class of temperature policies, and the checks that policies share."""
 
 from __future__ import annotations
 
@@ -20,15 +16,16 @@ from limbeck.errors import ArgumentError
 class Softening:
     """The temperatures of one batch, and the factor in front of its soft term.
 
-    soft term = compensation * D( softmax(z_t / teacher_temperature), softmax(z_s / student_temperature) )
+    soft term = scale * D( softmax(z_t / teacher_temperature), softmax(z_s / student_temperature) )
     """
 
     teacher_temperature: Tensor | float
     """One number, or (...,) with one for each position."""
     student_temperature: Tensor | float
     """One number, or (...,) with one for each position."""
-    compensation: Tensor | float | None = None
-    """One number, or (...,) with one for each position; None for the divergence's own C(T)."""
+    scale: Tensor | float | None = None
+    """What stands in place of C(T), as ``DistillationLoss.parts`` takes it: one number, or (...,) with one for each position;
+    None for the divergence's own C(T)."""
 
     @property
     def temperature(self) -> Tensor | float | tuple[Tensor | float, Tensor | float]:
@@ -48,18 +45,29 @@ class Policy(nn.Module):
     """The value of ``policy`` that selects this class in a config."""
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
         """Return the softening of a batch.
+
+        A position that does not count gets temperatures and a scale that are finite, whatever its logits hold. A
+        class that no model can choose (its logit is -inf, or padding) has no part in the temperatures.
 
         Args:
             student_logits: (..., V).
             teacher_logits: (..., V); None when only some classes are known.
             labels: (...,) integers, -100 for a position without a label.
             progress: the fraction of training that is done, from 0 to 1.
+            mask: (...,) booleans, True at the positions that count in the loss; by default the ones with a label, or all
+                when there are no labels.
 
         Raises:
-            ArgumentError: the policy needs all of the teacher's logits, or labels, and there are none.
+            ArgumentError: the policy needs all of the teacher's logits, or labels, and there are none; or the labels or
+                the mask have a wrong shape.
         """
         raise NotImplementedError
 
@@ -107,16 +115,3 @@ def as_float(logits: Tensor) -> Tensor:
         logits: any shape, any floating dtype.
     """
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def centered(logits: Tensor) -> Tensor:
-    """Return the logits minus their mean over the classes.
-
-    Args:
-        logits: (..., V), any floating dtype.
-
-    Returns:
-        (..., V), in float64 when the logits are, else in float32.
-    """
-    logits = as_float(logits)
-    return logits - logits.mean(-1, keepdim=True)

@@ -47,7 +47,12 @@ class Learned(Policy):
         return float(self.lowest + self.span * self.raw.detach().sigmoid())
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
         strength = (1 - math.cos(math.pi * min(1.0, progress / self.ramp))) / 2
         # This has the value of raw, and the gradient of raw times -strength.

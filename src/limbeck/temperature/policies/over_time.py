@@ -33,7 +33,12 @@ class _Annealed(Policy):
         return self.start
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
         temperature = self.temperature_at(min(1.0, progress / self.over))
         return Softening(temperature, temperature)
@@ -147,19 +152,24 @@ class Gap(Policy):
 
     @torch.no_grad()
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Softening:
         if labels is None:
             raise ArgumentError(
                 "temperature", "the gap between teacher and student is measured on labels, and there are none."
             )
         if self.training:
-            gap = _cross_entropy(student_logits, labels) - _cross_entropy(
-                require_teacher_logits(teacher_logits), labels
+            used = labels.long() if mask is None else labels.long().masked_fill(~mask.bool(), -100)
+            gap = float(
+                _cross_entropy(student_logits, used) - _cross_entropy(require_teacher_logits(teacher_logits), used)
             )
-            target = self._target(float(gap), progress)
-            if math.isfinite(target):  # the gap of a batch without labels is not a number
-                target = min(max(target, self.lowest), self.highest)
+            if math.isfinite(gap):  # the gap of a batch without labels is not a number
+                target = min(max(self._target(gap, progress), self.lowest), self.highest)
                 self.running.mul_(self.momentum).add_((1 - self.momentum) * target)
         temperature = float(self.running)
         return Softening(temperature, temperature)
