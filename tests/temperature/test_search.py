@@ -136,6 +136,7 @@ def test_it_continues_where_it_stopped(tmp_path):
 
 WORKER = """
 import json, sys, time
+from pathlib import Path
 sys.path[:0] = [{here!r}]
 from limbeck.temperature import search
 from test_search import quality
@@ -144,6 +145,9 @@ def train(trial):
         file.write(json.dumps([trial.temperature, trial.seed, trial.alpha]) + "\\n")
     time.sleep(0.1)
     return quality(trial)
+Path(sys.argv[2] + ".ready").touch()
+while not Path(sys.argv[1]).with_name("begin").exists():  # so that both begin together, however long their imports take
+    time.sleep(0.01)
 print(search(train, journal=sys.argv[1]).temperature)
 """
 
@@ -155,23 +159,30 @@ def start(folder, name):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def wait_until(condition, seconds=120):
+    """Wait for a condition, at most so many seconds."""
+    deadline = time.time() + seconds
+    while not condition() and time.time() < deadline:
+        time.sleep(0.01)
+
+
 def trained(folder):
     """Return the trials that all workers have recorded."""
-    return [tuple(json.loads(line)) for path in folder.glob("by-*") for line in path.read_text().splitlines()]
+    return [tuple(json.loads(line)) for path in folder.glob("by-?") for line in path.read_text().splitlines()]
 
 
 def test_workers_share_one_search_and_repeat_the_trial_of_a_killed_one(tmp_path):
     first, second = start(tmp_path, "by-1"), start(tmp_path, "by-2")
-    deadline = time.time() + 60
-    while len(trained(tmp_path)) < 3 and time.time() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(list(tmp_path.glob("*.ready"))) == 2)
+    (tmp_path / "begin").touch()
+    wait_until(lambda: len(trained(tmp_path)) >= 3 and (tmp_path / "by-1").exists())
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     out, err = second.communicate(timeout=120)  # the second finds that the first is dead
     assert second.returncode == 0, err
     assert out.strip() == str(search(quality).temperature)
     done = trained(tmp_path)
-    assert {path.name for path in tmp_path.glob("by-*")} == {"by-1", "by-2"}
+    assert {path.name for path in tmp_path.glob("by-?")} == {"by-1", "by-2"}
     assert len(set(done)) == len(search(quality).trials)
     assert len(done) <= len(set(done)) + 2  # the trial of the killed worker, and at most one race
 
