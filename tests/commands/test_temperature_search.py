@@ -47,7 +47,14 @@ def test_the_search_alone_goes_on_and_says_why(searched_run, capsys):
     assert f"T = {choice['temperature']:g}: of 3 temperatures from 1 to 9" in out
     assert "Over the same student without a teacher: " in out
     assert "Cost: 6 trainings." in out
-    assert ("does not pay here" in out) == (not choice["worthwhile"])
+    assert choice["verdict"]["examples"] == 300
+    sentences = {
+        "pays": "The teacher pays.",
+        "does not pay": "does not pay: a gain of 0.3",
+        "cannot be told": "cannot tell",
+    }
+    assert sentences[choice["verdict"]["answer"]] in out
+    assert "300 validation examples" in out
 
 
 def test_other_students_are_another_search(searched_run):

@@ -243,6 +243,7 @@ def temperature_analyze(
     print_table(f"Soft targets of {found.examples:,} training examples", analysis_table(found))
     if found.calibration is not None:
         print_lines([describe_calibration(found.calibration)])
+    print_lines([found.conclusion])
     print_pairs({"page": folder / REPORT, "numbers": folder / ANALYSIS})
 
 

@@ -83,10 +83,11 @@ def describe_calibration(calibration: Calibration) -> str:
     Returns:
         The sentences.
     """
-    return (
+    text = (
         f"Calibration: dividing the teacher's logits by {calibration.temperature:.2f} would make it honest. This is about "
         "its own predictions; it is not the temperature of distillation."
     )
+    return f"{text} {calibration.remark}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from torch import nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.config import Config, DistillationConfig
-from limbeck.data import load_splits
+from limbeck.data import IGNORE_INDEX, load_splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.run.folder import REPORT, check_folder
 from limbeck.run.teacher import open_teacher, precompute_teacher
@@ -33,7 +32,7 @@ from limbeck.run.training import (
     training_arguments,
 )
 from limbeck.teachers import Teacher
-from limbeck.temperature import Choice, SearchPlan, Trial, search
+from limbeck.temperature import Choice, Quality, SearchPlan, Trial, search
 
 SEARCH, JOURNAL, CHOICE = "search", "students.journal", "choice.json"
 
@@ -101,8 +100,8 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
     return choice
 
 
-def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], float]:
-    """Return a function that trains the student of a trial and returns its validation accuracy.
+def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], Quality]:
+    """Return a function that trains the student of a trial and returns which validation examples it gets right.
 
     Whatever could be wrong with the config is checked here, before any student is trained.
     """
@@ -114,13 +113,15 @@ def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., An
         teacher = precompute_teacher(teacher, splits.train)  # students see one view of each example
     training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}
 
-    def train_trial(trial: Trial) -> float:
+    def train_trial(trial: Trial) -> Quality:
         seed = config.seed + trial.seed
         student = build_seeded_model(config.student, splits, seed)
         distillation = _with_settings_of(trial, config.distillation)
         settings = {"distillation": distillation, "training": training, "seed": seed}
         train_student(student, teacher, splits.train, config.model_copy(update=settings), folder=_scratch(folder))
-        return classification_metrics(predict_logits(student, splits.validation), splits.validation.labels).accuracy
+        predictions, labels = predict_logits(student, splits.validation).argmax(-1), splits.validation.labels
+        labelled = labels != IGNORE_INDEX
+        return Quality.of_correct((predictions == labels)[labelled].numpy())
 
     return train_trial
 
@@ -145,7 +146,8 @@ def _study_name(config: Config) -> str:
     values = config.model_dump(
         exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
     )
-    return xxhash.xxh3_64_hexdigest(json.dumps(values, sort_keys=True).encode())
+    # "correct": the journal keeps which examples a student gets right; students of older journals lack it.
+    return xxhash.xxh3_64_hexdigest(json.dumps({**values, "quality": "correct"}, sort_keys=True).encode())
 
 
 def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
@@ -159,17 +161,13 @@ def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
         One line for each finding.
     """
     low, high = choice.interval
-    points, error = 100 * choice.gain, 100 * choice.gain_error
     lines = [
         f"T = {choice.temperature:g}: of {len(plan.temperatures)} temperatures from {min(plan.temperatures):g} to "
         f"{max(plan.temperatures):g}, those from {low:g} to {high:g} are within one standard error of the best on validation, "
         "and of those that were tried this is the nearest to their middle.",
-        f"Over the same student without a teacher: {points:+.1f} ± {error:.1f} points of validation accuracy.",
     ]
-    if not choice.worthwhile:
-        lines.append(
-            "No temperature beats training without a teacher by more than one standard error: distillation does not pay here."
-        )
+    if choice.verdict is not None:
+        lines.append(choice.verdict.describe())
     if choice.alpha is not None:
         lines.append(f"alpha = {choice.alpha:g} does better than the config's at this T.")
     if choice.divergence is not None:
@@ -196,6 +194,7 @@ def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
         "temperature": choice.temperature, "interval": list(choice.interval), "alpha": choice.alpha,
         "divergence": choice.divergence, "gain": choice.gain, "gain_error": choice.gain_error,
         "worthwhile": choice.worthwhile, "cost": choice.cost,
+        "verdict": None if choice.verdict is None else {"answer": choice.verdict.answer, **asdict(choice.verdict)},
         "curve": [
             {"temperature": t, "behind": float(b), "error": float(e)}
             for t, b, e in zip(plan.temperatures, behind, error, strict=True)

@@ -147,17 +147,11 @@ def gradient_strength_figure(rows: Sequence[Softness]) -> Figure:
         t, [row.compensated_over_hard for row in rows], marker="o", markersize=4, color=STUDENT_COLOUR, label="with T²"
     )
     axes.plot(t, [row.soft_over_hard for row in rows], marker="o", markersize=4, color=TEACHER_COLOUR, label="without")
-    axes.axhline(
-        rows[-1].limit_over_hard, color=STUDENT_COLOUR, linestyle="--", linewidth=1, label="limit of the first"
-    )
-    axes.plot(
-        t,
-        [rows[0].limit_over_hard / x**2 for x in t],
-        color=TEACHER_COLOUR,
-        linestyle="--",
-        linewidth=1,
-        label="limit / T²",
-    )
+    limit = rows[-1].limit_over_hard
+    if math.isfinite(limit):  # it is not if the teacher rules out a class that the student knows
+        axes.axhline(limit, color=STUDENT_COLOUR, linestyle="--", linewidth=1, label="limit of the first")
+        falling = [limit / x**2 for x in t]
+        axes.plot(t, falling, color=TEACHER_COLOUR, linestyle="--", linewidth=1, label="limit / T²")
     _log_axis(axes, t)
     axes.set_yscale("log")
     axes.set_ylabel("soft gradient / hard gradient")
