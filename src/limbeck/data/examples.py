@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,19 @@ IGNORE_INDEX = -100
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 """A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""
+
+
+@runtime_checkable
+class HasSourceBytes(Protocol):
+    """A loader that can tell the bytes which an input is loaded from, where they are cheaper to read than to decode."""
+
+    def source_bytes(self, rows: list[int]) -> Iterable[bytes]:
+        """Yield the bytes that the input of each row is loaded from, such as an image file's.
+
+        Args:
+            rows: row numbers of the data set, ascending.
+        """
+        ...
 
 
 class Examples(Dataset[dict[str, Any]]):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
 from limbeck.store.codecs import Codec, Hidden, codec_settings
-from limbeck.store.description import StoreDescription
+from limbeck.store.description import VERSION, StoreDescription
 from limbeck.store.errors import StoreArgumentError
-from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
+from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import (
-    OUTPUT_LAYER_FILE,
     check_output_layer,
     find_output_layer,
+    has_output_layer,
     output_layer_checksum,
     record_inputs,
     write_output_layer,
 )
-from limbeck.store.shards import Shard, split_into_shards
+from limbeck.store.shards import Shard, shards_with_manifest, split_into_shards
 from limbeck.store.storage import open_storage
 from limbeck.teachers import LiveTeacher
 
@@ -55,6 +55,7 @@ def build_store(
     folder: str | Path,
     codec: Codec,
     *,
+    class_names: Sequence[str] | None = None,
     views: FixedViews | None = None,
     batch_size: int = 256,
     shard_rows: int | None = None,
@@ -73,6 +74,8 @@ def build_store(
         examples: what to run the teacher on. Of a sequence, every token with an ``attention_mask`` of 1 is stored.
         folder: where to write; or a URL that fsspec knows, to which each shard is uploaded when it is whole.
         codec: the format.
+        class_names: the name of each of the teacher's output columns, where they are known. They are kept in the store, so that
+            a student whose classes stand in another order can be told.
         views: the augmented views of each image that are stored, for students with augmentation; by default the image as it
             is.
         batch_size: examples in a batch. A batch ends at the end of a shard.
@@ -86,9 +89,10 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: there are no examples, or one occurs twice; ``views`` are given for sequences; the format cannot
-            hold the teacher's logits, or needs another kind of teacher.
-        StoreError: the folder holds another store, or the disk is full.
+        StoreArgumentError: there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
+            columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, or needs another kind of
+            teacher.
+        StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
     """
     from tqdm import tqdm
 
@@ -97,12 +101,16 @@ def build_store(
     ids = _ascending_ids(examples)
     layer = find_output_layer(teacher) if isinstance(codec, Hidden) else None
     runner = _TeacherRunner(teacher, examples, views, layer)
-    codec, description = _describe(runner, ids, codec, shard_rows)
+    there = shards_with_manifest(storage) if storage.exists() else []
+    version = there[0].manifest.description.version if there else VERSION
+    codec, description = _describe(runner, ids, codec, shard_rows, class_names, version)
+    all_shards = split_into_shards(storage, len(ids), description.shard_rows)
+    _check_what_is_there(there, all_shards, description)
     storage.create_folder()
-    if layer is not None and rank == 0 and storage.size(OUTPUT_LAYER_FILE) is None:
+    if layer is not None and rank == 0 and not has_output_layer(storage, description.head):
         write_output_layer(storage, layer)
     written = found = 0
-    shards = split_into_shards(storage, len(ids), description.shard_rows)[rank::world_size]
+    shards = all_shards[rank::world_size]
     for shard in tqdm(shards, desc=progress, delay=1.0, leave=False, disable=progress is None):
         if shard.is_whole(description):
             found += 1
@@ -201,28 +209,51 @@ def _ascending_ids(examples: Examples) -> Tensor:
     return ids
 
 
+def _check_what_is_there(there: Sequence[Shard], expected: Sequence[Shard], description: StoreDescription) -> None:
+    """Check that every shard in the folder is part of this store, and that none is missing if an earlier version wrote them."""
+    for shard in there:
+        shard.is_whole(description)
+    if description.version != VERSION and not all(shard.is_whole(description) for shard in expected):
+        raise StoreError(
+            f"{expected[0].storage}: was begun by an earlier version of Limbeck, which looked at {LOADED_EXAMPLES} examples to "
+            "know the data again. Whether the shards that are missing belong to the same data cannot be told. Remove the "
+            "folder and build the store again."
+        )
+
+
 def _describe(
-    runner: _TeacherRunner, ids: Tensor, codec: Codec, shard_rows: int | None
+    runner: _TeacherRunner,
+    ids: Tensor,
+    codec: Codec,
+    shard_rows: int | None,
+    class_names: Sequence[str] | None,
+    version: Literal[1, 2],
 ) -> tuple[Codec, StoreDescription]:
     """Return the codec with all of its settings, and the description of the store, after running the first example."""
     first = runner.logits_of_one(ids[:1])
     positions, classes = first.values.shape
     if runner.layer is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=runner.layer.in_features)
+    if class_names is not None and len(class_names) != classes:
+        raise StoreArgumentError(
+            "class_names", f"the teacher has {classes} output columns, got {len(class_names)} names."
+        )
     if runner.views is not None and first.token_counts is not None:
         raise StoreArgumentError("views", "these examples are sequences, and views are of images.")
     view_count = runner.views.count if runner.views else 1
     example_bytes = max(1.0, codec.payload_bytes(classes) * positions * view_count)
     description = StoreDescription(
+        version=version,
         codec=codec_settings(codec),
         classes=classes,
+        class_names=None if class_names is None or version == 1 else tuple(class_names),
         rows=len(ids),
         shard_rows=shard_rows or max(1, int(SHARD_BYTES // example_bytes)),
         tokens=first.token_counts is not None,
         views=runner.views,
         head="" if runner.layer is None else output_layer_checksum(runner.layer),
         teacher=fingerprint_of_model(runner.module),
-        data=fingerprint_of_examples(runner.examples),
+        data=fingerprint_of_examples(runner.examples, version),
     )
     return codec, description
 
