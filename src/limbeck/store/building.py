@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
 from limbeck.store.codecs import Codec, Hidden, codec_settings
 from limbeck.store.description import VERSION, StoreDescription
-from limbeck.store.errors import StoreArgumentError
+from limbeck.store.errors import StoreArgumentError, UnstorableError
 from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import (
     check_output_layer,
@@ -29,8 +30,11 @@ from limbeck.store.output_layer import (
 )
 from limbeck.store.shards import Shard, shards_with_manifest, split_into_shards
 from limbeck.store.storage import open_storage
+from limbeck.store.values import check_softmax
 from limbeck.teachers import LiveTeacher
 
+SHOWN_EXAMPLES = 10
+"""The most example ids that a message shows."""
 SHARD_BYTES = 128 << 20
 """The size that a shard is given by default."""
 
@@ -90,8 +94,8 @@ def build_store(
 
     Raises:
         StoreArgumentError: there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
-            columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, or needs another kind of
-            teacher.
+            columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, such as NaN, or needs
+            another kind of teacher.
         StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
     """
     from tqdm import tqdm
@@ -137,6 +141,12 @@ class _Positions:
     token_counts: np.ndarray | None
     """(N,) the number of tokens of each example; None if the examples are not sequences."""
 
+    def example_ids(self, ids: Tensor) -> Tensor:
+        """Return (P,) the id of the example that each position belongs to, given the ids (N,) of the examples."""
+        if self.token_counts is None:
+            return ids.repeat_interleave(len(self.values) // len(ids))
+        return ids.repeat_interleave(torch.from_numpy(self.token_counts))
+
 
 class _TeacherRunner:
     """Runs the teacher on some of the examples.
@@ -167,12 +177,13 @@ class _TeacherRunner:
     def logits_of_one(self, example_id: Tensor) -> _Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
         batch = self._load(example_id, None)
-        if self.layer is None:
-            return _without_padding(self._logits(batch), batch)
-        with record_inputs(self.layer) as inputs:
+        with record_inputs(self.layer) if self.layer else nullcontext([]) as inputs:
             positions = _without_padding(self._logits(batch), batch)
-        hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
-        check_output_layer(self.layer, hidden, positions.values.to(self._device))
+        with _naming_examples(positions, example_id):
+            check_softmax(positions.values)
+        if self.layer is not None:
+            hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
+            check_output_layer(self.layer, hidden, positions.values.to(self._device))
         return positions
 
     def _logits(self, batch: dict[str, Any]) -> Tensor:
@@ -189,6 +200,18 @@ class _TeacherRunner:
             view_numbers = torch.arange(views.count).repeat(len(ids))
             batch = {"pixel_values": views.select(repeated, view_numbers)["pixel_values"]}
         return {name: value.to(self._device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+@contextmanager
+def _naming_examples(positions: _Positions, ids: Tensor) -> Iterator[None]:
+    """Add to an ``UnstorableError`` the ids of the examples that it is about."""
+    try:
+        yield
+    except UnstorableError as error:
+        wrong = positions.example_ids(ids)[error.positions].unique().tolist()
+        more = f" and {len(wrong) - SHOWN_EXAMPLES} more" if len(wrong) > SHOWN_EXAMPLES else ""
+        shown = ", ".join(map(str, wrong[:SHOWN_EXAMPLES]))
+        raise StoreArgumentError(error.argument, f"{error.message} Ids of the examples: {shown}{more}.") from None
 
 
 def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
@@ -266,7 +289,8 @@ def _shard_columns(
     counts: list[np.ndarray] = []
     for ids in batches:
         positions = runner.stored_values(ids)
-        parts.append(codec.encode(positions.values, generator))
+        with _naming_examples(positions, ids):
+            parts.append(codec.encode(positions.values, generator))
         if positions.token_counts is not None:
             counts.append(positions.token_counts)
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
