@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from limbeck.data.config import DataConfig
 from limbeck.data.examples import Examples, LoadRows, Source
 from limbeck.data.images import ImageFormat
+from limbeck.data.labels import encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import ArgumentError, DataError
@@ -38,7 +36,7 @@ def read_with_datasets(config: DataConfig) -> Source:
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = _find_column(config.label_column, LABEL_COLUMNS, columns, "label_column")
-    labels, names = _encode_labels(tables, label_column)
+    labels, names = encode_labels(tables, label_column)
     image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     image_column = None
     if config.image_column is not None or image_columns:
@@ -47,7 +45,8 @@ def read_with_datasets(config: DataConfig) -> Source:
         loaders, shape, preprocessing = _image_loaders(tables, image_column, names, config)
     else:
         loaders, shape, preprocessing = _text_loaders(tables, names, config)
-    return Source({split: Examples(loaders[split], labels[split]) for split in tables}, shape, preprocessing)
+    splits = {split: Examples(loaders[split], labels[split]) for split in tables}
+    return Source(splits, shape, preprocessing, notes_on_labels(labels, names))
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -146,7 +145,13 @@ def _load_files(config: DataConfig) -> Any:
     suffix = Path(config.name).suffix
     if suffix not in FILE_FORMATS:
         raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
-    return datasets.load_dataset(FILE_FORMATS[suffix], data_files=files)
+    # pandas would read a class called "None" or "NA" as an empty cell
+    options = {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
+    # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
+    return {
+        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **options)
+        for split, name in files.items()
+    }
 
 
 def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
@@ -157,21 +162,3 @@ def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: s
     if found is None:
         raise DataError(f"data.{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
     return found
-
-
-def _encode_labels(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the labels of each split as numbers from 0, and the names of the classes."""
-    feature = tables["train"].features[column]
-    if hasattr(feature, "names"):
-        return {split: torch.tensor(table[column]) for split, table in tables.items()}, list(feature.names)
-    labels = {split: list(table[column]) for split, table in tables.items()}
-    classes = sorted(set(labels["train"]), key=lambda value: (str(type(value)), value))
-    if None in classes:
-        raise DataError(f"data.label_column: column {column!r} has empty cells. Every example needs a label.")
-    numbers = {value: number for number, value in enumerate(classes)}
-    for split, values in labels.items():
-        unknown = next((value for value in values if value not in numbers), None)
-        if unknown is not None:
-            raise DataError(f"data.label_column: {split} has the label {unknown!r}, which train lacks.")
-    encoded = {split: torch.tensor([numbers[value] for value in values]) for split, values in labels.items()}
-    return encoded, [str(value) for value in classes]
