@@ -142,7 +142,7 @@ class TestErrors:
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10)
         with pytest.raises(DataError, match=r"data\.image_column: no column 'picture'; there are text, label"):
             load_splits(DataConfig(name=str(tmp_path / "a.csv"), image_column="picture"))
-        with pytest.raises(DataError, match=r"data\.image_column: column 'text' holds str, not images"):
+        with pytest.raises(DataError, match=r"data\.image_column: column 'text' of train holds str, not images"):
             load_splits(DataConfig(name=str(tmp_path / "a.csv"), image_column="text"))
 
     def test_one_class(self, tmp_path, tokenizer):
