@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.config import DataConfig
+from limbeck.data.config import READ_BY_FILES, READ_BY_IMAGES, READ_BY_TEXTS, DataConfig, check_all_are_read
 from limbeck.data.examples import Examples, LoadRows, Source
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
@@ -32,8 +32,11 @@ def read_with_datasets(config: DataConfig) -> Source:
         Its splits. Images are decoded when a batch is loaded, texts are tokenised now.
 
     Raises:
-        DataError: it cannot be found or read, a column is missing, or a label is unknown in training.
+        DataError: it cannot be found or read, a column is missing, a label is unknown in training, or a setting has no effect.
     """
+    of_files = READ_BY_FILES if Path(config.name).is_file() else ()
+    if not of_files:  # said at once, before a hub is asked
+        check_all_are_read(config, {*READ_BY_IMAGES, *READ_BY_TEXTS}, f"{config.name}, which is no file")
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = _find_column(config.label_column, LABEL_COLUMNS, columns, "label_column")
@@ -43,8 +46,10 @@ def read_with_datasets(config: DataConfig) -> Source:
     if config.image_column is not None or image_columns:
         image_column = _find_column(config.image_column, image_columns, columns, "image_column")
     if image_column is not None:
+        check_all_are_read(config, (*READ_BY_IMAGES, *of_files), "images")
         loaders, shape, preprocessing, notes = _image_loaders(tables, image_column, names, config)
     else:
+        check_all_are_read(config, (*READ_BY_TEXTS, *of_files), "texts")
         notes = []
         loaders, shape, preprocessing = _text_loaders(tables, names, config)
     splits = {split: Examples(loaders[split], labels[split]) for split in tables}
