@@ -45,7 +45,11 @@ class ColumnImages:
             raise DataError(*_shortened(faults)) from None
 
     def source_bytes(self, rows: list[int]) -> Iterable[bytes]:
-        """Yield the file of each image, not decoded; images of which there is no file here are decoded."""
+        """Yield the file of each image, not decoded; images of which there is no file here are decoded.
+
+        Args:
+            rows: row numbers of the data set.
+        """
         cells = undecoded(self.dataset, self.column)
         for row in rows:
             content = _content(cells[row][self.column])

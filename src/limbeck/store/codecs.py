@@ -308,7 +308,11 @@ class Hidden(Codec):
         return [Column("hidden", NUMPY_DTYPES[self.dtype], self.size)]
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Return the hidden states (P, d), which take the place of logits, in the stored dtype."""
+        """Return the hidden states (P, d), which take the place of logits, in the stored dtype.
+
+        Raises:
+            UnstorableError: a hidden state is NaN, infinite or too large for the dtype.
+        """
         wrong = ~logits.isfinite().all(-1)
         if bool(wrong.any()):
             message = "the inputs of its last linear layer are NaN or infinite. Store dense logits?"
