@@ -102,7 +102,8 @@ configs = st.fixed_dictionaries(
         "data": sections(
             name=text, folder=st.none() | text, labelled=positive | st.floats(0, 1, exclude_min=True, exclude_max=True),
             transfer=st.sampled_from(["all", "labelled"]), channels=st.sampled_from([1, 3]), image_size=positive,
-            mean=st.floats(allow_nan=False, allow_infinity=False) | lists(fraction), std=positive_float | lists(positive_float),
+            mean=st.floats(allow_nan=False, allow_infinity=False) | st.lists(fraction, min_size=1, max_size=1),
+            std=positive_float | st.lists(positive_float, min_size=1, max_size=1),
             augmentation=augmentations,
         ),
         "distillation": sections(

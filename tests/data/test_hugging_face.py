@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data import DataConfig, load_splits
+from limbeck.data import IGNORE_INDEX, DataConfig, load_splits
 from limbeck.errors import DataError
 from support.texts import write_csv
 
@@ -61,6 +61,53 @@ def test_an_image_folder(tmp_path):
     assert grey.shape.image == (1, 9, 7)
 
 
+class TestUnlabelled:
+    def test_empty_cells_and_minus_one_in_files(self, tmp_path, tokenizer):
+        """Each file is read for itself: with empty cells, a column of integers becomes one of floats."""
+        write_csv(tmp_path / "train.csv", ["w1"] * 40, [0, 1, "", 2] * 10)
+        write_csv(tmp_path / "validation.csv", ["w1"] * 6, [0, 1, 2, 0, "", -1])
+        (tmp_path / "test.csv").write_text("text\nw1\nw2\n")  # without the column
+        names = {split: str(tmp_path / f"{split}.csv") for split in ("validation", "test")}
+        splits = load_splits(DataConfig(name=str(tmp_path / "train.csv"), tokenizer=tokenizer, **names))
+        assert splits.label_names == ["0", "1", "2"]
+        assert splits.true_labels.tolist() == [0, 1, IGNORE_INDEX, 2] * 10
+        assert splits.validation.labels.tolist() == [0, 1, 2, 0]
+        assert splits.test.labels.tolist() == [IGNORE_INDEX] * 2
+        assert not splits.has_test_labels
+        assert splits.notes == [
+            "10 of 40 examples of train have no label (an empty cell, or -1).",
+            "2 of 6 examples of validation have no label (an empty cell, or -1).",
+            "2 of 2 examples of test have no label (an empty cell, or -1).",
+            "The test set has no labels: on it a student can be compared with the teacher alone, not with the truth.",
+            "The validation set is the 4 of its 6 examples that have a label.",
+        ]
+
+    @pytest.mark.parametrize("word", ["None", "NA", "null", "nan", "n/a"])
+    def test_a_class_may_be_called_none(self, tmp_path, tokenizer, word):
+        write_csv(tmp_path / "a.csv", ["w1"] * 40, [word, "some"] * 20)
+        splits = load_splits(DataConfig(name=str(tmp_path / "a.csv"), tokenizer=tokenizer))
+        assert splits.label_names == sorted([word, "some"])
+        assert splits.labelled.all()
+
+    def test_the_shape_of_glue(self, tmp_path, tokenizer):
+        """Its test split has -1 in a column of two named classes."""
+        import datasets
+
+        features = datasets.Features(
+            {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+        )
+        rows = {"train": [0, 1] * 10, "validation": [1, 0, 1], "test": [-1] * 4}
+        datasets.DatasetDict(
+            {
+                split: datasets.Dataset.from_dict({"sentence": ["w1"] * len(labels), "label": labels}, features)
+                for split, labels in rows.items()
+            }
+        ).save_to_disk(tmp_path / "set")
+        splits = load_splits(DataConfig(name=str(tmp_path / "set"), tokenizer=tokenizer))
+        assert splits.validation.labels.tolist() == rows["validation"]
+        assert (len(splits.test), splits.has_test_labels) == (4, False)
+
+
 class TestErrors:
     def test_nothing_of_that_name(self):
         with pytest.raises(DataError, match=r"data\.name: 'no/such-set'.*digits, fashion-mnist, a Hugging Face id"):
@@ -95,12 +142,12 @@ class TestErrors:
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10)
         with pytest.raises(DataError, match=r"data\.image_column: no column 'picture'; there are text, label"):
             load_splits(DataConfig(name=str(tmp_path / "a.csv"), image_column="picture"))
-        with pytest.raises(DataError, match=r"data\.image_column: column 'text' holds str, not images"):
+        with pytest.raises(DataError, match=r"data\.image_column: column 'text' of train holds str, not images"):
             load_splits(DataConfig(name=str(tmp_path / "a.csv"), image_column="text"))
 
-    def test_empty_labels(self, tmp_path, tokenizer):
+    def test_one_class(self, tmp_path, tokenizer):
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, ""] * 10)
-        with pytest.raises(DataError, match=r"data\.label_column: column 'label' has empty cells"):
+        with pytest.raises(DataError, match=r"data\.label_column: column 'label' of train has one class only, '0'"):
             load_splits(DataConfig(name=str(tmp_path / "a.csv"), tokenizer=tokenizer))
 
     def test_a_data_set_without_training(self, tmp_path):

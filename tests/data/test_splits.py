@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 import torch
 
-from limbeck.data import DataConfig, hide_labels, load_splits
+from limbeck.data import IGNORE_INDEX, DataConfig, hide_labels, load_splits
 from limbeck.errors import ArgumentError, DataError
 
 
@@ -62,3 +64,33 @@ def test_a_number_of_labels_that_is_none(labelled):
 def test_what_a_fraction_and_a_number_keep_is_the_same():
     splits = load_splits(DataConfig())
     assert torch.equal(hide_labels(splits, 0.5).train.labels, hide_labels(splits, round(0.5 * 1097)).train.labels)
+
+
+class TestUnlabelled:
+    """Examples that have no label in the data set itself."""
+
+    @pytest.fixture
+    def splits(self):
+        splits = load_splits(DataConfig())
+        labels = splits.true_labels.clone()
+        labels[::2] = IGNORE_INDEX
+        return dataclasses.replace(splits, train=splits.train.with_labels(labels), true_labels=labels)
+
+    def test_labels_are_drawn_among_those_that_there_are(self, splits):
+        drawn = hide_labels(splits, 100)
+        assert drawn.labelled.sum() == 100
+        assert not drawn.labelled[::2].any()
+        assert hide_labels(splits, 0.5).labelled.sum() == round(0.5 * 548)
+        assert torch.equal(hide_labels(splits, None).train.labels, splits.true_labels)
+
+    def test_without_a_transfer_set_only_labelled_ones_stay(self, splits):
+        assert len(hide_labels(splits, None, transfer=False).train) == 548
+        assert hide_labels(splits, 100, transfer=False).labelled.all()
+
+    def test_no_labels_at_all(self, splits):
+        none = dataclasses.replace(splits, true_labels=torch.full_like(splits.true_labels, IGNORE_INDEX))
+        assert not hide_labels(none, None).labelled.any()
+        with pytest.raises(DataError, match=r"data\.transfer: none of the training examples has a label"):
+            hide_labels(none, None, transfer=False)
+        with pytest.raises(DataError, match=r"data\.labelled: cannot draw 10 of 0 labelled examples"):
+            hide_labels(none, 10)

@@ -127,7 +127,8 @@ def test_an_analysis(logits, tmp_path):
     write_analysis_page(tmp_path / "page.html", found)
     page = Page(tmp_path / "page.html")
     assert page.headings == [
-        "What each temperature does", "Which temperatures are worth trying?", "All numbers", "How soft are the targets?", "Where does the soft gradient pull?",
+        "What each temperature does", "Which temperatures are worth trying?",
+        "All numbers", "How soft are the targets?", "Where does the soft gradient pull?",
         "How strong is the soft gradient?", "Is the teacher honest?", "How reliable is each negative label?",
     ]  # fmt: skip
     assert page.figures == 4

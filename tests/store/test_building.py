@@ -1,12 +1,18 @@
 """Building a store: shards are whole or missing, several processes write the same bytes, other stores stay as they are."""
 
+import math
+
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from limbeck.data import Examples
+from limbeck.data.examples import TensorRows
 from limbeck.errors import ArgumentError, StoreError
-from limbeck.store import Dense, TeacherStore, build_store, verify
-from support.stores import build, contents, every_codec, examples, teacher
+from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store, is_store, verify
+from support.stores import CLASSES, CODECS, ROWS, build, contents, draw, every_codec, examples, teacher
 
 
 def test_a_second_build_writes_nothing(tmp_path):
@@ -47,6 +53,52 @@ def test_a_store_of_another_teacher_data_or_codec_stays_as_it_is(tmp_path, chang
     assert contents(tmp_path) == before
 
 
+def test_shards_of_another_size_are_not_mixed_in(tmp_path):
+    """Their files have other names, so that neither build would see the other's."""
+    build(tmp_path, shard_rows=16)
+    with pytest.raises(StoreError, match=r"holds the store of something else \(shard_rows: 16 there, 10 here\)"):
+        build(tmp_path, shard_rows=10)
+    build(tmp_path / "other", shard_rows=10)
+    for path in (tmp_path / "other").iterdir():
+        path.rename(tmp_path / path.name)
+    with pytest.raises(StoreError, match=r"holds the store of something else \(shard_rows: "):
+        TeacherStore(tmp_path)
+
+
+def test_an_arrow_file_of_another_build_is_refused(tmp_path):
+    build(tmp_path / "one")
+    build_store(teacher(1), examples(), tmp_path / "other", Dense("float32"), shard_rows=16, batch_size=7)
+    name = "000000000016-000000000032.arrow"
+    assert (tmp_path / "one" / name).stat().st_size == (tmp_path / "other" / name).stat().st_size
+    (tmp_path / "other" / name).replace(tmp_path / "one" / name)
+    with pytest.raises(StoreError, match=rf"{name}: of another store than its manifest \(teacher: "):
+        TeacherStore(tmp_path / "one")
+
+
+class TestClassNames:
+    @settings(max_examples=10)
+    @given(names=st.lists(st.text(), min_size=CLASSES, max_size=CLASSES), data=st.data())
+    def test_they_are_kept_and_belong_to_the_store(self, tmp_path_factory, names, data):
+        folder = tmp_path_factory.mktemp("store")
+        build(folder, class_names=names)
+        assert TeacherStore(folder).description.class_names == tuple(names)
+        others = data.draw(st.permutations(names))
+        if others != names:
+            with pytest.raises(StoreError, match="holds the store of something else"):
+                build(folder, class_names=others)
+
+    def test_a_name_for_each_column(self, tmp_path):
+        with pytest.raises(StoreError, match="class_names: the teacher has 37 output columns, got 2 names") as caught:
+            build(tmp_path, class_names=["a", "b"])
+        assert caught.value.argument == "class_names"
+
+    def test_long_lists_are_not_shown_whole(self, tmp_path):
+        names = [f"class {i}" for i in range(CLASSES)]
+        build(tmp_path, class_names=names)
+        with pytest.raises(StoreError, match=r"\(class_names: class 7 is 'class 7' there, 'x' here\)"):
+            build(tmp_path, class_names=[*names[:7], "x", *names[8:]])
+
+
 def test_a_full_disk_leaves_whole_shards(tmp_path, monkeypatch):
     from limbeck.store import shards
 
@@ -81,3 +133,86 @@ class TestErrors:
             build_store(model, examples(), tmp_path, Dense("float16"))
         assert isinstance(caught.value, ArgumentError)
         assert caught.value.argument == "dtype"
+
+
+class Fixed(torch.nn.Module):
+    """A teacher that returns given rows: an example is the number of its row."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+        self.output = torch.nn.Linear(rows.shape[1], rows.shape[1], bias=False)
+        self.output.weight.data = torch.eye(rows.shape[1])
+
+    def forward(self, x):
+        return self.output(self.rows[x.long()])
+
+
+class Direct(Fixed):
+    """The same without a linear layer, which would make NaN of a class at -inf."""
+
+    def forward(self, x):
+        return self.rows[x.long()]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=["nan", "inf", "all -inf"])
+@pytest.mark.parametrize("codec", [*CODECS, Hidden("float32"), Hidden("float16")], ids=repr)
+@settings(max_examples=4)
+@given(data=st.data())
+def test_rows_without_probabilities_are_refused_in_every_format(codec, value, tmp_path_factory, data):
+    wrong = sorted(data.draw(st.sets(st.integers(1, 29), min_size=1, max_size=14)))
+    rows = draw(30, 6)
+    if value == -math.inf:
+        rows[wrong] = value
+    else:
+        for row in wrong:
+            rows[row, data.draw(st.integers(0, 5))] = value
+    folder = tmp_path_factory.mktemp("store")
+    ids = ", ".join(map(str, wrong[:10]))
+    with pytest.raises(StoreError, match=r"Ids of the examples: " + ids) as caught:
+        build_store(Fixed(rows), Examples(TensorRows("x", torch.arange(30)), torch.zeros(30)), folder, codec)
+    assert caught.value.argument in ("teacher", "dtype")
+    assert is_store(folder) is False
+
+
+def test_an_absent_class_is_stored(tmp_path):
+    rows = draw(5, 6)
+    rows[:, 3] = -math.inf
+    for codec in (Dense("float32"), Dense("float16"), Dense("bfloat16"), TopK(3), Sampled(4)):
+        folder = tmp_path / repr(codec)
+        build_store(Direct(rows), Examples(TensorRows("x", torch.arange(5)), torch.zeros(5)), folder, codec)
+        assert verify(folder) == []
+
+
+def test_a_finite_logit_never_becomes_infinite(tmp_path):
+    for codec, large in ((Dense("bfloat16"), 3.4e38), (Dense("float16"), -1e5), (Hidden("float16"), 1e5)):
+        rows = draw(5, 6)
+        rows[2, 1] = large
+        with pytest.raises(StoreError, match=rf"go beyond {codec.dtype} \(.*Ids of the examples: 2\.") as caught:
+            build_store(Fixed(rows), Examples(TensorRows("x", torch.arange(5)), torch.zeros(5)), tmp_path, codec)
+        assert caught.value.argument == "dtype"
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    build(tmp_path)
+    (tmp_path / "notes").symlink_to(tmp_path / "gone")
+    with pytest.raises(StoreError, match="notes: is a link to a file that is not there") as caught:
+        verify(tmp_path)
+    assert len(caught.value.faults) == 1
+    assert is_store(tmp_path)
+    (tmp_path / "notes").unlink()
+    name = "000000000016-000000000032.arrow"
+    (tmp_path / name).rename(tmp_path / "gone")
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    assert len(TeacherStore(tmp_path)) == ROWS
+    (tmp_path / "gone").unlink()
+    with pytest.raises(StoreError, match=rf"1 of 4 shards are missing, {name} first"):
+        TeacherStore(tmp_path)
+    assert build(tmp_path).written == 1
+    assert verify(tmp_path) == []
+    for name in ("000000000016-000000000032.json", "000000000000-000000000016.json"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+        with pytest.raises(StoreError) as caught:
+            TeacherStore(tmp_path)
+        assert len(caught.value.faults) == 1

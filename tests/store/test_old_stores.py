@@ -1,7 +1,8 @@
-"""Stores that an earlier Limbeck wrote: they can be read, verified and completed, and today's Limbeck writes the same.
+"""Stores that an earlier Limbeck wrote: they can be read and verified, and what is written today is what was written then.
 
-The folders in ``fixtures`` were written once, by version 1 of the format. The teachers' weights and inputs are small multiples
-of 1/8, so that their logits are exact on every machine, and what a store should hold is computed from them here.
+The folders in ``fixtures`` were written once, by version 1 of the format, those in ``fixtures/version-2`` by version 2. The
+teachers' weights and inputs are small multiples of 1/8, so that their logits are exact on every machine, and what a store
+should hold is computed from them here.
 """
 
 import json
@@ -22,7 +23,9 @@ FIXTURES = Path(__file__).parent / "fixtures"
 VIEWS = FixedViews(2, shift=1, flip=True, seed=3)
 CODECS = {"dense": Dense("int8"), "topk": TopK(3, (2.0,)), "sampled": Sampled(4), "hidden": Hidden("float16")}
 IDS = torch.tensor([9, 2, 5])
+CLASS_NAMES = ("a", "b", "<c>", "d\n", "e")
 every_store = pytest.mark.parametrize("name", CODECS)
+every_version = pytest.mark.parametrize("version", ["", "version-2"], ids=["1", "2"])
 
 
 def numbers(*shape):
@@ -72,8 +75,10 @@ def examples(name):
 
 
 def build(name, folder):
-    views = VIEWS if name == "dense" else None
-    return build_store(teacher(name), examples(name), folder, CODECS[name], views=views, shard_rows=2)
+    views, names = VIEWS if name == "dense" else None, None if name == "topk" else CLASS_NAMES
+    return build_store(
+        teacher(name), examples(name), folder, CODECS[name], views=views, class_names=names, shard_rows=2
+    )
 
 
 @pytest.fixture
@@ -89,16 +94,21 @@ def logits(name, batch):
 
 class TestReading:
     @every_store
-    def test_an_old_store_is_whole(self, copy, name):
-        assert verify(copy / name) == []
-        store = TeacherStore(copy / name)
+    @every_version
+    def test_an_old_store_is_whole(self, copy, name, version):
+        assert verify(copy / version / name) == []
+        store = TeacherStore(copy / version / name)
         assert store.ids.tolist() == [2, 5, 9]
         store.check(teacher=teacher(name), examples=examples(name))
         with pytest.raises(StoreError, match="made from another teacher"):
             store.check(teacher=nn.Linear(2, 2))
+        with pytest.raises(StoreError, match="made from another data"):
+            store.check(examples=examples(name).subset(torch.tensor([0, 1])))
+        assert store.description.class_names == (CLASS_NAMES if version and name != "topk" else None)
 
-    def test_int8_logits_of_every_view(self, copy):
-        stored = StoredTeacher(copy / "dense")
+    @every_version
+    def test_int8_logits_of_every_view(self, copy, version):
+        stored = StoredTeacher(copy / version / "dense")
         assert stored.views == VIEWS
         batch = {"pixel_values": IMAGES[IDS], "example_id": IDS}
         for number in (0, 1):
@@ -107,10 +117,11 @@ class TestReading:
             step = (truth.amax(-1) - truth.amin(-1)) / 254
             assert ((stored(shown).logits - truth).abs().amax(-1) <= 0.51 * step).all()
 
-    def test_top_k_lists_of_every_token(self, copy):
+    @every_version
+    def test_top_k_lists_of_every_token(self, copy, version):
         batch = examples("topk").load(IDS.tolist()) | {"example_id": IDS}
         targets, truth, mask = (
-            StoredTeacher(copy / "topk")(batch).targets,
+            StoredTeacher(copy / version / "topk")(batch).targets,
             logits("topk", batch),
             batch["attention_mask"].bool(),
         )
@@ -120,31 +131,45 @@ class TestReading:
             torch.testing.assert_close(stored[mask], expected[mask], rtol=2e-3, atol=1e-3)
         torch.testing.assert_close(truth.gather(-1, targets.ids.clamp(min=0))[mask], truth.topk(3).values[mask])
 
-    def test_draws(self, copy):
-        targets = TeacherStore(copy / "sampled").look_up(IDS).targets
+    @every_version
+    def test_draws(self, copy, version):
+        targets = TeacherStore(copy / version / "sampled").look_up(IDS).targets
         assert targets.ids.tolist() == [[0, 3, 4, 0], [3, 4, 1, 3], [3, 1, 3, 4]]
 
-    def test_hidden_states(self, copy):
+    @every_version
+    def test_hidden_states(self, copy, version):
         truth = logits("hidden", {"pixel_values": IMAGES[IDS]})
-        assert torch.equal(TeacherStore(copy / "hidden").look_up(IDS).logits, truth)  # exact in float16
+        assert torch.equal(TeacherStore(copy / version / "hidden").look_up(IDS).logits, truth)  # exact in float16
 
 
 class TestWriting:
     @every_store
-    def test_a_build_completes_an_old_store(self, copy, name):
-        before = {path.name: path.read_bytes() for path in (copy / name).iterdir()}
+    def test_a_build_goes_on_with_a_store_of_this_version(self, copy, name):
+        folder = copy / "version-2" / name
+        before = sorted(path.name for path in folder.iterdir())
+        again = build(name, folder)
+        assert (again.written, again.found) == (0, 2)
+        (folder / "000000000000-000000000002.json").unlink()
+        assert build(name, folder).written == 1
+        assert before == sorted(path.name for path in folder.iterdir())
+        assert verify(folder) == []
+
+    @every_store
+    def test_a_build_leaves_a_whole_store_of_version_1_and_does_not_complete_one(self, copy, name):
+        """Its fingerprint saw 64 examples, so the shards that are missing could be made from other data in silence."""
         again = build(name, copy / name)
         assert (again.written, again.found) == (0, 2)
         (copy / name / "000000000000-000000000002.json").unlink()
-        assert build(name, copy / name).written == 1
-        assert sorted(before) == sorted(path.name for path in (copy / name).iterdir())
-        assert verify(copy / name) == []
+        before = {path.name: path.read_bytes() for path in (copy / name).iterdir()}
+        with pytest.raises(StoreError, match="begun by an earlier version of Limbeck"):
+            build(name, copy / name)
+        assert before == {path.name: path.read_bytes() for path in (copy / name).iterdir()}
 
     @every_store
     def test_a_store_written_today_has_the_old_format(self, tmp_path, name):
         """Compare file names, manifests and schemas. pyarrow and zlib may pack the same content into other bytes."""
         build(name, tmp_path)
-        for old in sorted((FIXTURES / name).iterdir()):
+        for old in sorted((FIXTURES / "version-2" / name).iterdir()):
             new = tmp_path / old.name
             if old.suffix == ".json":
                 ours, theirs = (json.loads(path.read_text()) for path in (new, old))
@@ -157,4 +182,4 @@ class TestWriting:
                 assert ours.num_rows == theirs.num_rows
             else:
                 assert new.read_bytes() == old.read_bytes()
-        assert len(list(tmp_path.iterdir())) == len(list((FIXTURES / name).iterdir()))
+        assert len(list(tmp_path.iterdir())) == len(list((FIXTURES / "version-2" / name).iterdir()))

@@ -1,10 +1,12 @@
 """The last linear layer of the teacher: how it is found, checked, written and read."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from limbeck.errors import StoreError
-from limbeck.store import Hidden, build_store
+from limbeck.store import Hidden, TeacherStore, build_store, verify
 from limbeck.store.output_layer import (
     OUTPUT_LAYER_FILE,
     StoredOutputLayer,
@@ -14,7 +16,7 @@ from limbeck.store.output_layer import (
     write_output_layer,
 )
 from limbeck.store.storage import Storage, file_checksum
-from support.stores import INPUTS, draw, examples, teacher
+from support.stores import INPUTS, ROWS, build, contents, draw, examples, live, teacher
 
 
 def test_hidden_states_need_a_last_layer_with_nothing_after_it(tmp_path):
@@ -61,4 +63,42 @@ def test_the_layer_is_read_as_it_was_written(tmp_path, bias):
     assert file_checksum(tmp_path / OUTPUT_LAYER_FILE) == output_layer_checksum(layer)
     assert torch.equal(StoredOutputLayer(storage, 4, 3, output_layer_checksum(layer))(hidden), layer(hidden))
     with pytest.raises(StoreError, match=r"head\.safetensors: has no weight of shape \(5, 3\)"):
-        StoredOutputLayer(storage, 5, 3, "")
+        StoredOutputLayer(storage, 5, 3, output_layer_checksum(layer))
+
+
+class TestTwoBuilds:
+    """A store never has the output layer of one teacher and the hidden states of another."""
+
+    def test_the_layer_of_a_build_that_was_killed_is_replaced(self, tmp_path):
+        write_output_layer(Storage(tmp_path), teacher(1)[2])
+        build(tmp_path, Hidden("float32"))
+        ids = torch.arange(ROWS)
+        torch.testing.assert_close(TeacherStore(tmp_path).look_up(ids).logits, live(ids), rtol=1e-6, atol=1e-6)
+        assert verify(tmp_path) == []
+
+    def test_another_layer_is_refused_when_the_store_is_opened(self, tmp_path):
+        build(tmp_path, Hidden("float32"))
+        write_output_layer(Storage(tmp_path), teacher(1)[2])
+        with pytest.raises(StoreError, match=r"head\.safetensors: its checksum is .* or of another teacher"):
+            TeacherStore(tmp_path)
+        build(tmp_path, Hidden("float32"))
+        assert len(TeacherStore(tmp_path)) == ROWS
+
+    def test_the_layer_of_another_store_is_left_alone(self, tmp_path):
+        build(tmp_path, Hidden("float32"))
+        before = contents(tmp_path)
+        with pytest.raises(StoreError, match=r"holds the store of something else \(head: "):
+            build_store(teacher(1), examples(), tmp_path, Hidden("float32"), shard_rows=16)
+        assert contents(tmp_path) == before
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        StoreError, match=r"head\.safetensors: cannot be written \(No space left on device\)\. Make room"
+    ):
+        build(tmp_path, Hidden())
+    assert not list(tmp_path.iterdir())

@@ -150,3 +150,17 @@ def test_a_student_of_the_store_equals_a_student_of_the_live_teacher(tmp_path, c
     )
     for name, live in students[0].items():
         torch.testing.assert_close(students[1][name], live, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("codec", [Dense("float32"), TopK(4), Sampled(3), Hidden("float32")], ids=repr)
+def test_a_token_without_probabilities_is_named_by_its_example(tmp_path, codec):
+    """Whatever the padding and the batch, the ids are those of the texts with the token."""
+    token, model = int(Sequences().texts[11][-1]), language_model(0, 16)
+    model.get_input_embeddings().weight.data[token] = torch.nan
+    wrong = [row for row, text in enumerate(Sequences().texts) if token in text.tolist()]
+    others = [row for row in range(ROWS) if row not in wrong]
+    some = examples().subset(torch.arange(others[0], ROWS))
+    with pytest.raises(StoreError, match=r"^teacher: ") as caught:
+        build_store(model, some, tmp_path, codec, batch_size=ROWS)
+    expected = [row for row in wrong if row > others[0]]
+    assert str(caught.value).endswith(f" Ids of the examples: {', '.join(map(str, expected))}.")

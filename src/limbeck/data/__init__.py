@@ -7,7 +7,7 @@ into a batch.
 """
 
 from limbeck.data.config import DataConfig
-from limbeck.data.examples import IGNORE_INDEX, Examples, LoadRows, Splits, TensorRows, identity_collate
+from limbeck.data.examples import IGNORE_INDEX, Examples, HasSourceBytes, LoadRows, Splits, TensorRows, identity_collate
 from limbeck.data.images import Augmentation, FixedViews, ImageFormat
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
@@ -19,6 +19,7 @@ __all__ = [
     "DataConfig",
     "Examples",
     "FixedViews",
+    "HasSourceBytes",
     "ImageFormat",
     "LoadRows",
     "Preprocessing",

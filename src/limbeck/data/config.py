@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from limbeck.data.images import Augmentation
+from limbeck.errors import ArgumentError, DataError
 from limbeck.field_checks import check_fields
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -15,12 +18,20 @@ FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+READ_BY_ALL = ("name", "labelled", "transfer")
+READ_BY_ARRAYS = ("mean", "std", "augmentation")
+READ_BY_FILES = ("validation", "test")
+READ_BY_IMAGES = ("label_column", "image_column", "image_size", "channels", "mean", "std", "augmentation")
+READ_BY_TEXTS = ("label_column", "text_column", "tokenizer", "max_length")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """The ``data`` section: which examples are used, how they are read, and how many of their labels are known.
 
     Raises:
-        ArgumentError: a field has another type or is out of range.
+        ArgumentError: a field has another type or is out of range, or ``mean`` or ``std`` has neither one number nor one for
+            each channel.
     """
 
     name: str = "digits"
@@ -45,9 +56,10 @@ class DataConfig:
     image_column: str | None = None
     """The column with the images. By default it is the first column of images."""
     image_size: PositiveInt | None = None
-    """The height and width, in pixels, that images are resized to. By default images get the size of the first one."""
+    """The height and width, in pixels, that images are resized to. By default images get the size of the first one. Those of
+    "digits" and "fashion-mnist" keep theirs."""
     channels: Literal[1, 3] | None = None
-    """The channels of the images: 1 for grey, 3 for colour. By default images get the channels of the first one."""
+    """The channels of the images: 1 for grey, 3 for colour. By default 1 if all images of the set are grey, else 3."""
     mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
     """The number that is subtracted from pixels between 0 and 1, or one number for each channel."""
     std: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
@@ -61,3 +73,30 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        channels = f"{self.channels} channels" if self.channels else "1 or 3 channels"
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) not in (1, *([self.channels] if self.channels else [3])):
+                raise ArgumentError(name, f"expected one number, or one for each of {channels}, got {value!r}.")
+
+
+def check_all_are_read(config: DataConfig, read: Iterable[str], data_set: str) -> None:
+    """Check that no setting was given that has no effect.
+
+    Args:
+        config: the settings.
+        read: the names of the fields that this kind of data set reads, besides those that every data set reads.
+        data_set: what was read, for messages, such as "digits, whose images are 8 x 8".
+
+    Raises:
+        DataError: a field that is not read differs from its default; one line for each.
+    """
+    default, known = DataConfig(), {*READ_BY_ALL, *read}
+    unread = [field.name for field in dataclasses.fields(config) if field.name not in known]
+    faults = [
+        f"data.{name}: has no effect on {data_set}. Leave it out."
+        for name in unread
+        if getattr(config, name) != getattr(default, name)
+    ]
+    if faults:
+        raise DataError(*faults)

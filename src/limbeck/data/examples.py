@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,19 @@ from limbeck.models import DataShape
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 """A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""
+
+
+@runtime_checkable
+class HasSourceBytes(Protocol):
+    """A loader that can tell the bytes which an input is loaded from, where they are cheaper to read than to decode."""
+
+    def source_bytes(self, rows: list[int]) -> Iterable[bytes]:
+        """Yield the bytes that the input of each row is loaded from, such as an image file's.
+
+        Args:
+            rows: row numbers of the data set, ascending.
+        """
+        ...
 
 
 class Examples(Dataset[dict[str, Any]]):
@@ -49,6 +62,11 @@ class Examples(Dataset[dict[str, Any]]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    @property
+    def labelled(self) -> Tensor:
+        """Return a bool tensor (N,), True where the label is known."""
+        return self.labels != IGNORE_INDEX
 
     def subset(self, indices: Tensor) -> Examples:
         """Return some of the examples; they keep their ids.
@@ -133,17 +151,18 @@ class Splits:
     """Training, validation and test examples, kept apart: choices are made on validation, results are reported on test."""
 
     train: Examples
-    """The training examples. An example whose label was hidden has the label ``IGNORE_INDEX``."""
+    """The training examples. An example without a label, or whose label was hidden, has the label ``IGNORE_INDEX``."""
     validation: Examples
     """The validation examples, all labelled."""
     test: Examples
-    """The test examples, all labelled."""
+    """The test examples: all labelled, or none of them (``has_test_labels``)."""
     shape: DataShape
     """The number of classes and the size of an image, which a model is built for."""
     preprocessing: Preprocessing
     """How a new image or text becomes a batch; it is saved beside a student."""
     true_labels: Tensor
-    """(train,) int64, every training label, also the hidden ones: a teacher is trained on them."""
+    """(train,) int64, every training label, also the hidden ones: a teacher is trained on them. ``IGNORE_INDEX`` for an example
+    that has none in the data set itself."""
     notes: list[str] = field(default_factory=list)
     """What was decided for the user, such as a validation set drawn from the training examples."""
 
@@ -155,4 +174,9 @@ class Splits:
     @property
     def labelled(self) -> Tensor:
         """Return a bool tensor (train,), True where the label is known."""
-        return self.train.labels != IGNORE_INDEX
+        return self.train.labelled
+
+    @property
+    def has_test_labels(self) -> bool:
+        """Return True if the test examples have labels; if not, students can be compared with the teacher alone."""
+        return bool(self.test.labelled.any())

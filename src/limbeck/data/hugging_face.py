@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from limbeck.data.config import DataConfig
+from limbeck.data.config import READ_BY_FILES, READ_BY_IMAGES, READ_BY_TEXTS, DataConfig, check_all_are_read
 from limbeck.data.examples import Examples, LoadRows, Source
+from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
+from limbeck.data.labels import encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import ArgumentError, DataError
@@ -33,21 +32,28 @@ def read_with_datasets(config: DataConfig) -> Source:
         Its splits. Images are decoded when a batch is loaded, texts are tokenised now.
 
     Raises:
-        DataError: it cannot be found or read, a column is missing, or a label is unknown in training.
+        DataError: it cannot be found or read, a column is missing, a label is unknown in training, or a setting has no effect.
     """
+    of_files = READ_BY_FILES if Path(config.name).is_file() else ()
+    if not of_files:  # said at once, before a hub is asked
+        check_all_are_read(config, {*READ_BY_IMAGES, *READ_BY_TEXTS}, f"{config.name}, which is no file")
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = _find_column(config.label_column, LABEL_COLUMNS, columns, "label_column")
-    labels, names = _encode_labels(tables, label_column)
+    labels, names = encode_labels(tables, label_column)
     image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     image_column = None
     if config.image_column is not None or image_columns:
         image_column = _find_column(config.image_column, image_columns, columns, "image_column")
     if image_column is not None:
-        loaders, shape, preprocessing = _image_loaders(tables, image_column, names, config)
+        check_all_are_read(config, (*READ_BY_IMAGES, *of_files), "images")
+        loaders, shape, preprocessing, notes = _image_loaders(tables, image_column, names, config)
     else:
+        check_all_are_read(config, (*READ_BY_TEXTS, *of_files), "texts")
+        notes = []
         loaders, shape, preprocessing = _text_loaders(tables, names, config)
-    return Source({split: Examples(loaders[split], labels[split]) for split in tables}, shape, preprocessing)
+    splits = {split: Examples(loaders[split], labels[split]) for split in tables}
+    return Source(splits, shape, preprocessing, notes_on_labels(labels, names) + notes)
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -67,39 +73,40 @@ def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> Im
         raise DataError(f"data.{error}") from None
 
 
-class ColumnImages:
-    """A loader of images from a column of a ``datasets.Dataset``. Images are decoded when they are asked for.
-
-    Args:
-        dataset: the data set.
-        column: the column with the images.
-        image: the format that images are brought into.
-    """
-
-    def __init__(self, dataset: Any, column: str, image: ImageFormat) -> None:
-        self.dataset, self.column, self.image = dataset, column, image
-
-    def __call__(self, rows: list[int]) -> dict[str, Any]:
-        return {"pixel_values": self.image(self.dataset[rows][self.column])}
-
-
 def _image_loaders(
     tables: dict[str, Any], column: str, names: list[str], config: DataConfig
-) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
-    first = tables["train"][0][column]
-    if not hasattr(first, "mode"):
-        raise DataError(f"data.image_column: column {column!r} holds {type(first).__name__}, not images.")
-    channels = config.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
-    height, width = (config.image_size,) * 2 if config.image_size else (first.height, first.width)
-    image = image_format(config, (height, width), channels)
+) -> tuple[dict[str, LoadRows], DataShape, Preprocessing, list[str]]:
+    import datasets
+
+    _check_that_all_have(tables, column, "image_column")
+    for split, table in tables.items():
+        feature = table.features[column]
+        if type(feature).__name__ != "Image":
+            kind = type(table[0][column]).__name__
+            raise DataError(f"data.image_column: column {column!r} of {split} holds {kind}, not images.")
+        if not feature.decode:
+            tables = tables | {split: table.cast_column(column, datasets.Image())}
+    notes, channels = [], config.channels
+    size = None if config.image_size is None else (config.image_size, config.image_size)
+    if size is None or channels is None:  # else nothing is left to decide, and a large set need not be looked at
+        survey = survey_images(tables, column)
+        channels = channels or survey.channels
+        if size is None:
+            first = tables["train"][0][column]
+            size = first.height, first.width
+        notes = survey.notes(
+            size, size_is_chosen=config.image_size is not None, channels_are_chosen=config.channels is not None
+        )
+    image = image_format(config, size, channels)
     loaders: dict[str, LoadRows] = {split: ColumnImages(table, column, image) for split, table in tables.items()}
-    return loaders, DataShape(len(names), (channels, height, width)), Preprocessing(names, image)
+    return loaders, DataShape(len(names), (channels, size[0], size[1])), Preprocessing(names, image), notes
 
 
 def _text_loaders(
     tables: dict[str, Any], names: list[str], config: DataConfig
 ) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
     column = _find_column(config.text_column, TEXT_COLUMNS, tables["train"].features, "text_column")
+    _check_that_all_have(tables, column, "text_column")
     tokenizer = load_tokenizer(config.tokenizer)
     loaders: dict[str, LoadRows] = {
         split: Texts(list(table[column]), tokenizer, config.max_length) for split, table in tables.items()
@@ -146,7 +153,20 @@ def _load_files(config: DataConfig) -> Any:
     suffix = Path(config.name).suffix
     if suffix not in FILE_FORMATS:
         raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
-    return datasets.load_dataset(FILE_FORMATS[suffix], data_files=files)
+    # pandas would read a class called "None" or "NA" as an empty cell
+    options = {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
+    # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
+    return {
+        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **options)
+        for split, name in files.items()
+    }
+
+
+def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:
+    """Check that every split has the column that was found in the training split."""
+    for split, table in tables.items():
+        if column not in table.features:
+            raise DataError(f"data.{key}: {split} has no column {column!r}; there are {', '.join(table.features)}.")
 
 
 def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
@@ -157,21 +177,3 @@ def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: s
     if found is None:
         raise DataError(f"data.{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
     return found
-
-
-def _encode_labels(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the labels of each split as numbers from 0, and the names of the classes."""
-    feature = tables["train"].features[column]
-    if hasattr(feature, "names"):
-        return {split: torch.tensor(table[column]) for split, table in tables.items()}, list(feature.names)
-    labels = {split: list(table[column]) for split, table in tables.items()}
-    classes = sorted(set(labels["train"]), key=lambda value: (str(type(value)), value))
-    if None in classes:
-        raise DataError(f"data.label_column: column {column!r} has empty cells. Every example needs a label.")
-    numbers = {value: number for number, value in enumerate(classes)}
-    for split, values in labels.items():
-        unknown = next((value for value in values if value not in numbers), None)
-        if unknown is not None:
-            raise DataError(f"data.label_column: {split} has the label {unknown!r}, which train lacks.")
-    encoded = {split: torch.tensor([numbers[value] for value in values]) for split, values in labels.items()}
-    return encoded, [str(value) for value in classes]

@@ -15,6 +15,7 @@ import xxhash
 from pydantic import Field
 from torch import Tensor
 
+from limbeck.data.pixels import open_image
 from limbeck.errors import ArgumentError, DataError
 from limbeck.field_checks import check_fields
 
@@ -51,13 +52,13 @@ class ImageFormat:
         """Turn images into pixel values.
 
         Args:
-            images: PIL images, file names, or arrays (H, W) or (H, W, C) with values from 0 to 255.
+            images: PIL images, file names, or arrays (H, W) or (H, W, C) with values from 0 to 255, or uint16 to 65,535.
 
         Returns:
             (N, C, H, W) float32, normalised.
 
         Raises:
-            DataError: a file is not an image that can be read.
+            DataError: a file is not an image that can be read, or the range of its pixels is not known.
         """
         return self.normalise(torch.stack([self._pixels(image) for image in images]))
 
@@ -77,19 +78,14 @@ class ImageFormat:
         """Return one image as (C, H, W) with values from 0 to 1."""
         from PIL import Image
 
-        if isinstance(image, str | Path):
-            try:
-                image = Image.open(image)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{image}: not an image that can be read ({error}).") from None
-        elif not isinstance(image, Image.Image):
-            image = Image.fromarray(np.asarray(image).astype(np.uint8))
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image, largest = open_image(image), 1.0
+        if image.mode != "F":
+            image, largest = image.convert("L" if self.channels == 1 else "RGB"), 255
         height, width = self.size
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255)
-        return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(image, dtype=np.float32) / largest)
+        return pixels.expand(self.channels, -1, -1) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
 
 
 def read_idx(path: Path) -> Tensor:

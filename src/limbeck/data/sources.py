@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.data.config import DataConfig
+from limbeck.data.config import READ_BY_ARRAYS, DataConfig, check_all_are_read
 from limbeck.data.examples import Examples, Source, TensorRows
 from limbeck.data.hugging_face import image_format, read_with_datasets
 from limbeck.data.images import read_idx
@@ -35,7 +35,7 @@ def read_source(config: DataConfig) -> Source:
         Its splits, before what it lacks is drawn from the training examples.
 
     Raises:
-        DataError: it cannot be found or read; the message says what was tried.
+        DataError: it cannot be found or read, and the message says what was tried; or a setting has no effect on it.
     """
     if config.name == "digits":
         return _digits(config)
@@ -47,6 +47,7 @@ def read_source(config: DataConfig) -> Source:
 def _digits(config: DataConfig) -> Source:
     from sklearn.datasets import load_digits
 
+    _check_settings(config, 8)
     pixels, labels = load_digits(return_X_y=True)
     # scikit-learn's pixels go from 0 to 16
     images = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) / 16
@@ -54,6 +55,7 @@ def _digits(config: DataConfig) -> Source:
 
 
 def _fashion_mnist(config: DataConfig) -> Source:
+    _check_settings(config, 28, "folder")
     folder = Path(config.folder or FASHION_FOLDER)
     if not folder.is_dir():
         if config.folder:
@@ -76,6 +78,13 @@ def _fashion_mnist_of_the_hub(config: DataConfig) -> Source:
             f"data.name: fashion-mnist is neither in {FASHION_FOLDER} (Debian's package dataset-fashion-mnist) nor "
             f"to be had as {FASHION_HUB_ID} ({error}). Set data.folder to a folder with its IDX files."
         ) from None
+
+
+def _check_settings(config: DataConfig, size: int, *read: str) -> None:
+    """Refuse settings that have no effect on a set of grey images of one size."""
+    harmless = [name for name, value in (("image_size", size), ("channels", 1)) if getattr(config, name) == value]
+    what = f"{config.name}, whose images are grey and {size} x {size}"
+    check_all_are_read(config, (*READ_BY_ARRAYS, *harmless, *read), what)
 
 
 def _from_tensors(splits: dict[str, tuple[Tensor, Tensor]], names: list[str], config: DataConfig) -> Source:

@@ -56,11 +56,11 @@ def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True
         DataError: there are fewer examples than that, or fewer labels than classes.
     """
     train = splits.train.with_labels(splits.true_labels)
-    if labelled is None:
-        known = torch.arange(len(train))
-    else:
-        count = _label_count(labelled, len(train))
-        known, _ = _draw_by_class(splits.true_labels, count, seed, "data.labelled")
+    known = train.labelled.nonzero().squeeze(-1)
+    if labelled is not None:
+        known, _ = _draw_by_class(splits.true_labels, _label_count(labelled, len(known)), seed, "data.labelled")
+    if not transfer and not len(known):
+        raise DataError("data.transfer: none of the training examples has a label, so none would be left.")
     if not transfer:
         known = known.sort().values
         train, true_labels = train.subset(known), splits.true_labels[known]
@@ -79,8 +79,8 @@ def _label_count(labelled: float, examples: int) -> int:
 
 def _complete(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
     """Return training, validation and test; what the source lacks is drawn from training, always the same, and noted."""
-    splits = dict(source.splits)
-    total = len(splits["train"])
+    splits = _without_unlabelled(source)
+    total = int(splits["train"].labelled.sum())
     for split in ("test", "validation"):
         if split not in splits:
             size = HELD_OUT_SIZES.get(name, {}).get(split) or max(1, round(HELD_OUT_FRACTION * total))
@@ -90,16 +90,47 @@ def _complete(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
     return splits["train"], splits["validation"], splits["test"]
 
 
+def _without_unlabelled(source: Source) -> dict[str, Examples]:
+    """Return the splits without examples that say nothing where they stand, and note what was left out.
+
+    Choices are made on the labels of the validation set, so it keeps labelled examples alone. A test set without any label is
+    kept: on it a student can be compared with the teacher.
+    """
+    splits = dict(source.splits)
+    for split in ("test", "validation"):
+        if split not in splits:
+            continue
+        labelled, count = splits[split].labelled, len(splits[split])
+        if bool(labelled.all()):
+            continue
+        if bool(labelled.any()):
+            splits[split] = splits[split].subset(labelled.nonzero().squeeze(-1))
+            source.notes.append(
+                f"The {split} set is the {len(splits[split])} of its {count} examples that have a label."
+            )
+        elif split == "validation":
+            del splits[split]
+            source.notes.append("The validation set has no labels to choose by, and is left out.")
+        else:
+            source.notes.append(
+                "The test set has no labels: on it a student can be compared with the teacher alone, not with the truth."
+            )
+    return splits
+
+
 def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
-    """Return the indices of ``size`` examples drawn in proportion to the classes, and those of the rest in order."""
+    """Return the indices of ``size`` labelled examples drawn in proportion to the classes, and all others in order."""
     from sklearn.model_selection import train_test_split
 
-    if size == len(labels):
-        return torch.arange(len(labels)), torch.arange(0)
-    try:
-        drawn, rest = train_test_split(
-            np.arange(len(labels)), train_size=size, stratify=labels.numpy(), random_state=seed
-        )
-    except ValueError as error:
-        raise DataError(f"{key}: cannot draw {size} of {len(labels)} examples class by class ({error}).") from None
-    return torch.from_numpy(drawn), torch.from_numpy(np.sort(rest))
+    known = (labels != IGNORE_INDEX).nonzero().squeeze(-1).numpy()
+    if size == len(known):
+        drawn = known
+    else:
+        try:
+            drawn, _ = train_test_split(known, train_size=size, stratify=labels.numpy()[known], random_state=seed)
+        except ValueError as error:
+            raise DataError(
+                f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({error})."
+            ) from None
+    rest = np.setdiff1d(np.arange(len(labels)), drawn)
+    return torch.from_numpy(drawn), torch.from_numpy(rest)

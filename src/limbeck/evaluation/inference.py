@@ -86,10 +86,19 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     results = {}
     for name, model in models.items():
         reference = logits.get("teacher") if name != "teacher" else None
-        metrics = classification_metrics(logits[name], splits.test.labels, reference).as_dict()
+        metrics = _test_metrics(logits[name], splits, reference)
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
+
+
+def _test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
+    """Return the metrics on the test set; of a test set without labels, the agreement with the teacher alone."""
+    if splits.has_test_labels:
+        return classification_metrics(logits, splits.test.labels, teacher_logits).as_dict()
+    if teacher_logits is None:
+        return {}
+    return {"agreement": (logits.argmax(-1) == teacher_logits.argmax(-1)).double().mean().item()}
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -142,6 +142,12 @@ def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
         raise StoreError(
             f"{store.storage}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
         )
+    names = store.description.class_names
+    if names is not None and list(names) != splits.label_names:
+        raise StoreError(
+            f"{store.storage}: holds columns for the classes {', '.join(map(repr, names[:8]))}, and the data has "
+            f"{', '.join(map(repr, splits.label_names[:8]))}. Build the store again with these data, whose classes it then has."
+        )
     store.check(examples=splits.train)
     _check_views(store, config)
     _check_temperature(store, config, splits)

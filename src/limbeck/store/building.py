@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,21 +17,24 @@ from torch import Tensor, nn
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
 from limbeck.store.codecs import Codec, Hidden, codec_settings
-from limbeck.store.description import StoreDescription
-from limbeck.store.errors import StoreArgumentError
-from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
+from limbeck.store.description import VERSION, StoreDescription
+from limbeck.store.errors import StoreArgumentError, UnstorableError
+from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import (
-    OUTPUT_LAYER_FILE,
     check_output_layer,
     find_output_layer,
+    has_output_layer,
     output_layer_checksum,
     record_inputs,
     write_output_layer,
 )
-from limbeck.store.shards import Shard, split_into_shards
+from limbeck.store.shards import Shard, shards_with_manifest, split_into_shards
 from limbeck.store.storage import open_storage
+from limbeck.store.values import check_softmax
 from limbeck.teachers import LiveTeacher
 
+SHOWN_EXAMPLES = 10
+"""The most example ids that a message shows."""
 SHARD_BYTES = 128 << 20
 """The size that a shard is given by default."""
 
@@ -55,6 +59,7 @@ def build_store(
     folder: str | Path,
     codec: Codec,
     *,
+    class_names: Sequence[str] | None = None,
     views: FixedViews | None = None,
     batch_size: int = 256,
     shard_rows: int | None = None,
@@ -73,6 +78,8 @@ def build_store(
         examples: what to run the teacher on. Of a sequence, every token with an ``attention_mask`` of 1 is stored.
         folder: where to write; or a URL that fsspec knows, to which each shard is uploaded when it is whole.
         codec: the format.
+        class_names: the name of each of the teacher's output columns, where they are known. They are kept in the store, so that
+            a student whose classes stand in another order can be told.
         views: the augmented views of each image that are stored, for students with augmentation; by default the image as it
             is.
         batch_size: examples in a batch. A batch ends at the end of a shard.
@@ -86,9 +93,10 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: there are no examples, or one occurs twice; ``views`` are given for sequences; the format cannot
-            hold the teacher's logits, or needs another kind of teacher.
-        StoreError: the folder holds another store, or the disk is full.
+        StoreArgumentError: there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
+            columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, such as NaN, or needs
+            another kind of teacher.
+        StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
     """
     from tqdm import tqdm
 
@@ -97,12 +105,16 @@ def build_store(
     ids = _ascending_ids(examples)
     layer = find_output_layer(teacher) if isinstance(codec, Hidden) else None
     runner = _TeacherRunner(teacher, examples, views, layer)
-    codec, description = _describe(runner, ids, codec, shard_rows)
+    there = shards_with_manifest(storage) if storage.exists() else []
+    version = there[0].manifest.description.version if there else VERSION
+    codec, description = _describe(runner, ids, codec, shard_rows, class_names, version)
+    all_shards = split_into_shards(storage, len(ids), description.shard_rows)
+    _check_what_is_there(there, all_shards, description)
     storage.create_folder()
-    if layer is not None and rank == 0 and storage.size(OUTPUT_LAYER_FILE) is None:
+    if layer is not None and rank == 0 and not has_output_layer(storage, description.head):
         write_output_layer(storage, layer)
     written = found = 0
-    shards = split_into_shards(storage, len(ids), description.shard_rows)[rank::world_size]
+    shards = all_shards[rank::world_size]
     for shard in tqdm(shards, desc=progress, delay=1.0, leave=False, disable=progress is None):
         if shard.is_whole(description):
             found += 1
@@ -128,6 +140,12 @@ class _Positions:
     """(P, V) logits or (P, d) hidden states, on the CPU."""
     token_counts: np.ndarray | None
     """(N,) the number of tokens of each example; None if the examples are not sequences."""
+
+    def example_ids(self, ids: Tensor) -> Tensor:
+        """Return (P,) the id of the example that each position belongs to, given the ids (N,) of the examples."""
+        if self.token_counts is None:
+            return ids.repeat_interleave(len(self.values) // len(ids))
+        return ids.repeat_interleave(torch.from_numpy(self.token_counts))
 
 
 class _TeacherRunner:
@@ -159,12 +177,13 @@ class _TeacherRunner:
     def logits_of_one(self, example_id: Tensor) -> _Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
         batch = self._load(example_id, None)
-        if self.layer is None:
-            return _without_padding(self._logits(batch), batch)
-        with record_inputs(self.layer) as inputs:
+        with record_inputs(self.layer) if self.layer else nullcontext([]) as inputs:
             positions = _without_padding(self._logits(batch), batch)
-        hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
-        check_output_layer(self.layer, hidden, positions.values.to(self._device))
+        with _naming_examples(positions, example_id):
+            check_softmax(positions.values)
+        if self.layer is not None:
+            hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
+            check_output_layer(self.layer, hidden, positions.values.to(self._device))
         return positions
 
     def _logits(self, batch: dict[str, Any]) -> Tensor:
@@ -181,6 +200,18 @@ class _TeacherRunner:
             view_numbers = torch.arange(views.count).repeat(len(ids))
             batch = {"pixel_values": views.select(repeated, view_numbers)["pixel_values"]}
         return {name: value.to(self._device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+@contextmanager
+def _naming_examples(positions: _Positions, ids: Tensor) -> Iterator[None]:
+    """Add to an ``UnstorableError`` the ids of the examples that it is about."""
+    try:
+        yield
+    except UnstorableError as error:
+        wrong = positions.example_ids(ids)[error.positions].unique().tolist()
+        more = f" and {len(wrong) - SHOWN_EXAMPLES} more" if len(wrong) > SHOWN_EXAMPLES else ""
+        shown = ", ".join(map(str, wrong[:SHOWN_EXAMPLES]))
+        raise StoreArgumentError(error.argument, f"{error.message} Ids of the examples: {shown}{more}.") from None
 
 
 def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
@@ -201,28 +232,51 @@ def _ascending_ids(examples: Examples) -> Tensor:
     return ids
 
 
+def _check_what_is_there(there: Sequence[Shard], expected: Sequence[Shard], description: StoreDescription) -> None:
+    """Check that every shard in the folder is part of this store, and that none is missing if an earlier version wrote them."""
+    for shard in there:
+        shard.is_whole(description)
+    if description.version != VERSION and not all(shard.is_whole(description) for shard in expected):
+        raise StoreError(
+            f"{expected[0].storage}: was begun by an earlier version of Limbeck, which looked at {LOADED_EXAMPLES} examples to "
+            "know the data again. Whether the shards that are missing belong to the same data cannot be told. Remove the "
+            "folder and build the store again."
+        )
+
+
 def _describe(
-    runner: _TeacherRunner, ids: Tensor, codec: Codec, shard_rows: int | None
+    runner: _TeacherRunner,
+    ids: Tensor,
+    codec: Codec,
+    shard_rows: int | None,
+    class_names: Sequence[str] | None,
+    version: Literal[1, 2],
 ) -> tuple[Codec, StoreDescription]:
     """Return the codec with all of its settings, and the description of the store, after running the first example."""
     first = runner.logits_of_one(ids[:1])
     positions, classes = first.values.shape
     if runner.layer is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=runner.layer.in_features)
+    if class_names is not None and len(class_names) != classes:
+        raise StoreArgumentError(
+            "class_names", f"the teacher has {classes} output columns, got {len(class_names)} names."
+        )
     if runner.views is not None and first.token_counts is not None:
         raise StoreArgumentError("views", "these examples are sequences, and views are of images.")
     view_count = runner.views.count if runner.views else 1
     example_bytes = max(1.0, codec.payload_bytes(classes) * positions * view_count)
     description = StoreDescription(
+        version=version,
         codec=codec_settings(codec),
         classes=classes,
+        class_names=None if class_names is None or version == 1 else tuple(class_names),
         rows=len(ids),
         shard_rows=shard_rows or max(1, int(SHARD_BYTES // example_bytes)),
         tokens=first.token_counts is not None,
         views=runner.views,
         head="" if runner.layer is None else output_layer_checksum(runner.layer),
         teacher=fingerprint_of_model(runner.module),
-        data=fingerprint_of_examples(runner.examples),
+        data=fingerprint_of_examples(runner.examples, version),
     )
     return codec, description
 
@@ -235,7 +289,8 @@ def _shard_columns(
     counts: list[np.ndarray] = []
     for ids in batches:
         positions = runner.stored_values(ids)
-        parts.append(codec.encode(positions.values, generator))
+        with _naming_examples(positions, ids):
+            parts.append(codec.encode(positions.values, generator))
         if positions.token_counts is not None:
             counts.append(positions.token_counts)
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

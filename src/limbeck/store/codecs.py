@@ -19,7 +19,8 @@ from torch import Tensor
 from limbeck.errors import StoreError
 from limbeck.losses import SparseTargets
 from limbeck.store.bit_packing import bits_per_id, bytes_for_ids, pack_ids, unpack_ids
-from limbeck.store.errors import StoreArgumentError
+from limbeck.store.errors import StoreArgumentError, UnstorableError
+from limbeck.store.values import check_softmax, convert
 from limbeck.teachers import TeacherOutput
 
 DenseDtype = Literal["float32", "float16", "bfloat16", "int8"]
@@ -76,7 +77,8 @@ class Codec(Protocol):
             An array (P, width) for each column.
 
         Raises:
-            StoreArgumentError: the format cannot hold these values.
+            UnstorableError: the format cannot hold the values of some positions. No format holds NaN or logits without a
+                softmax.
         """
         ...
 
@@ -134,12 +136,10 @@ class Dense(Codec):
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
         """Return the logits in the stored dtype."""
-        if self.dtype == "bfloat16":
-            return {"logits": logits.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)}
-        values = logits.float()
-        if self.dtype == "float32":
-            return {"logits": values.numpy()}
-        return _encode_float16(values) if self.dtype == "float16" else _encode_int8(values)
+        check_softmax(logits)
+        if self.dtype == "int8":
+            return _encode_int8(logits.float())
+        return {"logits": convert(logits, self.dtype, "logits")}
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
         """Return the logits (P, V) in the stored dtype, or in float32 if int8 is stored."""
@@ -157,21 +157,12 @@ class Dense(Codec):
         return sum(np.dtype(column.dtype).itemsize * column.width for column in self.columns(classes))
 
 
-def _encode_float16(logits: Tensor) -> dict[str, np.ndarray]:
-    """Return float32 logits as float16, which cannot hold large ones; infinite ones stay infinite."""
-    finite = logits[logits.isfinite()]
-    if finite.numel() and float(finite.abs().max()) > torch.finfo(torch.float16).max:
-        raise StoreArgumentError(
-            "dtype", "the teacher's logits go beyond float16 (65,504). Store them as float32 or bfloat16."
-        )
-    return {"logits": logits.half().numpy()}
-
-
 def _encode_int8(logits: Tensor) -> dict[str, np.ndarray]:
     """Return float32 logits as 255 equal steps between the smallest and the largest logit of each position."""
     low, high = logits.aminmax(dim=-1, keepdim=True)
-    if not bool(low.isfinite().all() and high.isfinite().all()):
-        raise StoreArgumentError("dtype", "int8 cannot hold logits that are not finite. Store them as float16.")
+    wrong = ~(high - low).isfinite().squeeze(-1)
+    if bool(wrong.any()):
+        raise UnstorableError("dtype", "int8 cannot hold logits that are not finite. Store them as float16.", wrong)
     middle, step = (low + high) / 2, ((high - low) / 254).clamp(min=torch.finfo(torch.float32).tiny)
     steps = ((logits - middle) / step).round().clamp(-127, 127)
     return {"logits": steps.to(torch.int8).numpy(), "range": torch.cat([middle, step], -1).numpy()}
@@ -219,6 +210,7 @@ class TopK(Codec):
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
         """Return the ids and log-probabilities of the k largest logits, and the log-normalisers."""
+        check_softmax(logits)
         targets = SparseTargets.top_k(logits, self.k, self.temperatures)
         assert targets.log_probs is not None
         dtype = torch.float16 if self.dtype == "float16" else torch.float32
@@ -272,6 +264,7 @@ class Sampled(Codec):
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
         """Return ids drawn with the generator."""
+        check_softmax(logits)
         targets = SparseTargets.sample(logits, self.draws, temperature=self.temperature, generator=generator)
         return {"ids": pack_ids(targets.ids, logits.shape[-1])}
 
@@ -315,8 +308,16 @@ class Hidden(Codec):
         return [Column("hidden", NUMPY_DTYPES[self.dtype], self.size)]
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Return the hidden states (P, d), which take the place of logits, in the stored dtype."""
-        return {"hidden": Dense(self.dtype).encode(logits, generator)["logits"]}
+        """Return the hidden states (P, d), which take the place of logits, in the stored dtype.
+
+        Raises:
+            UnstorableError: a hidden state is NaN, infinite or too large for the dtype.
+        """
+        wrong = ~logits.isfinite().all(-1)
+        if bool(wrong.any()):
+            message = "the inputs of its last linear layer are NaN or infinite. Store dense logits?"
+            raise UnstorableError("teacher", message, wrong)
+        return {"hidden": convert(logits, self.dtype, "hidden states")}
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
         """Return the hidden states (P, d) in the place of logits."""

@@ -12,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from limbeck.data import FixedViews
 from limbeck.store.codecs import Column, codec_from
 
-VERSION = 1
+VERSION = 2
+"""The version of the format that is written. Version 1 is read: it had no class names, and its fingerprint of the data saw 64
+examples alone."""
+SHOWN_NAMES = 10
+"""The most class names that a message shows."""
 Count = Annotated[int, Field(ge=0, lt=2**48)]
 
 
@@ -21,12 +25,14 @@ class StoreDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     """The version of the format."""
     codec: dict[str, Any]
     """The format and its settings, as ``codec_settings`` returns them."""
     classes: Annotated[int, Field(gt=0, lt=2**31)]
     """V, the number of classes."""
+    class_names: tuple[str, ...] | None = None
+    """The name of each class, in the order of the logits; None if they are not known."""
     rows: Count
     """The number of examples in the whole store."""
     shard_rows: Annotated[int, Field(gt=0, lt=2**48)]
@@ -66,10 +72,18 @@ class StoreDescription(BaseModel):
         """
         expected_values, found_values = self.model_dump(), found.model_dump()
         return [
-            f"{name}: {found_values[name]} there, {expected} here"
+            _difference(name, found_values[name], expected)
             for name, expected in expected_values.items()
             if expected != found_values[name]
         ]
+
+
+def _difference(name: str, found: Any, expected: Any) -> str:
+    """Return how the two values of a field differ; of long lists of names only the first pair that differs is shown."""
+    if isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected) > SHOWN_NAMES:
+        number = next(i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
+        return f"{name}: class {number} is {found[number]!r} there, {expected[number]!r} here"
+    return f"{name}: {found} there, {expected} here"
 
 
 class Manifest(BaseModel):

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from limbeck.atomic_files import durable_write
 from limbeck.errors import StoreError
 from limbeck.store.errors import StoreArgumentError
-from limbeck.store.storage import Storage, first_line
+from limbeck.store.storage import Storage, file_checksum, first_line
 
 OUTPUT_LAYER_FILE = "head.safetensors"
 
@@ -89,12 +89,30 @@ def write_output_layer(storage: Storage, layer: nn.Linear) -> None:
         layer: the layer.
 
     Raises:
-        OSError: the disk is full.
-        StoreError: the file cannot be uploaded.
+        StoreError: the file cannot be written or uploaded.
     """
-    with durable_write(storage.folder / OUTPUT_LAYER_FILE) as temporary:
-        temporary.write_bytes(_serialize(layer))
+    try:
+        with durable_write(storage.folder / OUTPUT_LAYER_FILE) as temporary:
+            temporary.write_bytes(_serialize(layer))
+    except OSError as error:
+        raise StoreError(
+            f"{storage.location(OUTPUT_LAYER_FILE)}: cannot be written ({error.strerror or error}). Make room and build again "
+            "to go on."
+        ) from None
     storage.publish(OUTPUT_LAYER_FILE)
+
+
+def has_output_layer(storage: Storage, checksum: str) -> bool:
+    """Return True if the store has the file of this very layer, and not one that another build left behind.
+
+    Args:
+        storage: where the store is.
+        checksum: what ``output_layer_checksum`` returns for the layer.
+    """
+    try:
+        return file_checksum(storage.fetch(OUTPUT_LAYER_FILE, checksum)) == checksum
+    except (OSError, StoreError):
+        return False
 
 
 def output_layer_checksum(layer: nn.Linear) -> str:
@@ -121,16 +139,23 @@ class StoredOutputLayer:
         storage: where the store is.
         classes: V, the number of outputs that is expected.
         size: d, the number of inputs that is expected.
-        expected_checksum: the checksum of the file, which is compared when the file is downloaded.
+        expected_checksum: the checksum of the file, as the store's description has it.
 
     Raises:
-        StoreError: the file is missing or damaged, or its weight has another shape.
+        StoreError: the file is missing, damaged or of another build, or its weight has another shape.
     """
 
     def __init__(self, storage: Storage, classes: int, size: int, expected_checksum: str) -> None:
         location = storage.location(OUTPUT_LAYER_FILE)
         try:
-            tensors = load_file(storage.fetch(OUTPUT_LAYER_FILE, expected_checksum))
+            path = storage.fetch(OUTPUT_LAYER_FILE, expected_checksum)
+            found = file_checksum(path, expected_checksum.partition(":")[0])
+            if found != expected_checksum:
+                raise StoreError(
+                    f"{location}: its checksum is {found}, the manifests say {expected_checksum}. It is damaged or of another "
+                    "teacher; build the store again to write it."
+                )
+            tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{location}: cannot be read ({first_line(error)}).") from None
         weight, bias = tensors.get("weight"), tensors.get("bias")

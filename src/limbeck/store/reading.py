@@ -15,7 +15,7 @@ from limbeck.store.description import StoreDescription
 from limbeck.store.errors import StoreArgumentError
 from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import StoredOutputLayer
-from limbeck.store.shards import Shard, shard_of_file, split_into_shards
+from limbeck.store.shards import Shard, shard_of_file, shards_with_manifest, split_into_shards
 from limbeck.store.storage import Storage, open_storage
 from limbeck.teachers import TeacherOutput
 
@@ -77,7 +77,8 @@ class TeacherStore:
         if teacher is not None:
             self._check_fingerprint("teacher", fingerprint_of_model(teacher), self.description.teacher)
         if examples is not None:
-            self._check_fingerprint("data", fingerprint_of_examples(examples), self.description.data)
+            version = self.description.version
+            self._check_fingerprint("data", fingerprint_of_examples(examples, version), self.description.data)
 
     def _check_fingerprint(self, name: str, expected: str, stored: str) -> None:
         """Raise an error if two fingerprints differ."""
@@ -198,7 +199,7 @@ def _read_description(storage: Storage) -> StoreDescription:
     """Return the description in the first manifest; ``_find_shards`` checks that the others agree."""
     if not storage.exists():
         raise StoreError(f"{storage}: there is no such folder. Build a store first.")
-    for name in storage.sizes():
+    for name in storage.names():
         shard = shard_of_file(storage, name)
         if shard is not None:
             return shard.manifest.description
@@ -206,15 +207,19 @@ def _read_description(storage: Storage) -> StoreDescription:
 
 
 def _find_shards(storage: Storage, description: StoreDescription) -> list[Shard]:
-    """Return all shards of a store, or raise an error if some are missing."""
-    shards = split_into_shards(storage, description.rows, description.shard_rows)
+    """Return all shards of a store, or raise an error if some are missing or one is of another store."""
+    found = {shard.name: shard for shard in shards_with_manifest(storage)}
+    for shard in found.values():
+        shard.is_whole(description)
+    expected = split_into_shards(storage, description.rows, description.shard_rows)
+    shards = [found.get(shard.name, shard) for shard in expected]
     missing = [shard for shard in shards if not shard.is_whole(description)]
     if missing:
         raise StoreError(
             f"{storage}: {len(missing)} of {len(shards)} shards are missing, {missing[0].name} first. "
             "Build the store again to go on."
         )
-    return list(shards)
+    return shards
 
 
 def is_store(location: str | Path) -> bool:
@@ -232,4 +237,4 @@ def is_store(location: str | Path) -> bool:
     if "://" not in str(location) and not Path(location).is_dir():
         return False
     storage = open_storage(location)
-    return any(shard_of_file(storage, name) is not None for name in storage.sizes())
+    return any(shard_of_file(storage, name) is not None for name in storage.names())

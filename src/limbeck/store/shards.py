@@ -28,6 +28,8 @@ from limbeck.store.ids import decode_ids, encode_ids
 from limbeck.store.storage import Storage, file_checksum, first_line
 
 SHARD_FILE = re.compile(r"(\d{12})-(\d{12})\.(arrow|json)")
+DESCRIPTION_KEY = b"limbeck"
+"""The key of the store's description in the metadata of an Arrow file."""
 ARROW_TYPES = {
     "float32": pa.float32(),
     "float16": pa.float16(),
@@ -137,6 +139,7 @@ class Shard:
         location, description = self.storage.location(self.name), self.manifest.description
         columns = description.columns()
         schema, batch = self._read_batch()
+        self._check_description(schema.metadata or {})
         expected = {column.name: _arrow_type(column, description) for column in columns}
         found = {field.name: field.type for field in schema}
         if found != expected:
@@ -163,6 +166,16 @@ class Shard:
             raise StoreError(f"{location}: missing, though its manifest is there.") from None
         except (OSError, pa.ArrowException, StopIteration) as error:
             raise StoreError(f"{location}: cannot be read ({first_line(error)}).") from None
+
+    def _check_description(self, metadata: Mapping[bytes, bytes]) -> None:
+        """Check that the Arrow file was written by the same build as its manifest."""
+        location = self.storage.location(self.name)
+        try:
+            found = StoreDescription.model_validate_json(metadata[DESCRIPTION_KEY])
+        except (KeyError, ValueError) as error:
+            raise StoreError(f"{location}: has no readable description of its store ({first_line(error)}).") from None
+        if differences := self.manifest.description.differences(found):
+            raise StoreError(f"{location}: of another store than its manifest ({'; '.join(differences)}).")
 
     def find_faults(self, description: StoreDescription) -> list[str]:
         """Return everything that is wrong with the shard, after reading its whole file.
@@ -240,6 +253,22 @@ def shard_of_file(storage: Storage, name: str) -> Shard | None:
     return None if match is None else Shard(storage, int(match[1]), int(match[2]))
 
 
+def shards_with_manifest(storage: Storage) -> list[Shard]:
+    """Return the shards whose manifest is in a store, also those that the store should not have.
+
+    Args:
+        storage: where the store is.
+
+    Returns:
+        The shards in the order of their file names.
+
+    Raises:
+        StoreError: the files cannot be listed.
+    """
+    found = [shard_of_file(storage, name) for name in storage.names()]
+    return [shard for shard, name in zip(found, storage.names(), strict=True) if shard and name == shard.manifest_name]
+
+
 def _arrow_type(column: Column, description: StoreDescription) -> pa.DataType:
     """Return the Arrow type of a column: a list of numbers, inside a list of tokens or views if examples have several."""
     numbers = pa.list_(ARROW_TYPES[column.dtype], column.width)
@@ -266,7 +295,7 @@ def _record_batch(
             array = pa.FixedSizeListArray.from_arrays(array, description.views.count)
         arrays[column.name] = array
     batch = pa.record_batch(list(arrays.values()), names=list(arrays))
-    return batch.replace_schema_metadata({"limbeck": json.dumps(description.model_dump(), sort_keys=True)})
+    return batch.replace_schema_metadata({DESCRIPTION_KEY: json.dumps(description.model_dump(), sort_keys=True)})
 
 
 def _numpy_columns(

@@ -47,8 +47,33 @@ class Storage:
         return self.folder.is_dir()
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file in bytes, by file name."""
-        return {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
+        """Return the size of every file in bytes, by file name.
+
+        Raises:
+            StoreError: a file is a link to nothing, or cannot be looked at.
+        """
+        sizes: dict[str, int] = {}
+        for name in self.names():
+            path = self.folder / name
+            try:
+                sizes[name] = path.stat().st_size
+            except OSError as error:
+                reason = "is a link to a file that is not there" if path.is_symlink() else error.strerror or error
+                raise StoreError(
+                    f"{path}: {reason}. Remove it, and build the store again if it was a part of it."
+                ) from None
+        return sizes
+
+    def names(self) -> list[str]:
+        """Return the names of all files in order, also of links to nothing.
+
+        Raises:
+            StoreError: the folder cannot be listed.
+        """
+        try:
+            return sorted(path.name for path in self.folder.iterdir())
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be listed ({error.strerror or error}).") from None
 
     def size(self, name: str) -> int | None:
         """Return the size of one file.
@@ -145,6 +170,10 @@ class RemoteStorage(Storage):
                 raise StoreError(f"{self.url}: cannot be listed ({first_line(error)}).") from None
             self._sizes = {str(file["name"]).rpartition("/")[2]: int(file["size"] or 0) for file in found}
         return self._sizes
+
+    def names(self) -> list[str]:
+        """Return the names of all files in order."""
+        return sorted(self.sizes())
 
     def size(self, name: str) -> int | None:
         """Return the size of one file in bytes, or None if there is no such file."""
