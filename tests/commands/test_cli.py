@@ -30,7 +30,7 @@ def test_an_unknown_command_is_said(capsys):
 
 @pytest.mark.parametrize(("missing", "extra"), [("transformers", "train"), ("jinja2", "report")])
 def test_an_extra_that_is_not_installed_is_named(missing, extra, capsys, monkeypatch):
-    def evaluate(_):
+    def evaluate(_, **options):
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     monkeypatch.setattr("limbeck.commands.evaluate.evaluate", evaluate)
@@ -40,7 +40,7 @@ def test_an_extra_that_is_not_installed_is_named(missing, extra, capsys, monkeyp
 
 
 def test_an_interruption_ends_without_a_traceback(capsys, monkeypatch):
-    def evaluate(_):
+    def evaluate(_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("limbeck.commands.evaluate.evaluate", evaluate)

@@ -30,6 +30,12 @@ Overrides = Annotated[
     list[str], typer.Option("--set", help="Override a key of the config, as in distillation.temperature=2.")
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
+Functions = Annotated[
+    list[str],
+    typer.Option(
+        "--function", help="A package.module:function that the run's models need; it is called only if named here."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
@@ -113,11 +119,11 @@ def compare(
 
 
 @app.command()
-def evaluate(run: RunFolder) -> None:
+def evaluate(run: RunFolder, functions: Functions = []) -> None:  # noqa: B006
     """Measure a run's student on its test set again, at T = 1."""
     from limbeck.commands.evaluate import evaluate as evaluate_run
 
-    _show_metrics("Test results (T = 1)", evaluate_run(run))
+    _show_metrics("Test results (T = 1)", evaluate_run(run, functions=functions))
 
 
 @app.command()
@@ -128,6 +134,7 @@ def predict(
         typer.Argument(help="Images or a folder of them; texts, or a .txt file with one a line.", metavar="INPUT..."),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with every probability.")] = False,
+    functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
     import dataclasses
@@ -135,7 +142,7 @@ def predict(
 
     from limbeck.commands.predict import predict as predict_run
 
-    for prediction in predict_run(run, inputs):
+    for prediction in predict_run(run, inputs, functions=functions):
         if json:
             typer.echo(writer.dumps(dataclasses.asdict(prediction), ensure_ascii=False))
             continue

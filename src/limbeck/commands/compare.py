@@ -23,7 +23,7 @@ from limbeck.data import Examples, Splits, hide_labels
 from limbeck.evaluation import ArmResult, Estimate, difference, milliseconds_per_batch, predict_logits, train_arms
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.models import count_parameters, load_model, save_model
+from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import in_memory_teacher, obtain_teacher
@@ -90,7 +90,8 @@ def run_comparison(config: Config, folder: Path, *, resume: bool = False) -> Com
         [*findings(arms, config), confidence_finding(bench.teacher_logits, config)],
         best,
     )
-    save_student(load_model(bench.first_student(best)), folder, config, splits)
+    student = load_model(bench.first_student(best), model=functions_of(config.student))
+    save_student(student, folder, config, splits)
     write_json(
         folder / METRICS,
         {

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.data import load_splits
+from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate_models
-from limbeck.models import load_model
-from limbeck.run.folder import STUDENT, TEACHER, read_run
+from limbeck.models import functions_of, load_model
+from limbeck.run.folder import CONFIG, STUDENT, TEACHER, read_run
 from limbeck.run.teacher import obtain_teacher
 
 
-def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
-    """Measure a run's student, and its teacher where the run has one, on the test set again."""
+def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Measure a run's student, and its teacher where the run has one, on the test set again.
+
+    A run folder does not decide which code runs: a model that a ``package.module:function`` made is refused unless
+    ``functions`` names it.
+
+    Raises:
+        ConfigError, ModelError: the folder holds no run, or names a function that ``functions`` does not name.
+    """
     folder = Path(folder)
     config = read_run(folder)
+    if unnamed := [name for name in functions_of(config.teacher) if name not in functions]:
+        raise ConfigError(
+            *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
+        )
     splits = load_splits(config.data, seed=config.seed)
-    models = {"student": load_model(folder / STUDENT)}
+    models = {"student": load_model(folder / STUDENT, model=functions)}
     if (folder / TEACHER).is_dir():
-        models = {"teacher": load_model(folder / TEACHER), **models}
+        models = {"teacher": load_model(folder / TEACHER, model=functions), **models}
     elif config.teacher.training is None and config.teacher.cache is None:
         models = {"teacher": obtain_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)

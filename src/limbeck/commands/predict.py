@@ -25,15 +25,18 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
+def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> list[Prediction]:
     """Predict images (files, or a folder of them) or texts (a .txt file with one text a line, or the text itself).
+
+    A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
+    ``functions`` names it.
 
     Raises:
         DataError: nothing to predict was found, or a file cannot be read.
     """
     folder = Path(folder)
     read_run(folder)
-    model, read = load_model(folder / STUDENT), Preprocessing.load(folder / STUDENT)
+    model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     items = _items(inputs, is_image=read.image is not None)
     predictions = []
     for start in range(0, len(items), 256):

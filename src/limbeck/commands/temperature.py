@@ -25,7 +25,7 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.models import load_model
+from limbeck.models import functions_of, load_model
 from limbeck.run.folder import REPORT, STUDENT, check_folder, read_run
 from limbeck.run.teacher import in_memory_teacher, obtain_teacher, stored_teacher
 from limbeck.run.training import QUIET, arguments, build_student, steps_of, train
@@ -173,7 +173,10 @@ def analyze_config(config: Config, folder: Path, *, student: Path | None = None)
     generator = torch.Generator().manual_seed(config.seed)
     some = true.subset(torch.randperm(len(true), generator=generator)[:SAMPLE].sort().values)
     logits, views, kind = _views(teacher, some, config)
-    student_logits = None if student is None else predict_logits(load_model(student / STUDENT), some)
+    student_logits = None
+    if student is not None:
+        student_model = load_model(student / STUDENT, model=functions_of(config.student))
+        student_logits = predict_logits(student_model, some)
     held_out = None
     if isinstance(teacher, nn.Module):  # it has seen the labels of its training examples
         held_out = predict_logits(teacher, splits.validation), splits.validation.labels

@@ -6,7 +6,7 @@ Transformers, ``forward`` turns a batch into logits whatever the model.
 """
 
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.loading import DataShape, ModelConfig, build_model, load_model, save_model
+from limbeck.models.loading import DataShape, ModelConfig, build_model, functions_of, load_model, save_model
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "floating_dtype",
     "forward_logits",
     "freeze",
+    "functions_of",
     "load_model",
     "save_model",
 ]

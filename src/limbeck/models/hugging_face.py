@@ -35,7 +35,7 @@ def build_classifier(
     if labels is not None:
         head |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     try:
-        config = AutoConfig.from_pretrained(name, **head, **settings)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **head, **settings)
         is_image = config.model_type in IMAGE_MODELS
         auto: Any = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
         if from_scratch:
@@ -63,9 +63,9 @@ def load_as_saved(name: str) -> nn.Module:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         architecture = getattr(transformers, (config.architectures or ["none"])[0], None)
-        if architecture is None:
+        if not (isinstance(architecture, type) and issubclass(architecture, transformers.PreTrainedModel)):
             raise ValueError(f"its config names no architecture that Transformers knows ({config.architectures}).")
         return architecture.from_pretrained(name, config=config, use_safetensors=True)
     except (OSError, ValueError) as error:

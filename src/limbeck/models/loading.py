@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,9 @@ class ModelConfig:
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
     from_scratch: bool = False
     """If true, only the architecture of a Hugging Face model is taken, and its weights are drawn at random."""
+    function: str | None = None
+    """The ``package.module:function`` that made the model of the folder ``model``. Loading such a folder calls the function,
+    so it is refused unless the function is named here."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -102,16 +105,29 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
-    if ":" in name and not Path(name).exists():
+    if _is_function(name):
         return _build_with_function(name, settings, shape)
-    if (Path(name) / CONFIG).is_file() and MODEL_KEY in _read_config(Path(name)):
+    if _is_ours(Path(name)):
         if config.from_scratch:
             raise ModelError(
                 f"model {name!r}: from_scratch is for Hugging Face models, and this folder was written by Limbeck. "
                 f"Name its network and settings instead, which are in its {CONFIG}."
             )
-        return load_model(name)
+        return load_model(name, model=config.function)
     return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
+
+
+def functions_of(config: ModelConfig) -> list[str]:
+    """Return the functions that a config may call: those that whoever wrote the config has named.
+
+    Args:
+        config: the name and the settings of a model.
+
+    Returns:
+        Names ``package.module:function``; empty for a built-in network and for a model of Transformers.
+    """
+    named = [config.model] if _is_function(config.model) else []
+    return named if config.function is None else [*named, config.function]
 
 
 def save_model(
@@ -141,20 +157,29 @@ def save_model(
         settings = dict(config.settings)
         if config.model in BUILT_IN and shape is not None:
             settings = {**shape.network_settings(config.model), **settings}
-        write_json(folder / CONFIG, {MODEL_KEY: config.model, "settings": settings, **built_for})
+        described = {MODEL_KEY: config.model, "settings": settings, **built_for}
+        if _is_ours(Path(config.model)):  # the new folder must not depend on the one that the model came from
+            described = _read_config(Path(config.model))
+        write_json(folder / CONFIG, described)
 
 
-def load_model(folder: str | Path) -> nn.Module:
+def load_model(folder: str | Path, *, model: str | Collection[str] | None = None) -> nn.Module:
     """Load what ``save_model`` wrote, or a Hugging Face model with the head that it was saved with.
+
+    A folder is data: it may come from somebody else. A built-in network is made as the folder describes it. A folder that
+    names a function is refused unless the caller names the same function, since loading calls it.
 
     Args:
         folder: a folder; or the Hugging Face id of a model.
+        model: the ``package.module:function`` that may be called, or several of them. It is called only if the folder names
+            it. Other names change nothing, so a config's ``model`` can be passed whatever it is.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ModelError: the folder holds no model, or one that was saved without its config.
+        ModelError: the folder holds no model, or one that was saved without its config; or it names a function that
+            ``model`` does not name.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -167,16 +192,38 @@ def load_model(folder: str | Path) -> nn.Module:
     saved = _read_config(folder) if folder.is_dir() else {}
     if MODEL_KEY not in saved:
         return load_as_saved(str(folder)).eval()
+    _check_may_be_built(saved[MODEL_KEY], folder, [model] if isinstance(model, str) else model or ())
     image = saved.get("image")
     shape = DataShape(saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
-    model = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
+    built = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
     try:
-        model.load_state_dict(load_file(str(folder / WEIGHTS)))
+        built.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS}: not the weights of this model ({str(error).strip()}).") from None
-    return model.eval()
+    return built.eval()
+
+
+def _check_may_be_built(name: Any, folder: Path, named: Collection[str]) -> None:
+    """Refuse to build what a folder names, unless it is a built-in network or the caller has named it too."""
+    if isinstance(name, str) and (name in BUILT_IN or name in named):
+        return
+    raise ModelError(
+        f"{folder / CONFIG}: names the model {name!r}, which is not built in, and a folder does not decide which code runs. "
+        f"If you trust that function, name it yourself: load_model(folder, model={name!r}), function: {name} beside model: in "
+        f"a config, or --function {name} on the command line."
+    )
+
+
+def _is_function(name: str) -> bool:
+    """Return True if a model's name is ``package.module:function``."""
+    return name not in BUILT_IN and ":" in name and not Path(name).exists()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return True if ``save_model`` wrote this folder's config."""
+    return (folder / CONFIG).is_file() and MODEL_KEY in _read_config(folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

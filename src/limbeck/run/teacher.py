@@ -12,7 +12,7 @@ from limbeck.config import Config
 from limbeck.data import Examples, Splits
 from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import BUILT_IN, load_model, save_model
+from limbeck.models import BUILT_IN, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import QUIET, build_student, train
 from limbeck.store import StoredTeacher, TeacherStore
@@ -34,7 +34,7 @@ def obtain_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
         return build_student(spec, splits, config.seed).eval()
     saved = folder / TEACHER
     if (saved / "config.json").is_file():
-        return load_model(saved)
+        return load_model(saved, model=functions_of(spec))
     teacher = build_student(spec, splits, config.seed)
     trainer = train(
         teacher,
