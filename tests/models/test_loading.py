@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from limbeck.errors import ArgumentError, ModelError
 from limbeck.models import MLP, DataShape, ModelConfig, build_model, functions_of, load_model, save_model
@@ -181,3 +184,53 @@ class TestErrors:
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match="not the weights of this model"):
             load_model(tmp_path)
+
+
+class Own(nn.Module, PyTorchModelHubMixin):
+    """A model that saves itself, with a card of its own."""
+
+    def __init__(self, units: int = 5):
+        super().__init__()
+        self.layer = nn.Linear(4, units)
+
+
+class TestSavingRemovesNothing:
+    """What ``save_model`` did not write stays, whichever way the model is saved."""
+
+    @pytest.mark.parametrize("model", [Own(), nn.Linear(4, 5)], ids=["saves itself", "plain"])
+    def test_foreign_files_stay(self, model, tmp_path):
+        foreign = {"notes.txt": "mine", "README.md": "my card", "checkpoint-2/state": "x", "model.safetensors.txt": "y"}
+        for name, content in foreign.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(content)
+        for _ in range(2):
+            save_model(model, tmp_path)
+        assert {name: (tmp_path / name).read_text() for name in foreign} == foreign
+        assert set(load_file(tmp_path / "model.safetensors")) == set(model.state_dict())
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+    def test_an_error_in_the_middle_leaves_the_weights_that_were_there(self, tmp_path):
+        class Breaks(Own):
+            def save_pretrained(self, folder):
+                super().save_pretrained(folder)
+                raise OSError("no space left")
+
+        save_model(Own(), tmp_path)
+        before = (tmp_path / "model.safetensors").read_bytes()
+        with pytest.raises(OSError, match="no space left"):
+            save_model(Breaks(), tmp_path)
+        assert (tmp_path / "model.safetensors").read_bytes() == before
+
+    def test_the_weights_of_an_earlier_model_are_not_taken_for_the_new_ones(self, tmp_path):
+        """A loader takes ``model.safetensors`` first, whatever the index says."""
+        settings = dict(vocab_size=16, hidden_size=8, num_attention_heads=1, intermediate_size=8)
+        small, large = (BertModel(BertConfig(**settings, num_hidden_layers=layers)) for layers in (1, 2))
+        save_model(small, tmp_path)
+        split = large.save_pretrained
+        large.save_pretrained = lambda folder: split(folder, max_shard_size="1KB")
+        save_model(large, tmp_path)
+        assert not (tmp_path / "model.safetensors").exists()
+        loaded = BertModel.from_pretrained(tmp_path).state_dict()
+        assert all(torch.equal(loaded[name], value) for name, value in large.state_dict().items())
+        save_model(small, tmp_path)
+        assert [path.name for path in sorted(tmp_path.glob("model*"))] == ["model.safetensors"]

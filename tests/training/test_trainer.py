@@ -266,3 +266,18 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
     resumed = make_trainer("module", tmp_path)
     resumed.train(resume_from_checkpoint=True)
     assert all(torch.equal(value, through[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize("kind", ["module", "bert"])
+def test_saving_removes_nothing_that_it_did_not_write(kind, tmp_path):
+    trainer = make_trainer(kind, tmp_path, save_strategy="steps", save_steps=3)
+    trainer.train()
+    for name in ("notes.txt", "README.md", "training_args.bin"):
+        (tmp_path / name).write_text("mine")
+    before = {path.name for path in tmp_path.iterdir()}
+    trainer.save_model()
+    assert before <= {path.name for path in tmp_path.iterdir()}
+    assert before >= {"checkpoint-3", "checkpoint-6"}
+    for name in ("notes.txt", "README.md", "training_args.bin"):
+        assert (tmp_path / name).read_text() == "mine"
+    assert (tmp_path / "model.safetensors").is_file()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from limbeck.atomic_files import atomic_folder, atomic_write, write_json
+from limbeck.atomic_files import atomic_files, write_json
 from limbeck.errors import ModelError
 from limbeck.field_checks import check_fields
 from limbeck.models.hugging_face import build_classifier, load_as_saved
@@ -24,6 +26,9 @@ from limbeck.models.networks import BUILT_IN
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+MODEL_CARD = "README.md"
+_WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+"""The weights of one model: a file, or several with an index."""
 MODEL_KEY = "limbeck_model"
 """The key of ``config.json`` with the name of the model. Only a folder that Limbeck wrote has it."""
 
@@ -133,7 +138,10 @@ def functions_of(config: ModelConfig) -> list[str]:
 def save_model(
     model: nn.Module, folder: str | Path, config: ModelConfig | None = None, shape: DataShape | None = None
 ) -> None:
-    """Write ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself.
+    """Write ``model.safetensors`` and ``config.json``. A model with a ``save_pretrained`` saves itself.
+
+    Files of the same names are replaced, and so are the weights of an earlier model, however many files they had. All other
+    files in the folder stay, and so does a model card (README.md) that is there already.
 
     Args:
         model: the model.
@@ -144,23 +152,45 @@ def save_model(
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    if hasattr(model, "save_pretrained"):
-        with atomic_folder(folder) as aside:
+    with model_files(folder) as aside:
+        if hasattr(model, "save_pretrained"):
             model.save_pretrained(aside)  # pyright: ignore[reportCallIssue]
-        return
-    # Tied weights are written under each of their names, so that a plain load_state_dict finds them all.
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with atomic_write(folder / WEIGHTS) as aside:
-        save_file(state, str(aside), metadata={"format": "pt"})
-    if config is not None:
-        built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
-        settings = dict(config.settings)
-        if config.model in BUILT_IN and shape is not None:
-            settings = {**shape.network_settings(config.model), **settings}
-        described = {MODEL_KEY: config.model, "settings": settings, **built_for}
-        if _is_ours(Path(config.model)):  # the new folder must not depend on the one that the model came from
-            described = _read_config(Path(config.model))
-        write_json(folder / CONFIG, described)
+            return
+        # Tied weights are written under each of their names, so that a plain load_state_dict finds them all.
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+        save_file(state, str(aside / WEIGHTS), metadata={"format": "pt"})
+        if config is not None:
+            write_json(aside / CONFIG, _described(config, shape))
+
+
+@contextmanager
+def model_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder for the files of a model, which are moved to ``folder`` when the block ends without an error.
+
+    Args:
+        folder: as that of ``save_model``, which says what stays in it.
+
+    Yields:
+        The temporary folder.
+    """
+    with atomic_files(folder, keep=[MODEL_CARD]) as aside:
+        yield aside
+        written = {path.name for path in aside.iterdir()}
+    if any(_WEIGHT_FILES.fullmatch(name) for name in written):
+        for path in folder.iterdir():  # a loader would take the old weights if they had another number of files
+            if _WEIGHT_FILES.fullmatch(path.name) and path.name not in written:
+                path.unlink()
+
+
+def _described(config: ModelConfig, shape: DataShape | None) -> dict[str, Any]:
+    """Return what ``config.json`` says about a model that does not save itself."""
+    if _is_ours(Path(config.model)):  # the new folder must not depend on the one that the model came from
+        return _read_config(Path(config.model))
+    settings = dict(config.settings)
+    if config.model in BUILT_IN and shape is not None:
+        settings = {**shape.network_settings(config.model), **settings}
+    built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
+    return {MODEL_KEY: config.model, "settings": settings, **built_for}
 
 
 def load_model(folder: str | Path, *, model: str | Collection[str] | None = None) -> nn.Module:

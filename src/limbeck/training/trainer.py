@@ -16,6 +16,7 @@ from transformers.utils.import_utils import is_peft_available
 from limbeck.errors import ArgumentError
 from limbeck.losses import LossParts, SparseTargets
 from limbeck.models import forward_logits, save_model
+from limbeck.models.loading import model_files
 from limbeck.teachers import LiveTeacher, TeacherLike
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint, load_policy, save_policy
@@ -267,8 +268,12 @@ class DistillationTrainer(Trainer):
         """Write safetensors, also for plain modules with tied weights, and no pickle of the arguments."""
         folder = Path(cast(str, self.args.output_dir) if output_dir is None else output_dir)
         if isinstance(self.student, _pretrained_classes()):
-            super()._save(str(folder), state_dict)
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            if not self.args.should_save:  # it takes part in gathering the weights, and writes nothing
+                super()._save(str(folder), state_dict)
+                return
+            with model_files(folder) as aside:
+                super()._save(str(aside), state_dict)
+                (aside / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         elif self.args.should_save:
             save_model(self.student, folder)
             if self.processing_class is not None:
