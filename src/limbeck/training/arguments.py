@@ -35,8 +35,9 @@ class DistillationArguments(TrainingArguments):
             divergences ignore it.
         compensate: True multiplies the soft term by C(T), which keeps the size of its gradient independent of T; False does
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
-        task: which logits meet which labels: "classification", "causal_lm", or "auto", which takes "causal_lm" for the causal
-            language models of Transformers and "classification" for all other models.
+        task: which logits meet which labels: "classification", "causal_lm", or "auto", which recognises the student: models of
+            Transformers by their classes, through adapters and subclasses; a module of your own by its first labels. What is
+            not recognised is refused.
         teacher_dtype: dtype to which a teacher that is a module is converted: "float32", "bfloat16" or "float16"; by default
             it keeps its own.
 

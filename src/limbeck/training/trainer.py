@@ -16,12 +16,14 @@ from transformers.utils.import_utils import is_peft_available
 from limbeck.errors import ArgumentError
 from limbeck.losses import LossParts, SparseTargets
 from limbeck.models import forward_logits, save_model
+from limbeck.models.forward import call_model, logits_of
 from limbeck.models.loading import model_files
 from limbeck.teachers import LiveTeacher, TeacherLike
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import last_complete_checkpoint, load_policy, save_policy
 from limbeck.training.columns import drop_unused_columns
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
+from limbeck.training.student_output import check_student_output
 from limbeck.training.tasks import IGNORE_INDEX, Targets, Task, resolve_task
 from limbeck.training.teacher import Augment, choose_augmentation, resolve_teacher
 
@@ -136,6 +138,7 @@ class DistillationTrainer(Trainer):
         self.objective.to(args.device)
         self._prepare_policy()
         self.teacher = None if resolved is None else resolved.to(args.device)
+        self._output_checked = False
         self._training_meter = TrainingMeter()
         self._evaluation_meter = EvaluationMeter()
 
@@ -193,7 +196,12 @@ class DistillationTrainer(Trainer):
         if self.augment is not None:
             inputs = self.augment(inputs)
         targets = self._targets(inputs)
-        raw_logits = forward_logits(model, inputs, signature_of=self.student)
+        output = call_model(model, inputs, signature_of=self.student)
+        raw_logits = logits_of(output, self.student)
+        if not self._output_checked:
+            check_student_output(output, raw_logits)
+            self._output_checked = True
+        del output
         logits = self.task.align(raw_logits)
         teacher = self._teacher_targets(inputs)
 
@@ -221,6 +229,7 @@ class DistillationTrainer(Trainer):
         inputs = cast(dict[str, Any], self._prepare_inputs(inputs))
         with torch.no_grad():
             raw_logits = forward_logits(model, inputs, signature_of=self.student)
+        check_student_output(None, raw_logits)
         labels = self.task.targets(inputs).labels
         loss = None
         if labels is not None:
