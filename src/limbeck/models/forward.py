@@ -80,6 +80,15 @@ def underlying(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def input_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the entries that the model's ``forward`` can be given.
+
+    Args:
+        model: any module; adapters around it are looked through.
+    """
+    return frozenset(inspect.signature(underlying(model).forward).parameters)
+
+
 def first_input(batch: Mapping[str, Any]) -> Tensor:
     """Return the first tensor of a batch that is passed to a model; its first axis is the batch.
 
