@@ -60,11 +60,19 @@ class Classification:
     """
 
     def align(self, logits: Tensor) -> Tensor:
-        """Return the logits unchanged."""
+        """Return the logits unchanged.
+
+        Args:
+            logits: what a model returned, (N, V) or (N, L, V).
+        """
         return logits
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the batch's labels and the positions that count."""
+        """Return the batch's labels and the positions that count.
+
+        Args:
+            batch: tensors by name.
+        """
         labels, mask = batch.get("labels"), batch.get("mask")
         if mask is not None:
             return Targets(labels, mask)
@@ -83,11 +91,19 @@ class CausalLM:
     """
 
     def align(self, logits: Tensor) -> Tensor:
-        """Return the logits without those at the last token, which has no next one."""
+        """Return the logits without those at the last token, which has no next one.
+
+        Args:
+            logits: what a model returned, (N, L, V).
+        """
         return logits[:, :-1]
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the labels and the positions that count, both without the first token."""
+        """Return the labels and the positions that count, both without the first token.
+
+        Args:
+            batch: tensors by name.
+        """
         labels, mask = batch.get("labels"), batch.get("mask")
         labels = None if labels is None else labels[:, 1:]
         if mask is not None:
