@@ -4,13 +4,17 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limbeck.atomic_files import (
     append_line,
-    atomic_folder,
+    atomic_files,
     atomic_write,
     durable_write,
     read_lines,
@@ -28,7 +32,7 @@ class StoppedError(Exception):
 def write_half(write, path, error):
     """Write half of a file or folder, then raise the error."""
     with write(path) as temporary:
-        (temporary / "weights" if write is atomic_folder else temporary).write_text("half of it")
+        (temporary / "weights" if write is atomic_files else temporary).write_text("half of it")
         raise error
 
 
@@ -104,25 +108,44 @@ class TestFiles:
 
 
 class TestFolders:
-    def test_the_folder_replaces_the_old_one(self, tmp_path):
+    def test_files_are_replaced_and_all_others_stay(self, tmp_path):
         folder = tmp_path / "model"
         for content in ("one", "two"):
-            with atomic_folder(folder) as temporary:
+            with atomic_files(folder, keep=["card"]) as temporary:
                 (temporary / content).write_text(content)
-        assert names(folder) == ["two"]
-        assert names(tmp_path) == ["model"]
+                (temporary / "deep").mkdir()
+                (temporary / "deep" / "both").write_text(content)
+                (temporary / "card").write_text(content)
+            assert names(tmp_path) == ["model"]
+        assert names(folder) == ["card", "deep", "one", "two"]
+        assert (folder / "deep" / "both").read_text() == "two"
+        assert (folder / "card").read_text() == "one"
+
+    @given(
+        st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=4)),
+        st.dictionaries(st.sampled_from("cdef"), st.binary(max_size=4)),
+    )
+    def test_it_is_the_union_of_what_was_there_and_what_is_written(self, before, written):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for path, content in before.items():
+                (folder / path).write_bytes(content)
+            with atomic_files(folder) as temporary:
+                for path, content in written.items():
+                    (temporary / path).write_bytes(content)
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == before | written
 
     def test_an_error_leaves_what_was_there_before(self, tmp_path):
         folder = tmp_path / "model"
         for _ in range(2):
             with pytest.raises(StoppedError):
-                write_half(atomic_folder, folder, StoppedError)
+                write_half(atomic_files, folder, StoppedError)
             assert names(tmp_path) == []
-        with atomic_folder(folder) as temporary:
+        with atomic_files(folder) as temporary:
             (temporary / "weights").write_text("whole")
         with pytest.raises(StoppedError):
-            write_half(atomic_folder, folder, StoppedError)
-        assert names(tmp_path) == ["model"]
+            write_half(atomic_files, folder, StoppedError)
+        assert names(folder) == ["weights"]
         assert (folder / "weights").read_text() == "whole"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,27 +72,38 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, which replaces the folder at ``path`` when the block ends without an error.
+def atomic_files(folder: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
+    """Yield a temporary folder, whose files are moved to ``folder`` when the block ends without an error.
+
+    A moved file replaces the file of the same name, each in one step, so no file is ever half-written. All other files in
+    ``folder`` stay: they may belong to somebody else.
 
     Args:
-        path: the folder to write. A folder that is there already is removed, with all its files, when the block ends. After
-            an error it stays as it is.
+        folder: the folder that gets the files. It is created if it is missing.
+        keep: paths relative to ``folder`` that are not replaced if they exist already.
 
     Yields:
-        The temporary folder, which is empty.
+        The temporary folder, which is empty and lies within ``folder``.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder or a file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    existed = folder.exists()
+    temporary = folder / f".writing.{os.getpid()}"
     try:
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        for written in sorted(path for path in temporary.rglob("*") if path.is_symlink() or not path.is_dir()):
+            name = written.relative_to(temporary)
+            target = folder / name
+            if str(name) not in keep or not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                written.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def append_line(path: Path, value: Any) -> None:

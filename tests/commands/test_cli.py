@@ -30,7 +30,7 @@ def test_an_unknown_command_is_said(capsys):
      ("sklearn.datasets", "scikit-learn>=1.5", "train")],
 )  # fmt: skip
 def test_a_package_that_is_not_installed_is_named(module, requirement, extra, capsys, monkeypatch):
-    def evaluate(_):
+    def evaluate(_, **options):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr("limbeck.commands.evaluate.evaluate", evaluate)
@@ -43,7 +43,7 @@ def test_a_package_that_is_not_installed_is_named(module, requirement, extra, ca
 
 
 def test_an_interruption_ends_without_a_traceback(capsys, monkeypatch):
-    def evaluate(_):
+    def evaluate(_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("limbeck.commands.evaluate.evaluate", evaluate)

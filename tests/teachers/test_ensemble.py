@@ -60,3 +60,13 @@ def test_sparse_targets_are_refused():
     ensemble = Ensemble([*members(), lambda batch: TeacherOutput(targets=targets)])
     with pytest.raises(TypeError, match="teachers: an ensemble averages logits"):
         ensemble({"x": torch.randn(6, 4)})
+
+
+def test_without_a_temperature_probabilities_wait_for_one():
+    batch = {"x": torch.randn(6, 4)}
+    ensemble = Ensemble(members())
+    with pytest.raises(ValueError, match=r"temperature: .*Ensemble\(teachers, temperature=4\.0\)"):
+        ensemble(batch)
+    expected = Ensemble(ensemble.teachers, temperature=2.0)(batch).logits
+    torch.testing.assert_close(ensemble.at_temperature(2.0)(batch).logits, expected)
+    assert Ensemble(members(), average="logits")(batch).logits.shape == (6, 5)

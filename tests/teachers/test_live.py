@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.teachers import InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput, as_teacher
+from limbeck.errors import ArgumentError, ModelError
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput, as_teacher
 from limbeck.teachers.live import check_separate
 
 
@@ -76,3 +77,72 @@ def test_shared_parameters_are_refused():
             check_separate(teacher, student)
     for teacher in (copy.deepcopy(student), LiveTeacher(nn.Linear(4, 3)), InMemoryTeacher(torch.zeros(2, 3)), None):
         check_separate(teacher, student)
+
+
+class TestModelsThatStay:
+    """A loader has spread or quantised the teacher: moving or converting it would break it."""
+
+    def placed(self, **attributes):
+        class Placed(torch.nn.Linear):
+            def to(self, *args, **kwargs):
+                raise AssertionError("moved")
+
+        model = torch.nn.Sequential(Placed(4, 3))
+        for name, value in attributes.items():
+            setattr(model[0], name, value)
+        model.to = model[0].to
+        return model
+
+    @pytest.mark.parametrize(
+        "attributes", [{"hf_device_map": {"": 0}}, {"is_quantized": True}, {"hf_quantizer": "bnb"}]
+    )
+    def test_it_is_not_moved(self, attributes):
+        teacher = LiveTeacher(self.placed(**attributes)).to(torch.device("cpu"))
+        assert teacher({"x": torch.zeros(2, 4)}).logits.shape == (2, 3)
+        with pytest.raises(AssertionError, match="moved"):
+            LiveTeacher(self.placed()).to(torch.device("cpu"))
+
+    def test_a_quantised_one_is_not_converted(self):
+        with pytest.raises(ArgumentError, match="teacher_dtype: the teacher is quantised"):
+            LiveTeacher(self.placed(is_quantized=True), torch.bfloat16)
+
+    def test_its_logits_come_to_where_the_batch_is(self):
+        class Elsewhere(torch.nn.Linear):
+            def forward(self, x):
+                return torch.zeros(2, 3)
+
+        assert LiveTeacher(Elsewhere(4, 3))({"x": torch.zeros(2, 4, device="meta")}).logits.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [torch.ones(2, 3), (torch.ones(2, 3), None), {"logits": torch.ones(2, 3)}, TeacherOutput(torch.ones(2, 3))],
+    ids=["tensor", "tuple", "mapping", "TeacherOutput"],
+)
+def test_a_callable_may_return_what_a_model_returns(output):
+    assert torch.equal(as_teacher(lambda batch: output)({}).logits, torch.ones(2, 3))
+
+
+def test_a_callable_that_returns_no_logits():
+    with pytest.raises(ModelError, match="function returned NoneType"):
+        as_teacher(lambda batch: None)({})
+
+
+def test_a_callable_keeps_no_graph():
+    model = torch.nn.Linear(4, 3)
+    assert not as_teacher(lambda batch: model(batch["x"]))({"x": torch.zeros(2, 4)}).logits.requires_grad
+
+
+def test_a_teacher_with_models_of_its_own_must_be_separate():
+    class Own(Teacher):
+        def __init__(self, model):
+            self.models = [model]
+
+        def __call__(self, batch):
+            return TeacherOutput(self.models[0](batch["x"]))
+
+    student = torch.nn.Linear(4, 3)
+    for teacher in (Own(student), LiveTeacher(student), Ensemble([Ensemble([Own(student)])])):
+        with pytest.raises(ArgumentError, match="shares parameters"):
+            check_separate(teacher, student)
+    check_separate(Own(torch.nn.Linear(4, 3)), student)

@@ -160,17 +160,64 @@ def test_mixup_has_a_hard_term_for_both_labels(tmp_path):
     torch.testing.assert_close(got, 0.4 * soft + 0.6 * hard)
 
 
-def test_columns_that_neither_model_takes_are_dropped_from_a_dataset(tmp_path):
+@pytest.mark.parametrize("stream", [False, True])
+def test_columns_that_neither_model_takes_are_dropped_wherever_data_come_in(stream, tmp_path):
     import datasets
 
     data = datasets.Dataset.from_dict({"x": [[0.0] * 6] * 4, "labels": [0, 1, 2, 3], "note": ["a", "b", "c", "d"]})
-    trainer = DistillationTrainer(
-        Net(), Net(24), arguments(tmp_path, max_steps=1), train_dataset=data, eval_dataset=data
-    )
+    data = data.to_iterable_dataset() if stream else data
+    entries = []
+
+    def collate(rows):
+        entries.append({name for row in rows for name in row})
+        return {name: torch.tensor([row[name] for row in rows]) for name in ("x", "labels")}
+
+    args = arguments(tmp_path, max_steps=1)
+    for _ in range(2):  # a second trainer with the same arguments
+        trainer = DistillationTrainer(Net(), Net(24), args, collate, train_dataset=data, eval_dataset=data)
+        trainer.train()
+        trainer.evaluate()
+        trainer.evaluate(data)
+        trainer.predict(data)
+    assert entries == [{"x", "labels"}] * len(entries)
+    assert len(entries) >= 8
+    assert args.remove_unused_columns
+    assert args.label_names is None
+    entries.clear()
+    kept = arguments(tmp_path, remove_unused_columns=False, max_steps=1)
+    DistillationTrainer(Net(), Net(24), kept, collate, train_dataset=data).train()
+    assert entries[0] == {"x", "labels", "note"}
+
+
+def test_the_callers_arguments_stay_as_they_are(tmp_path):
+    args = arguments(tmp_path, max_steps=1, label_smoothing_factor=0.1, temperature={"policy": "linear", "start": 4})
+    before = args.to_dict()
+    trainer = DistillationTrainer(Net(), Net(24), args, train_dataset=vectors(), eval_dataset=vectors())
     trainer.train()
-    assert trainer.train_dataset.column_names == ["x", "labels"]
-    kept = arguments(tmp_path, remove_unused_columns=False)
-    assert "note" in DistillationTrainer(Net(), Net(24), kept, train_dataset=data).train_dataset.column_names
+    trainer.evaluate()
+    assert args.to_dict() == before
+
+
+def test_the_student_is_not_given_what_only_the_teacher_reads(tmp_path):
+    import datasets
+
+    class Strict(Net):
+        def forward(self, x, **others):
+            assert not others
+            return super().forward(x)
+
+    seen = []
+
+    def teacher(batch):
+        seen.append(batch["hint"])
+        return torch.zeros(len(batch["x"]), CLASSES)
+
+    rows = {"x": [[0.0] * 6] * 4, "labels": [0, 1, 2, 3], "hint": [1, 2, 3, 4]}
+    data = datasets.Dataset.from_dict(rows)
+    trainer = DistillationTrainer(Strict(), teacher, arguments(tmp_path, max_steps=1), None, data, data)
+    trainer.train()
+    trainer.evaluate()
+    assert sorted(seen[0].tolist()) == [1, 2, 3, 4]
 
 
 def test_compute_metrics_gets_the_logits(tmp_path):
@@ -269,3 +316,18 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path):
     resumed = make_trainer("module", tmp_path)
     resumed.train(resume_from_checkpoint=True)
     assert all(torch.equal(value, through[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize("kind", ["module", "bert"])
+def test_saving_removes_nothing_that_it_did_not_write(kind, tmp_path):
+    trainer = make_trainer(kind, tmp_path, save_strategy="steps", save_steps=3)
+    trainer.train()
+    for name in ("notes.txt", "README.md", "training_args.bin"):
+        (tmp_path / name).write_text("mine")
+    before = {path.name for path in tmp_path.iterdir()}
+    trainer.save_model()
+    assert before <= {path.name for path in tmp_path.iterdir()}
+    assert before >= {"checkpoint-3", "checkpoint-6"}
+    for name in ("notes.txt", "README.md", "training_args.bin"):
+        assert (tmp_path / name).read_text() == "mine"
+    assert (tmp_path / "model.safetensors").is_file()

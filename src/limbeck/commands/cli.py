@@ -35,6 +35,12 @@ Overrides = Annotated[
     typer.Option("--set", help="Set a key of the config, as in distillation.temperature=2. It may be repeated."),
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
+Functions = Annotated[
+    list[str],
+    typer.Option(
+        "--function", help="A package.module:function that the run's models need; it is called only if named here."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
@@ -121,11 +127,11 @@ def compare(
 
 
 @app.command()
-def evaluate(run: RunFolder) -> None:
+def evaluate(run: RunFolder, functions: Functions = []) -> None:  # noqa: B006
     """Measure a run's student on its test set again, at T = 1."""
     from limbeck.commands.evaluate import evaluate as evaluate_run
 
-    _show_metrics("Test results (T = 1)", evaluate_run(run))
+    _show_metrics("Test results (T = 1)", evaluate_run(run, functions=functions))
 
 
 @app.command()
@@ -140,6 +146,7 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
     ] = False,
+    functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
     import dataclasses
@@ -147,7 +154,7 @@ def predict(
 
     from limbeck.commands.predict import predict as predict_run
 
-    for prediction in predict_run(run, inputs):
+    for prediction in predict_run(run, inputs, functions=functions):
         if json:
             typer.echo(writer.dumps(dataclasses.asdict(prediction), ensure_ascii=False))
             continue

@@ -25,7 +25,7 @@ from limbeck.data import Examples, Splits, hide_labels
 from limbeck.evaluation import ArmResult, milliseconds_per_batch, predict_logits, train_arms
 from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.models import count_parameters, load_model, save_model
+from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher, precompute_teacher
@@ -123,7 +123,8 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     temperatures = config.compare.temperatures
     findings = [*comparison_findings(arms, temperatures), confidence_finding(trainer.teacher_logits, temperatures)]
     result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best)
-    save_student(load_model(trainer.first_student(best)), folder, config, splits)
+    student = load_model(trainer.first_student(best), model=functions_of(config.student))
+    save_student(student, folder, config, splits)
     _write_metrics(result, seeds)
     return result
 

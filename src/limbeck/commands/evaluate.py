@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.data import load_splits
+from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate_models
-from limbeck.models import load_model
-from limbeck.run.folder import STUDENT, TEACHER, read_run
+from limbeck.models import functions_of, load_model
+from limbeck.run.folder import CONFIG, STUDENT, TEACHER, read_run
 from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 
 
-def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
+def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Measure a run's student, and its teacher where the run has one, on the test set again.
+
+    A run folder does not decide which code runs: a model that a ``package.module:function`` made is refused unless
+    ``functions`` names it.
 
     Args:
         folder: the folder of a finished run.
+        functions: names ``package.module:function`` that may be called.
 
     Returns:
         The test metrics of each model, by its name.
 
     Raises:
-        ConfigError: the folder holds no finished run.
+        ConfigError: the folder holds no finished run, or its teacher calls a function that ``functions`` does not name.
         DataError: the data cannot be read.
         ModelError: a model cannot be loaded.
     """
     folder = Path(folder)
     config = read_run(folder)
+    if unnamed := [name for name in functions_of(config.teacher) if name not in functions]:
+        raise ConfigError(
+            *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
+        )
     splits = load_splits(config.data, seed=config.seed)
-    models = {"student": load_model(folder / STUDENT)}
+    models = {"student": load_model(folder / STUDENT, model=functions)}
     if (folder / TEACHER).is_dir():
-        models = {"teacher": load_run_teacher(folder, splits), **models}
+        models = {"teacher": load_run_teacher(folder, splits, functions), **models}
     elif config.teacher.training is None and config.teacher.cache is None:
         models = {"teacher": load_or_train_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)

@@ -31,12 +31,16 @@ class Prediction:
     """The probability of every class, by its name."""
 
 
-def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction]:
+def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> list[Prediction]:
     """Predict images or texts.
+
+    A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
+    ``functions`` names it.
 
     Args:
         folder: the folder of a finished run.
         inputs: image files and folders of them; or texts, and ``.txt`` files with one text on each line.
+        functions: names ``package.module:function`` that may be called.
 
     Returns:
         One prediction for each image or text, in the order of the inputs.
@@ -48,7 +52,7 @@ def predict(folder: str | Path, inputs: Sequence[str | Path]) -> list[Prediction
     """
     folder = Path(folder)
     read_run(folder)
-    model, read = load_model(folder / STUDENT), Preprocessing.load(folder / STUDENT)
+    model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     items = _list_items(inputs, is_image=read.image is not None)
     predictions = []
     for start in range(0, len(items), BATCH_SIZE):

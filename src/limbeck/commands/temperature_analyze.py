@@ -17,7 +17,7 @@ from limbeck.config import Config
 from limbeck.data import Examples, FixedViews, load_splits
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.models import load_model
+from limbeck.models import functions_of, load_model
 from limbeck.run.folder import REPORT, STUDENT, read_run
 from limbeck.run.teacher import open_teacher
 from limbeck.store import StoredTeacher
@@ -64,7 +64,7 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     analysis = analyze(
         seen.logits,
         some.labels,
-        student_logits=None if student is None else predict_logits(load_model(student / STUDENT), some),
+        student_logits=None if student is None else _student_logits(student, config, some),
         held_out=held_out,
         views=seen.views,
         view_kind=seen.kind,
@@ -72,6 +72,11 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     write_json(folder / ANALYSIS, analysis.as_dict())
     report.write_analysis_page(folder / REPORT, analysis)
     return analysis
+
+
+def _student_logits(folder: Path, config: Config, examples: Examples) -> Tensor:
+    """Return the logits of the student of a run folder, which may call the function that the config names for its own."""
+    return predict_logits(load_model(folder / STUDENT, model=functions_of(config.student)), examples)
 
 
 def describe_calibration(calibration: Calibration) -> str:

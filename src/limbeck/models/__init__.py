@@ -7,7 +7,15 @@ Transformers, ``forward`` turns a batch into logits whatever the model.
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.loading import DataShape, ModelConfig, build_model, load_model, load_trained_model, save_model
+from limbeck.models.loading import (
+    DataShape,
+    ModelConfig,
+    build_model,
+    functions_of,
+    load_model,
+    load_trained_model,
+    save_model,
+)
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "floating_dtype",
     "forward_logits",
     "freeze",
+    "functions_of",
     "load_model",
     "load_trained_model",
     "save_model",

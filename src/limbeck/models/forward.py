@@ -35,17 +35,58 @@ def forward_logits(model: nn.Module, batch: Mapping[str, Any], *, signature_of: 
     Raises:
         ModelError: the model takes none of the entries, or returns no logits.
     """
+    return logits_of(call_model(model, batch, signature_of=signature_of), model)
+
+
+def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.Module | None = None) -> Any:
+    """Run a model on a batch and return its whole output.
+
+    Args:
+        model: as in ``forward_logits``, and so are the others.
+        batch: tensors by name.
+        signature_of: the module whose ``forward`` is inspected.
+
+    Returns:
+        What the model returned; ``logits_of`` finds the logits in it.
+
+    Raises:
+        ModelError: the model takes none of the entries.
+    """
     inputs = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS}
-    parameters, accepts_any_name = _forward_parameters(type(signature_of or model))
-    named = inputs if accepts_any_name else {name: value for name, value in inputs.items() if name in parameters}
-    if named:
-        return _logits_of(model(**named), model)
+    described = underlying(signature_of or model)
+    parameters, accepts_any_name = _forward_parameters(type(described))
+    named = {name: value for name, value in inputs.items() if name in parameters}
+    if named or (accepts_any_name and (len(inputs) > 1 or not parameters)):
+        return model(**(inputs if accepts_any_name else named))
     if len(inputs) == 1:
-        return _logits_of(model(*inputs.values()), model)
+        return model(*inputs.values())
     raise ModelError(
-        f"{type(signature_of or model).__name__}.forward takes {', '.join(parameters) or 'nothing'}, but the batch has "
+        f"{type(described).__name__}.forward takes {', '.join(parameters) or 'nothing'}, but the batch has "
         f"{', '.join(inputs) or 'no inputs'}. Name the forward's parameters as the batch's entries, or feed one entry."
     )
+
+
+def underlying(model: nn.Module) -> nn.Module:
+    """Return the model that adapters (PEFT) or ``torch.compile`` have wrapped: it says what goes in and what comes out.
+
+    Args:
+        model: any module. One without such a wrapper is returned itself.
+    """
+    while True:
+        base = getattr(model, "get_base_model", None)
+        inner = base() if callable(base) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module) or inner is model:
+            return model
+        model = inner
+
+
+def input_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the entries that the model's ``forward`` can be given.
+
+    Args:
+        model: any module; adapters around it are looked through.
+    """
+    return frozenset(inspect.signature(underlying(model).forward).parameters)
 
 
 def first_input(batch: Mapping[str, Any]) -> Tensor:
@@ -105,8 +146,16 @@ def _forward_parameters(cls: type[nn.Module]) -> tuple[tuple[str, ...], bool]:
     return names, accepts_any_name
 
 
-def _logits_of(output: Any, model: nn.Module) -> Tensor:
-    """Return the logits that are in the output of a model."""
+def logits_of(output: Any, model: object) -> Tensor:
+    """Return the logits that are in the output of a model.
+
+    Args:
+        output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``.
+        model: the model, which an error names.
+
+    Raises:
+        ModelError: there are no logits in it.
+    """
     if isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
         output = output.get("logits")
     elif hasattr(output, "logits"):

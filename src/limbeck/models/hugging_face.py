@@ -46,7 +46,7 @@ def _classifier(name: str, settings: dict[str, Any]) -> tuple[Any, Any]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGE_MODELS
 
     try:
-        config = AutoConfig.from_pretrained(name, **settings)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **settings)
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from None
     is_image = config.model_type in IMAGE_MODELS
@@ -104,9 +104,9 @@ def load_as_saved(name: str) -> nn.Module:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         architecture = getattr(transformers, (config.architectures or ["none"])[0], None)
-        if architecture is None:
+        if not (isinstance(architecture, type) and issubclass(architecture, transformers.PreTrainedModel)):
             raise ValueError(f"its config names no architecture that Transformers knows ({config.architectures}).")
         return architecture.from_pretrained(name, config=config, use_safetensors=True)
     except (OSError, ValueError) as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.atomic_files import atomic_folder, atomic_write, write_json
+from limbeck.atomic_files import atomic_files, write_json
 from limbeck.errors import ModelError
 from limbeck.field_checks import check_fields
 from limbeck.models.hugging_face import build_classifier, load_as_saved, load_trained_classifier
@@ -25,6 +27,9 @@ from limbeck.models.networks import BUILT_IN
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+MODEL_CARD = "README.md"
+_WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+"""The weights of one model: a file, or several with an index."""
 MODEL_KEY = "limbeck_model"
 """The key of ``config.json`` with the name of the model. Only a folder that Limbeck wrote has it."""
 
@@ -79,6 +84,9 @@ class ModelConfig:
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
     from_scratch: bool = False
     """If true, only the architecture of a Hugging Face model is taken, and its weights are drawn at random."""
+    function: str | None = None
+    """The ``package.module:function`` that made the model of the folder ``model``. Loading such a folder calls the function,
+    so it is refused unless the function is named here."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -103,15 +111,15 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
-    if ":" in name and not Path(name).exists():
+    if _is_function(name):
         return _build_with_function(name, settings, shape)
-    if (Path(name) / CONFIG).is_file() and MODEL_KEY in _read_config(Path(name)):
+    if _is_ours(Path(name)):
         if config.from_scratch:
             raise ModelError(
                 f"model {name!r}: from_scratch is for Hugging Face models, and this folder was written by Limbeck. "
                 f"Name its network and settings instead, which are in its {CONFIG}."
             )
-        return load_model(name)
+        return load_model(name, model=config.function)
     return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
 
 
@@ -134,7 +142,7 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
         raise ModelError(
             f"model {name!r}: has no weights yet. Name a trained model, or add teacher.training to train it first."
         )
-    if ":" in name and not Path(name).exists():
+    if _is_function(name):
         with torch.random.fork_rng(devices=[]):
             first, second = (_build_seeded(config, shape, seed) for seed in (0, 1))
         weights = dict(second.named_parameters())
@@ -145,8 +153,8 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
                 "function load trained weights, or add teacher.training to train the model first."
             )
         return first.eval()
-    if (Path(name) / CONFIG).is_file() and MODEL_KEY in _read_config(Path(name)):
-        return load_model(name)
+    if _is_ours(Path(name)):
+        return load_model(name, model=config.function)
     return load_trained_classifier(name, dict(config.settings)).eval()
 
 
@@ -155,10 +163,26 @@ def _build_seeded(config: ModelConfig, shape: DataShape, seed: int) -> nn.Module
     return _build_with_function(config.model, dict(config.settings), shape)
 
 
+def functions_of(config: ModelConfig) -> list[str]:
+    """Return the functions that a config may call: those that whoever wrote the config has named.
+
+    Args:
+        config: the name and the settings of a model.
+
+    Returns:
+        Names ``package.module:function``; empty for a built-in network and for a model of Transformers.
+    """
+    named = [config.model] if _is_function(config.model) else []
+    return named if config.function is None else [*named, config.function]
+
+
 def save_model(
     model: nn.Module, folder: str | Path, config: ModelConfig | None = None, shape: DataShape | None = None
 ) -> None:
-    """Write ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself.
+    """Write ``model.safetensors`` and ``config.json``. A model with a ``save_pretrained`` saves itself.
+
+    Files of the same names are replaced, and so are the weights of an earlier model, however many files they had. All other
+    files in the folder stay, and so does a model card (README.md) that is there already.
 
     Args:
         model: the model.
@@ -169,33 +193,64 @@ def save_model(
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    if hasattr(model, "save_pretrained"):
-        with atomic_folder(folder) as aside:
+    with model_files(folder) as aside:
+        if hasattr(model, "save_pretrained"):
             model.save_pretrained(aside)  # pyright: ignore[reportCallIssue]
-        return
-    # Tied weights are written under each of their names, so that a plain load_state_dict finds them all.
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with atomic_write(folder / WEIGHTS) as aside:
-        save_file(state, str(aside), metadata={"format": "pt"})
-    if config is not None:
-        built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
-        settings = dict(config.settings)
-        if config.model in BUILT_IN and shape is not None:
-            settings = {**shape.network_settings(config.model), **settings}
-        write_json(folder / CONFIG, {MODEL_KEY: config.model, "settings": settings, **built_for})
+            return
+        # Tied weights are written under each of their names, so that a plain load_state_dict finds them all.
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+        save_file(state, str(aside / WEIGHTS), metadata={"format": "pt"})
+        if config is not None:
+            write_json(aside / CONFIG, _described(config, shape))
 
 
-def load_model(folder: str | Path) -> nn.Module:
+@contextmanager
+def model_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder for the files of a model, which are moved to ``folder`` when the block ends without an error.
+
+    Args:
+        folder: as that of ``save_model``, which says what stays in it.
+
+    Yields:
+        The temporary folder.
+    """
+    with atomic_files(folder, keep=[MODEL_CARD]) as aside:
+        yield aside
+        written = {path.name for path in aside.iterdir()}
+    if any(_WEIGHT_FILES.fullmatch(name) for name in written):
+        for path in folder.iterdir():  # a loader would take the old weights if they had another number of files
+            if _WEIGHT_FILES.fullmatch(path.name) and path.name not in written:
+                path.unlink()
+
+
+def _described(config: ModelConfig, shape: DataShape | None) -> dict[str, Any]:
+    """Return what ``config.json`` says about a model that does not save itself."""
+    if _is_ours(Path(config.model)):  # the new folder must not depend on the one that the model came from
+        return _read_config(Path(config.model))
+    settings = dict(config.settings)
+    if config.model in BUILT_IN and shape is not None:
+        settings = {**shape.network_settings(config.model), **settings}
+    built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
+    return {MODEL_KEY: config.model, "settings": settings, **built_for}
+
+
+def load_model(folder: str | Path, *, model: str | Collection[str] | None = None) -> nn.Module:
     """Load what ``save_model`` wrote, or a Hugging Face model with the head that it was saved with.
+
+    A folder is data: it may come from somebody else. A built-in network is made as the folder describes it. A folder that
+    names a function is refused unless the caller names the same function, since loading calls it.
 
     Args:
         folder: a folder; or the Hugging Face id of a model.
+        model: the ``package.module:function`` that may be called, or several of them. It is called only if the folder names
+            it. Other names change nothing, so a config's ``model`` can be passed whatever it is.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ModelError: the folder holds no model, or one that was saved without its config.
+        ModelError: the folder holds no model, or one that was saved without its config; or it names a function that
+            ``model`` does not name.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -208,16 +263,38 @@ def load_model(folder: str | Path) -> nn.Module:
     saved = _read_config(folder) if folder.is_dir() else {}
     if MODEL_KEY not in saved:
         return load_as_saved(str(folder)).eval()
+    _check_may_be_built(saved[MODEL_KEY], folder, [model] if isinstance(model, str) else model or ())
     image = saved.get("image")
     shape = DataShape(saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
-    model = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
+    built = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
     try:
-        model.load_state_dict(load_file(str(folder / WEIGHTS)))
+        built.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS}: not the weights of this model ({str(error).strip()}).") from None
-    return model.eval()
+    return built.eval()
+
+
+def _check_may_be_built(name: Any, folder: Path, named: Collection[str]) -> None:
+    """Refuse to build what a folder names, unless it is a built-in network or the caller has named it too."""
+    if isinstance(name, str) and (name in BUILT_IN or name in named):
+        return
+    raise ModelError(
+        f"{folder / CONFIG}: names the model {name!r}, which is not built in, and a folder does not decide which code runs. "
+        f"If you trust that function, name it yourself: load_model(folder, model={name!r}), function: {name} beside model: in "
+        f"a config, or --function {name} on the command line."
+    )
+
+
+def _is_function(name: str) -> bool:
+    """Return True if a model's name is ``package.module:function``."""
+    return name not in BUILT_IN and ":" in name and not Path(name).exists()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return True if ``save_model`` wrote this folder's config."""
+    return (folder / CONFIG).is_file() and MODEL_KEY in _read_config(folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from limbeck.config import Config
 from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import BUILT_IN, load_model, load_trained_model, save_model
+from limbeck.models import BUILT_IN, functions_of, load_model, load_trained_model, save_model
 from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, train
@@ -73,7 +74,7 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
         return in_order_of_data(teacher, named if named.is_dir() else None, splits)
     saved = folder / TEACHER
     if (saved / "config.json").is_file():
-        return load_run_teacher(folder, splits)
+        return load_run_teacher(folder, splits, functions_of(teacher_config))
     teacher = build_seeded_model(teacher_config, splits, config.seed)
     trainer = train(
         teacher,
@@ -90,12 +91,13 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
     return teacher.eval()
 
 
-def load_run_teacher(folder: Path, splits: Splits) -> nn.Module:
+def load_run_teacher(folder: Path, splits: Splits, functions: Sequence[str] = ()) -> nn.Module:
     """Load the teacher that a run trained.
 
     Args:
         folder: the run's folder.
         splits: the run's examples.
+        functions: names ``package.module:function`` that may be called to build it.
 
     Returns:
         The teacher in eval mode, with its columns in the order of the data's classes.
@@ -104,7 +106,8 @@ def load_run_teacher(folder: Path, splits: Splits) -> nn.Module:
         ModelError: it cannot be loaded.
         ConfigError: its classes are not those of the data.
     """
-    return in_order_of_data(load_model(folder / TEACHER), folder / TEACHER, splits, key=str(folder / TEACHER))
+    teacher = load_model(folder / TEACHER, model=functions)
+    return in_order_of_data(teacher, folder / TEACHER, splits, key=str(folder / TEACHER))
 
 
 def teacher_training_config(config: Config) -> Config:

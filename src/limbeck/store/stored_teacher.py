@@ -29,6 +29,8 @@ class StoredTeacher(Teacher):
         StoreError: the store cannot be opened.
     """
 
+    columns = ("example_id", "view_id", "attention_mask")
+
     def __init__(self, store: TeacherStore | str | Path) -> None:
         self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
         self.views = self.store.description.views

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.losses import SparseTargets
 
@@ -38,6 +38,11 @@ class Teacher(ABC):
 
     single_view: bool = False
     """True if the teacher knows one view of each example, so that its inputs must not be augmented."""
+    models: Sequence[nn.Module] = ()
+    """The modules that the teacher runs. They must not share parameters with the student."""
+    columns: Collection[str] | None = None
+    """The entries of a batch that the teacher reads, beside labels and ids. None if that is not known: a data set then keeps
+    all its columns but those of text."""
 
     @abstractmethod
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
@@ -58,5 +63,21 @@ class Teacher(ABC):
 
         Returns:
             The teacher that the trainer then uses; here ``self``, unchanged.
+        """
+        return self
+
+    def at_temperature(self, temperature: float | None) -> Self:
+        """Prepare for a loss at this temperature and return the teacher. The trainer calls this before training.
+
+        Raw logits do not depend on T, so most teachers have nothing to do.
+
+        Args:
+            temperature: the T by which the loss divides the teacher's logits; None if it changes while training.
+
+        Returns:
+            The teacher that the trainer then uses; here ``self``, unchanged.
+
+        Raises:
+            ArgumentError: the teacher was made for another temperature.
         """
         return self

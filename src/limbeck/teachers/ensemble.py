@@ -24,7 +24,8 @@ class Ensemble(Teacher):
         teachers: at least one module, teacher or callable, live or stored. All give logits of one shape.
         weights: one positive number for each teacher; by default all are equal. They are divided by their sum.
         average: "logits" or "probabilities".
-        temperature: T > 0 at which probabilities are averaged. Use the temperature of the distillation.
+        temperature: T > 0 at which probabilities are averaged. It must be the one of the distillation, which is taken by
+            default: a trainer sets it. Whoever calls the ensemble without a trainer names it. Logits need none.
 
     Raises:
         ArgumentError: the weights, the average or the temperature is not as described.
@@ -44,7 +45,7 @@ class Ensemble(Teacher):
         weights: Sequence[float] | None = None,
         *,
         average: Literal["logits", "probabilities"] = "probabilities",
-        temperature: float = 1.0,
+        temperature: float | None = None,
     ) -> None:
         if not teachers:
             raise ArgumentTypeError("teachers", "expected at least one Teacher, module or callable.")
@@ -53,22 +54,53 @@ class Ensemble(Teacher):
             raise ArgumentError("weights", f"expected {len(teachers)} positive numbers, got {weights!r}.")
         if average not in ("logits", "probabilities"):
             raise ArgumentError("average", f"expected 'logits' or 'probabilities', got {average!r}.")
-        if not temperature > 0:
+        if temperature is not None and not temperature > 0:
             raise ArgumentError("temperature", f"expected a positive number, got {temperature!r}.")
         self.teachers: list[Teacher] = [as_teacher(teacher, argument="teachers") for teacher in teachers]
         self.weights = [w / sum(given) for w in given]
         self.average, self.temperature = average, temperature
+        self._temperature_of_loss: float | None = None
         self.single_view = any(teacher.single_view for teacher in self.teachers)
+        self.models = [model for teacher in self.teachers for model in teacher.models]
+        columns = [teacher.columns for teacher in self.teachers]
+        known = [names for names in columns if names is not None]
+        self.columns = {name for names in known for name in names} if len(known) == len(columns) else None
 
     def to(self, device: torch.device) -> Ensemble:
         """Move every teacher to ``device`` and return the ensemble."""
         self.teachers = [teacher.to(device) for teacher in self.teachers]
         return self
 
+    def at_temperature(self, temperature: float | None) -> Ensemble:
+        """Average probabilities at the temperature of the loss, and return the ensemble.
+
+        Args:
+            temperature: the T by which the loss divides the teacher's logits; None if it changes while training.
+
+        Raises:
+            ArgumentError: probabilities are averaged at another temperature, or T changes while training.
+        """
+        self.teachers = [teacher.at_temperature(temperature) for teacher in self.teachers]
+        if self.average == "probabilities":
+            if temperature is None:
+                raise ArgumentError(
+                    "teacher",
+                    "this ensemble averages probabilities at one T, and a policy changes T. Set average='logits'.",
+                )
+            if self.temperature not in (None, temperature):
+                raise ArgumentError(
+                    "teacher",
+                    f"this ensemble averages probabilities at T = {self.temperature:g}, and the loss divides the teacher's "
+                    f"logits by {temperature:g}. Leave out the ensemble's temperature, or set average='logits'.",
+                )
+            self._temperature_of_loss = temperature
+        return self
+
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
         """Return the average of all teachers' logits or probabilities as logits in float32.
 
         Raises:
+            ArgumentError: probabilities are averaged, and no temperature is set.
             ArgumentTypeError: a teacher gives sparse targets.
         """
         outputs = [teacher(batch).logits for teacher in self.teachers]
@@ -85,6 +117,12 @@ class Ensemble(Teacher):
         return torch.stack([w * z for w, z in zip(self.weights, logits, strict=True)]).sum(0)
 
     def _mean_probabilities(self, logits: Sequence[Tensor]) -> Tensor:
-        t = self.temperature
+        t = self._temperature_of_loss if self.temperature is None else self.temperature
+        if t is None:
+            raise ArgumentError(
+                "temperature",
+                "probabilities are averaged at the temperature of the distillation, and none is set. Name it: "
+                "Ensemble(teachers, temperature=4.0), or set average='logits'.",
+            )
         terms = [(z / t).log_softmax(-1) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
         return t * torch.logsumexp(torch.stack(terms), 0)

@@ -28,6 +28,7 @@ class InMemoryTeacher(Teacher):
     """
 
     single_view = True
+    columns = ()
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import floating_dtype, forward_logits, freeze
+from limbeck.models import first_input, floating_dtype, forward_logits, freeze
+from limbeck.models.forward import input_names, logits_of
 from limbeck.teachers.base import Teacher, TeacherOutput
 
-TeacherFunction = Callable[[Mapping[str, Any]], TeacherOutput | Tensor]
+TeacherFunction = Callable[[Mapping[str, Any]], Any]
 TeacherLike = Teacher | nn.Module | TeacherFunction
 """Everything that ``as_teacher`` accepts."""
 
@@ -24,8 +25,12 @@ class LiveTeacher(Teacher):
     ``nn.Module``, so that no optimiser, checkpoint or wrapper finds the model's parameters.
 
     Args:
-        model: any module that ``limbeck.models.forward_logits`` can call.
+        model: any module that ``limbeck.models.forward_logits`` can call. One that is spread over devices (``device_map``) or
+            quantised stays where it is.
         dtype: the floating-point dtype that the model is converted to; by default it keeps its own.
+
+    Raises:
+        ArgumentError: a quantised model is to be converted.
 
     Example:
         >>> import torch
@@ -36,12 +41,19 @@ class LiveTeacher(Teacher):
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+        if dtype is not None and _is_quantised(model):
+            raise ArgumentError(
+                "teacher_dtype", "the teacher is quantised, and its weights cannot be converted. Leave it out."
+            )
         self.model = freeze(model if dtype is None else model.to(dtype))
         self._dtype = floating_dtype(self.model)
+        self.models = (self.model,)
+        self.columns = input_names(self.model)
 
     def to(self, device: torch.device) -> LiveTeacher:
-        """Move the model to ``device`` and return the teacher."""
-        self.model.to(device)
+        """Move the model to ``device`` and return the teacher. A model that was placed or quantised by its loader stays."""
+        if not _is_placed(self.model):
+            self.model.to(device)
         return self
 
     @torch.no_grad()
@@ -53,21 +65,25 @@ class LiveTeacher(Teacher):
             name: value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
             for name, value in batch.items()
         }
-        return TeacherOutput(forward_logits(self.model, inputs))
+        logits = forward_logits(self.model, inputs)
+        return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
 
 
 class CallableTeacher(Teacher):
     """A teacher around any callable: a function, or an object without ``Teacher`` as its base.
 
-    The callable's own ``to`` and ``single_view`` are used where it has them.
+    The callable's own ``to``, ``single_view``, ``models``, ``columns`` and ``at_temperature`` are used where it has them. It is
+    called without gradients.
 
     Args:
-        function: maps a batch to a ``TeacherOutput``, or to raw logits.
+        function: maps a batch to a ``TeacherOutput``, or to what a model returns: raw logits, a tuple that begins with them, or
+            an object or mapping with ``logits``.
     """
 
     def __init__(self, function: TeacherFunction) -> None:
         self.function: Any = function
         self.single_view = bool(getattr(function, "single_view", False))
+        self.models, self.columns = getattr(function, "models", ()), getattr(function, "columns", None)
 
     def to(self, device: torch.device) -> CallableTeacher:
         """Pass ``device`` on to the callable, if it has a ``to``, and return the teacher."""
@@ -75,10 +91,26 @@ class CallableTeacher(Teacher):
             self.function = self.function.to(device)
         return self
 
+    def at_temperature(self, temperature: float | None) -> CallableTeacher:
+        """Pass ``temperature`` on to the callable, if it has an ``at_temperature``, and return the teacher."""
+        if hasattr(self.function, "at_temperature"):
+            self.function = self.function.at_temperature(temperature)
+        return self
+
+    @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
         """Return what the callable returns for a batch."""
         output = self.function(batch)
-        return TeacherOutput(output) if isinstance(output, Tensor) else output
+        return output if isinstance(output, TeacherOutput) else TeacherOutput(logits_of(output, self.function))
+
+
+def _is_quantised(model: nn.Module) -> bool:
+    return any(getattr(part, "hf_quantizer", None) or getattr(part, "is_quantized", False) for part in model.modules())
+
+
+def _is_placed(model: nn.Module) -> bool:
+    """Return True if a loader chose where the parts of the model are, or made weights that cannot be moved."""
+    return _is_quantised(model) or any(getattr(part, "hf_device_map", None) for part in model.modules())
 
 
 def as_teacher(source: TeacherLike, *, dtype: torch.dtype | None = None, argument: str = "teacher") -> Teacher:
@@ -114,20 +146,19 @@ def as_teacher(source: TeacherLike, *, dtype: torch.dtype | None = None, argumen
 
 
 def check_separate(teacher: object, student: nn.Module) -> None:
-    """Raise an error if a module or ``LiveTeacher`` shares parameters with the student. Call it before freezing.
+    """Raise an error if a teacher shares parameters with the student. Call it before freezing.
 
     Args:
-        teacher: anything; only the parameters of a module or a ``LiveTeacher`` are looked at.
+        teacher: anything; the parameters of a module and of a teacher's ``models`` are looked at.
         student: the model that is trained.
 
     Raises:
         ArgumentError: they share at least one parameter.
     """
-    module = teacher.model if isinstance(teacher, LiveTeacher) else teacher
-    if not isinstance(module, nn.Module):
-        return
+    modules = [teacher] if isinstance(teacher, nn.Module) else []
+    modules += list(getattr(teacher, "models", ())) if not modules else []
     trained = {id(parameter) for parameter in student.parameters()}
-    if any(id(parameter) in trained for parameter in module.parameters()):
+    if any(id(parameter) in trained for module in modules for parameter in module.parameters()):
         raise ArgumentError(
             "teacher",
             "it shares parameters with the student, and freezing it freezes the student. "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainingArguments
@@ -12,6 +15,19 @@ from transformers import TrainingArguments
 from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DistillationLoss
 from limbeck.temperature import Policy, policy_from
+from limbeck.training.tasks import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    Parsed = Any
+else:
+    Parsed = str
+"""The annotation of a setting of several types, which ``HfArgumentParser`` reads from the command line as a text."""
+
+LOSS_SETTINGS = (
+    "temperature", "teacher_temperature", "alpha", "divergence", "beta", "skew", "compensate", "label_smoothing_factor",
+    "class_weights",
+)  # fmt: skip
+"""The settings that describe the loss."""
 
 
 @dataclass
@@ -26,15 +42,18 @@ class DistillationArguments(TrainingArguments):
             mapping with ``policy``, one of ``limbeck.temperature.POLICIES``, and that policy's settings; or a ``Policy``.
         teacher_temperature: the teacher's T, if it differs from the student's; by default both are ``temperature``.
         alpha: weight of the soft term, in [0, 1]. The hard term has 1 - alpha. 0 trains on labels alone, without a teacher.
-        divergence: name of the soft term's divergence, one of ``limbeck.losses.DIVERGENCES``; or a mapping with ``name`` and
-            the divergence's own parameters, as in ``{"name": "jsd", "beta": 0.3}``.
+        divergence: the soft term's divergence: a name, one of ``limbeck.losses.DIVERGENCES``; a mapping with ``name`` and the
+            divergence's own parameters, as in ``{"name": "jsd", "beta": 0.3}``; or a ``Divergence``.
         beta: weight of the teacher in the mixture of ``jsd``, in [0, 1]. Other divergences ignore it.
         skew: weight of the first distribution in the mixture of ``skew_kl`` and ``skew_reverse_kl``, in [0, 1). Other
             divergences ignore it.
         compensate: True multiplies the soft term by C(T), which keeps the size of its gradient independent of T; False does
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
-        task: which logits meet which labels: "classification", "causal_lm", or "auto", which takes "causal_lm" for the causal
-            language models of Transformers and "classification" for all other models.
+        task: which logits meet which labels: "classification", "causal_lm", or "auto", which recognises the student: models of
+            Transformers by their classes, through adapters and subclasses; a module of your own by its first labels. What is
+            not recognised is refused.
+        class_weights: the weight of each class in the hard term, one number for each; by default all are 1.
+        ignore_index: a label that stands for no label. -100 always does.
         teacher_dtype: dtype to which a teacher that is a module is converted: "float32", "bfloat16" or "float16"; by default
             it keeps its own.
 
@@ -49,7 +68,7 @@ class DistillationArguments(TrainingArguments):
         DistillationLoss(temperature=2.0, alpha=0.9, divergence=ForwardKL())
     """
 
-    temperature: Any = field(
+    temperature: Parsed = field(
         default=DEFAULT_TEMPERATURE,
         metadata={
             "help": "Temperature T > 0 of the soft term, for both models; or a policy that changes it: "
@@ -63,11 +82,11 @@ class DistillationArguments(TrainingArguments):
         default=DEFAULT_ALPHA,
         metadata={"help": "Weight of the soft term, in [0, 1]. 0 trains on labels alone, without a teacher."},
     )
-    divergence: str | dict[str, Any] = field(
+    divergence: Parsed = field(
         default="forward_kl",
         metadata={
-            "help": "Divergence of the soft term: one of limbeck.losses.DIVERGENCES, or {'name': one of them, and its "
-            "parameters}."
+            "help": "Divergence of the soft term: one of limbeck.losses.DIVERGENCES, {'name': one of them, and "
+            "its parameters}, or a Divergence."
         },
     )
     beta: float = field(default=0.5, metadata={"help": "Weight of the teacher in the mixture of jsd, in [0, 1]."})
@@ -75,7 +94,7 @@ class DistillationArguments(TrainingArguments):
         default=0.1,
         metadata={"help": "Weight of the first distribution in the mixture of the skew divergences, in [0, 1)."},
     )
-    compensate: bool | str = field(
+    compensate: Parsed = field(
         default=True,
         metadata={"help": "Whether the soft term is multiplied by its compensation C(T): True, False or 'curvature'."},
     )
@@ -85,6 +104,12 @@ class DistillationArguments(TrainingArguments):
             "help": "Which logits meet which labels: 'classification', 'causal_lm', or 'auto' to see by the model."
         },
     )
+    class_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each class in the hard term. Default: all are 1."}
+    )
+    ignore_index: int = field(
+        default=IGNORE_INDEX, metadata={"help": "A label that stands for no label. -100 always does."}
+    )
     teacher_dtype: str | None = field(
         default=None,
         metadata={"help": "Dtype of a teacher that is a module: 'float32', 'bfloat16' or 'float16'. Default: its own."},
@@ -92,13 +117,35 @@ class DistillationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.temperature = _number_or_policy(self.temperature)
+        if isinstance(self.compensate, str) and self.compensate.lower() in ("true", "false"):
+            self.compensate = self.compensate.lower() == "true"
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # without an accelerator pinning has no use, and torch warns
         self.objective()
 
     def policy(self) -> Policy | None:
         """Return a new policy for the temperature, or None if the temperature is a number."""
-        return policy_from(self.temperature) if isinstance(self.temperature, Mapping | Policy) else None
+        if isinstance(self.temperature, Policy):  # what a run learns belongs to the run, not to the arguments
+            return copy.deepcopy(self.temperature)
+        return policy_from(self.temperature) if isinstance(self.temperature, Mapping) else None
+
+    def loss_settings(self) -> dict[str, Any]:
+        """Return a copy of the settings that the loss and its policy are made of, to see later whether they changed."""
+        settings = {name: getattr(self, name) for name in LOSS_SETTINGS}
+        for name, value in settings.items():
+            if isinstance(value, Mapping | list):
+                settings[name] = copy.deepcopy(value)
+            elif isinstance(value, torch.Tensor):
+                settings[name] = value.tolist()
+        return settings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON can hold them. A policy is written as its settings, a divergence as its expression."""
+        written = super().to_dict()
+        for name in ("temperature", "divergence", "teacher_temperature", "class_weights"):
+            written[name] = _as_json(written[name])
+        return written
 
     def objective(self) -> DistillationLoss:
         """Return the loss that these settings describe.
@@ -118,4 +165,34 @@ class DistillationArguments(TrainingArguments):
             skew=self.skew,
             compensate=self.compensate,  # pyright: ignore[reportArgumentType]
             label_smoothing=self.label_smoothing_factor,
+            weight=None if self.class_weights is None else torch.tensor(self.class_weights, dtype=torch.float32),
         )
+
+
+def _number_or_policy(temperature: Any) -> Any:
+    """Return what a text says, as it comes from the command line; anything else is returned itself."""
+    if not isinstance(temperature, str):
+        return temperature
+    try:
+        return json.loads(temperature)
+    except ValueError:
+        raise ArgumentError(
+            "temperature", f'expected a number, or a policy like {{"policy": "linear"}}, got {temperature!r}.'
+        ) from None
+
+
+def _as_json(value: Any) -> Any:
+    """Return a setting as JSON can hold it."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Policy):
+        names = inspect.signature(type(value)).parameters
+        settings = {name: getattr(value, name) for name in names if isinstance(getattr(value, name, None), int | float)}
+        if "start" in names and "start" not in settings:
+            settings["start"] = value.nominal_temperature
+        return {"policy": value.name, **settings}
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_as_json(part) for part in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)

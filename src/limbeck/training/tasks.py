@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from limbeck.errors import ArgumentError
 from limbeck.losses import IGNORE_INDEX
 from limbeck.models import first_input
+from limbeck.models.forward import NOT_MODEL_INPUTS
+from limbeck.training.recognition import recognise
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,19 @@ class Classification(Task):
     """
 
     def align(self, logits: Tensor) -> Tensor:
-        """Return the logits unchanged."""
+        """Return the logits unchanged.
+
+        Args:
+            logits: what a model returned, (N, V) or (N, L, V).
+        """
         return logits
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the batch's labels and the positions that count."""
+        """Return the batch's labels and the positions that count.
+
+        Args:
+            batch: tensors by name.
+        """
         labels, mask = batch.get("labels"), batch.get("mask")
         if mask is not None:
             return Targets(labels, mask)
@@ -79,11 +89,19 @@ class CausalLM(Task):
     """
 
     def align(self, logits: Tensor) -> Tensor:
-        """Return the logits without those at the last token, which has no next one."""
+        """Return the logits without those at the last token, which has no next one.
+
+        Args:
+            logits: what a model returned, (N, L, V).
+        """
         return logits[:, :-1]
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the labels and the positions that count, both without the first token."""
+        """Return the labels and the positions that count, both without the first token.
+
+        Args:
+            batch: tensors by name.
+        """
         labels, mask = batch.get("labels"), batch.get("mask")
         labels = None if labels is None else labels[:, 1:]
         if mask is not None:
@@ -97,6 +115,79 @@ class CausalLM(Task):
         return Targets(labels, mask)
 
 
+class _EncoderDecoder(Classification):
+    """A model with an encoder and a decoder: its logits meet the labels of the same position of the decoder.
+
+    Without ``decoder_input_ids`` some of these models take the encoder's tokens for them, and their logits then belong to no
+    label.
+    """
+
+    def targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the batch's labels and the positions that count, where the decoder has inputs of its own."""
+        if not {"decoder_input_ids", "decoder_inputs_embeds"} & set(batch):
+            raise ArgumentError(
+                "task",
+                "the student has an encoder and a decoder, and the batch has no decoder_input_ids. Add them with "
+                "DataCollatorForSeq2Seq(tokenizer, model=student), or pass a task= of your own.",
+            )
+        return super().targets(batch)
+
+
+class _SeenByItsLabels(Classification):
+    """A module of an own kind: its first labelled batch decides about its task, or raises an error.
+
+    Labels that are the input tokens themselves have one meaning only: the next tokens of a language model.
+
+    Args:
+        holds_causal_lm: whether the module is built around a causal language model of Transformers.
+    """
+
+    def __init__(self, *, holds_causal_lm: bool) -> None:
+        self._holds_causal_lm, self._is_decided = holds_causal_lm, False
+        self._task: Classification | CausalLM = Classification()
+
+    def align(self, logits: Tensor) -> Tensor:
+        """Return the logits that have a target."""
+        return self._task.align(logits)
+
+    def targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the batch's labels and the positions that count."""
+        return (self._task if self._is_decided else self._decide(batch)).targets(batch)
+
+    def _decide(self, batch: Mapping[str, Any]) -> Classification | CausalLM:
+        labels = batch.get("labels")
+        tokens = [value for name, value in batch.items() if name not in NOT_MODEL_INPUTS and _is_tokens(value)]
+        counted = None if labels is None else labels != IGNORE_INDEX
+        if counted is not None and not counted.any():
+            return self._task  # this batch tells nothing, the next one may
+        per_token = labels is None or labels.dim() > 1
+        repeats = per_token and any(_repeats(labels, ids) for ids in tokens)
+        if repeats and self._holds_causal_lm:
+            self._task = CausalLM()
+        elif repeats or (per_token and tokens and self._holds_causal_lm):
+            what = "is built around a causal language model" if self._holds_causal_lm else "is a module of your own"
+            labelled = "its labels are its input tokens" if repeats else "its labels do not show what it learns"
+            raise ArgumentError(
+                "task",
+                f"the student {what}, and {labelled}. Name the task: task='causal_lm' if the logits at a token meet the next "
+                "token (the labels are then shifted for you), task='classification' if they meet the label at their own place.",
+            )
+        self._is_decided = True
+        return self._task
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point()
+
+
+def _repeats(labels: Tensor | None, tokens: Tensor) -> bool:
+    """Return True if every label is the token at its own place."""
+    if labels is None or labels.shape != tokens.shape:
+        return False
+    counted = labels != IGNORE_INDEX
+    return bool((labels[counted] == tokens[counted]).all())
+
+
 TASKS: dict[str, type[Classification] | type[CausalLM]] = {"classification": Classification, "causal_lm": CausalLM}
 
 
@@ -104,22 +195,26 @@ def resolve_task(task: str | Task, student: nn.Module) -> Task:
     """Return the task that a name stands for.
 
     Args:
-        task: a key of ``TASKS``; "auto", which takes "causal_lm" if the student is one of Transformers' causal language
-            models and "classification" otherwise; or a ``Task``, which is returned as it is.
-        student: the model that is trained, without wrappers.
+        task: a key of ``TASKS``; "auto", which recognises the student; or a ``Task``, which is returned as it is.
+        student: the model that is trained.
 
     Returns:
         The task.
 
     Raises:
-        ArgumentError: the name is not known.
+        ArgumentError: the name is not known, or no task is known for the student.
     """
     if not isinstance(task, str):
         return task
     if task == "auto":
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-        task = "causal_lm" if type(student).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() else "classification"
+        return _recognised_task(student)
     if task not in TASKS:
         raise ArgumentError("task", f"expected 'auto', {', '.join(map(repr, TASKS))} or a Task, got {task!r}.")
     return TASKS[task]()
+
+
+def _recognised_task(student: nn.Module) -> Task:
+    kind = recognise(student)
+    if kind in ("unknown", "holds_causal_lm"):
+        return _SeenByItsLabels(holds_causal_lm=kind == "holds_causal_lm")
+    return _EncoderDecoder() if kind == "encoder_decoder" else TASKS[kind]()

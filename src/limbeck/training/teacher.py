@@ -41,11 +41,7 @@ def resolve_teacher(
         ArgumentTypeError: ``teacher`` is none of these.
     """
     if teacher is None:
-        if args.alpha > 0:
-            raise ArgumentError(
-                "teacher",
-                f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
-            )
+        check_teacher_given(None, args)
         return None
     if isinstance(teacher, str | Path):
         teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
@@ -56,6 +52,23 @@ def resolve_teacher(
             "teacher_dtype", f"expected 'float32', 'bfloat16' or 'float16', got {args.teacher_dtype!r}."
         )
     return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype))
+
+
+def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) -> None:
+    """Check that there is a teacher if the loss has a soft term.
+
+    Args:
+        teacher: the teacher of the run.
+        args: the run's settings, of which ``alpha`` is read.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if teacher is None and args.alpha > 0:
+        raise ArgumentError(
+            "teacher",
+            f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
+        )
 
 
 def choose_augmentation(augment: Augment | None, teacher: Teacher | None) -> Augment | None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils.import_utils import is_peft_available
 
-from limbeck.errors import ArgumentError
-from limbeck.losses import LossParts, SparseTargets
-from limbeck.models import forward_logits, save_model
-from limbeck.teachers import LiveTeacher, TeacherLike
+from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.losses import LossParts
+from limbeck.models import floating_dtype, forward_logits, save_model
+from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of
+from limbeck.models.loading import model_files
+from limbeck.teachers import TeacherLike
+from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
+from limbeck.training.batches import Collate
 from limbeck.training.checkpoints import last_complete_checkpoint, load_policy, save_policy
-from limbeck.training.columns import drop_unused_columns
+from limbeck.training.columns import drop_unused_columns, teacher_only_columns
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
-from limbeck.training.tasks import IGNORE_INDEX, Targets, Task, resolve_task
-from limbeck.training.teacher import Augment, choose_augmentation, resolve_teacher
+from limbeck.training.run_parts import RunParts
+from limbeck.training.student_output import check_student_output
+from limbeck.training.tasks import Task, resolve_task
+from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(RunParts):
     """Train a student on a teacher's soft targets and on hard labels.
 
         loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
@@ -56,6 +62,8 @@ class DistillationTrainer(Trainer):
         augment: changes a batch before both models see it; see ``limbeck.data.Augmentation``.
         task: which logits meet which labels; by default what ``args.task`` says.
         processing_class: the student's tokenizer or image processor, which is saved with it.
+        model_init: makes a new student for each ``train()``, in place of ``model``. It is called without an argument, or with
+            the trial of ``hyperparameter_search``.
         compute_metrics: maps an ``EvalPrediction``, the logits and labels of the whole set, to more metrics by name.
         callbacks: a list of ``TrainerCallback``, added to the default ones.
         optimizers: the optimiser and the schedule of the learning rate; by default those that ``args`` describes.
@@ -101,22 +109,21 @@ class DistillationTrainer(Trainer):
         augment: Augment | None = None,
         task: Task | None = None,
         processing_class: Any = None,
+        model_init: Any = None,
         compute_metrics: Any = None,
         callbacks: Any = None,
         optimizers: Any = (None, None),
         preprocess_logits_for_metrics: Any = None,
     ) -> None:
         args = DistillationArguments(output_dir="tmp_trainer") if args is None else args
-        _check_one_gpu(args)
+        _check_arguments(args)
         self.objective, self.policy = args.objective(), args.policy()
-        resolved = resolve_teacher(teacher, model, args)
-        self.augment = choose_augmentation(augment, resolved)
-        if args.remove_unused_columns:
-            models = [model, resolved.model if isinstance(resolved, LiveTeacher) else None]
-            train_dataset = drop_unused_columns(train_dataset, models)
-            eval_dataset = drop_unused_columns(eval_dataset, models)
-            args.remove_unused_columns = False  # the Trainer would drop what only the teacher takes
-        args.label_names = ["labels"] if args.label_names is None else args.label_names
+        self._loss_settings = args.loss_settings()
+        self._teacher = resolve_teacher(teacher, model, args)
+        self._augment = choose_augmentation(augment, self._teacher)
+        self._teacher_only: frozenset[str] = frozenset()
+        self._policy_moves = True
+        self._prepared_policy: Policy | None = None
         with _without_label_smoothing(args):
             super().__init__(
                 model=model,
@@ -125,23 +132,20 @@ class DistillationTrainer(Trainer):
                 train_dataset=train_dataset,
                 eval_dataset=eval_dataset,
                 processing_class=processing_class,
+                model_init=model_init,
                 compute_metrics=compute_metrics,
                 callbacks=callbacks,
                 optimizers=optimizers,
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             )
+        self.label_names = ["labels"]  # the name in a batch, whatever that of the column
         self.model_accepts_loss_kwargs = True  # says the same as loss_is_scaled_for_ga to Transformers before 5.19
-        self.task = resolve_task(args.task if task is None else task, self.student)
-        self.objective.to(args.device)
-        self._prepare_policy()
-        self.teacher = None if resolved is None else resolved.to(args.device)
+        self._task = resolve_task(args.task if task is None else task, self.student)
+        self.teacher = self._teacher
+        self._prepare_loss()
+        self._output_checked = False
         self._training_meter = TrainingMeter()
         self._evaluation_meter = EvaluationMeter()
-
-    @property
-    def student(self) -> nn.Module:
-        """Return the model that is trained, without the wrappers of DDP and ``torch.compile``."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def train(
         self,
@@ -168,18 +172,61 @@ class DistillationTrainer(Trainer):
             if checkpoint is None:
                 raise ArgumentError("resume_from_checkpoint", f"no complete checkpoint in {self.args.output_dir}.")
             resume_from_checkpoint = str(checkpoint)
+        if self.model_init is not None:  # a new student begins with a new policy
+            self.policy = self._settings.policy()
+        self._follow_arguments()
+        check_teacher_given(self.teacher, self._settings)
+        self._prepare_loss()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
         """Return the micro-batches of one step, and the number of positions that count in them on all processes."""
+        self._follow_arguments()
+        self._policy_moves = True
         self._training_meter.begin_step()
         if self.policy is not None:
             self.policy.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
         return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the Trainer's loader, without the columns that neither model takes."""
+        column, given = self._label_column(), self.data_collator
+        if self.args.remove_unused_columns:
+            dataset = drop_unused_columns(
+                dataset, self.student, self.teacher, also_kept=[] if column is None else [column]
+            )
+        self._teacher_only |= teacher_only_columns(dataset, self.student, self.teacher)
+        self.data_collator = Collate(
+            given, label_column=column, ignore_index=self._settings.ignore_index, dtype=floating_dtype(self.student)
+        )
+        try:
+            return super()._get_dataloader(dataset, *args, **kwargs)
+        finally:
+            self.data_collator = given
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        return dataset  # the Trainer would drop what only the teacher takes
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        return data_collator
+
+    def _label_column(self) -> str | None:
+        """Return the name of the column of labels, if ``args`` names one."""
+        names = self.args.label_names or []
+        if len(names) > 1:
+            raise ArgumentError("label_names", f"expected the name of one column, got {names}.")
+        return names[0] if names else None
+
+    def _student_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch without the entries that only the teacher reads, unless nothing else is in it."""
+        if not self._teacher_only:
+            return batch
+        kept = {name: value for name, value in batch.items() if name not in self._teacher_only}
+        return kept if set(kept) - NOT_MODEL_INPUTS else batch
 
     def compute_loss(
         self,
@@ -188,11 +235,35 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of one micro-batch: its part of the whole batch's mean."""
+        """Return the loss of one micro-batch: its part of the whole batch's mean.
+
+        Args:
+            model: the student, with its wrappers.
+            inputs: the batch, on the training device.
+            return_outputs: whether to return the student's logits as well.
+            num_items_in_batch: the number of positions that count in the whole step; by default those of this batch.
+
+        Returns:
+            The loss; or a pair, the loss and a dictionary with ``logits``.
+
+        Raises:
+            ArgumentError: the hard term needs labels, and the batch has none; or the student's output cannot be trained.
+        """
         if self.augment is not None:
             inputs = self.augment(inputs)
         targets = self._targets(inputs)
-        raw_logits = forward_logits(model, inputs, signature_of=self.student)
+        if targets.labels is None and self.objective.alpha < 1:
+            raise ArgumentError(
+                "train_dataset",
+                f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. Name their "
+                "column with label_names=['...'] in the arguments, or train on the teacher alone with alpha=1.",
+            )
+        output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
+        raw_logits = logits_of(output, self.student)
+        if not self._output_checked:
+            check_student_output(output, raw_logits)
+            self._output_checked = True
+        del output
         logits = self.task.align(raw_logits)
         teacher = self._teacher_targets(inputs)
 
@@ -200,6 +271,7 @@ class DistillationTrainer(Trainer):
             return self._loss_parts(logits, teacher, targets, inputs, num_items_in_batch)
 
         parts = parts_for(logits)
+        self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
         if teacher is not None and self.args.logging_strategy != "no":
             self._training_meter.add(parts, logits, teacher, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
@@ -219,7 +291,8 @@ class DistillationTrainer(Trainer):
         """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
         inputs = cast(dict[str, Any], self._prepare_inputs(inputs))
         with torch.no_grad():
-            raw_logits = forward_logits(model, inputs, signature_of=self.student)
+            raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
+        check_student_output(None, raw_logits)
         labels = self.task.targets(inputs).labels
         loss = None
         if labels is not None:
@@ -256,19 +329,16 @@ class DistillationTrainer(Trainer):
             optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
         return optimizer
 
-    def _prepare_policy(self) -> None:
-        if self.policy is None:
-            return
-        self.policy.to(self.args.device)
-        for parameter in self.policy.parameters():  # DDP does not know of them
-            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write safetensors, also for plain modules with tied weights, and no pickle of the arguments."""
         folder = Path(cast(str, self.args.output_dir) if output_dir is None else output_dir)
         if isinstance(self.student, _pretrained_classes()):
-            super()._save(str(folder), state_dict)
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            if not self.args.should_save:  # it takes part in gathering the weights, and writes nothing
+                super()._save(str(folder), state_dict)
+                return
+            with model_files(folder) as aside:
+                super()._save(str(aside), state_dict)
+                (aside / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         elif self.args.should_save:
             save_model(self.student, folder)
             if self.processing_class is not None:
@@ -283,69 +353,6 @@ class DistillationTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.policy is not None and checkpoint is not None:
             load_policy(self.policy, checkpoint)
-
-    def _targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the labels of a batch and the positions that count in its loss."""
-        targets = self.task.targets(batch)
-        if self.objective.alpha == 0 and targets.labels is not None:
-            # Without a soft term an unlabelled position teaches nothing. If it counted, it would shrink the mean.
-            return Targets(targets.labels, targets.mask & (targets.labels != IGNORE_INDEX))
-        return targets
-
-    def _teacher_targets(self, batch: Mapping[str, Any]) -> Tensor | SparseTargets | None:
-        """Return the teacher's logits or sparse targets at the positions that have a target."""
-        if self.teacher is None:
-            return None
-        output = self.teacher(batch)
-        if output.targets is not None:
-            return output.targets.apply(self.task.align)
-        assert output.logits is not None
-        return self.task.align(output.logits)
-
-    def _loss_parts(
-        self,
-        logits: Tensor,
-        teacher: Tensor | SparseTargets | None,
-        targets: Targets,
-        batch: Mapping[str, Any],
-        num_items: Tensor | int | None,
-    ) -> LossParts:
-        """Return the loss of the aligned logits with its terms; under mixup, the weighted mean over both labels."""
-        softening = self._softening(logits, teacher, targets)
-
-        def parts(labels: Tensor | None) -> LossParts:
-            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softening)
-
-        first = parts(targets.labels)
-        if "mixup_weight" not in batch or targets.labels is None:
-            return first
-        return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
-
-    def _softening(self, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets) -> dict[str, Any]:
-        """Return the policy's temperature and scale for these logits as the loss takes them; empty without a policy."""
-        if self.policy is None or teacher is None:
-            return {}
-        known = teacher if isinstance(teacher, Tensor) else None
-        progress = self.state.global_step / max(1, self.state.max_steps)
-        softening = self.policy(logits, known, targets.labels, progress, mask=targets.mask)
-        for running in self.policy.buffers():  # each process has seen its own part of the batch
-            running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
-        return {"temperature": softening.temperature, "scale": softening.scale}
-
-
-def _mixed(first: LossParts, second: LossParts, weight: Tensor | float) -> LossParts:
-    """Return ``weight`` times the loss for the first labels plus the rest for the second; the soft term has no labels."""
-    hard = None if first.hard is None or second.hard is None else weight * first.hard + (1 - weight) * second.hard
-    return LossParts(weight * first.total + (1 - weight) * second.total, first.soft, hard)
-
-
-def _check_one_gpu(args: DistillationArguments) -> None:
-    if args.n_gpu > 1:
-        raise ArgumentError(
-            "args",
-            f"{args.n_gpu} GPUs in one process (DataParallel) are not supported. "
-            f"Start one process for each: accelerate launch --num_processes {args.n_gpu} your_script.py",
-        )
 
 
 @contextmanager
@@ -364,3 +371,14 @@ def _pretrained_classes() -> tuple[type, ...]:
 
         return (PreTrainedModel, PeftModel)
     return (PreTrainedModel,)
+
+
+def _check_arguments(args: DistillationArguments) -> None:
+    if not isinstance(args, DistillationArguments):
+        raise ArgumentTypeError("args", f"expected DistillationArguments, got {type(args).__name__}.")
+    if args.n_gpu > 1:
+        raise ArgumentError(
+            "args",
+            f"{args.n_gpu} GPUs in one process (DataParallel) are not supported. "
+            f"Start one process for each: accelerate launch --num_processes {args.n_gpu} your_script.py",
+        )

@@ -1,0 +1,172 @@
+"""The parts of a run: its teacher, task, augmentation and loss, and what they become when somebody changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import Trainer
+
+from limbeck.errors import ArgumentError
+from limbeck.losses import DistillationLoss, LossParts, SparseTargets
+from limbeck.teachers import Teacher, TeacherLike
+from limbeck.teachers.live import check_separate
+from limbeck.temperature import Policy
+from limbeck.training.arguments import DistillationArguments
+from limbeck.training.tasks import IGNORE_INDEX, Targets, Task, resolve_task
+from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
+
+
+class RunParts(Trainer):
+    """A ``transformers.Trainer`` that knows what a run is made of, and follows its arguments where they are changed.
+
+    ``DistillationTrainer`` is the one subclass. Its constructor sets what is declared here.
+    """
+
+    objective: DistillationLoss
+    policy: Policy | None
+    _teacher: Teacher | None
+    _augment: Augment | None
+    _task: Task
+    _loss_settings: dict[str, Any]
+    _policy_moves: bool
+    _prepared_policy: Policy | None
+
+    @property
+    def _settings(self) -> DistillationArguments:
+        return cast(DistillationArguments, self.args)
+
+    @property
+    def student(self) -> nn.Module:
+        """Return the model that is trained, without the wrappers of DDP and ``torch.compile``."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """Return the teacher, on the training device. What is set here becomes one as the trainer's argument does."""
+        return self._teacher
+
+    @teacher.setter
+    def teacher(self, teacher: TeacherLike | str | Path | None) -> None:
+        resolved = None if teacher is None else resolve_teacher(teacher, self.student, self._settings)
+        self._augment = choose_augmentation(self._augment, resolved)
+        self._teacher = None if resolved is None else resolved.to(self.args.device)
+        if resolved is not None:
+            self._prepare_loss()
+
+    @property
+    def augment(self) -> Augment | None:
+        """Return what changes a batch before both models see it. What is set here must fit the teacher."""
+        return self._augment
+
+    @augment.setter
+    def augment(self, augment: Augment | None) -> None:
+        self._augment = choose_augmentation(augment, self._teacher)
+
+    @property
+    def task(self) -> Task:
+        """Return which logits meet which labels. A name can be set here as well."""
+        return self._task
+
+    @task.setter
+    def task(self, task: str | Task) -> None:
+        self._task = resolve_task(task, self.student)
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """Return a new student from ``model_init``, which must not share parameters with the teacher."""
+        student = super().call_model_init(trial)
+        check_separate(self._teacher, student)
+        return student
+
+    def _follow_arguments(self) -> None:
+        """Bring the loss up to date with the arguments, which callbacks, searches and users change."""
+        now, before = self._settings.loss_settings(), self._loss_settings
+        if now == before:
+            return
+        policies = [isinstance(settings["temperature"], Mapping | Policy) for settings in (now, before)]
+        if any(policies) and now["temperature"] != before["temperature"]:
+            if self.is_in_train:
+                raise ArgumentError(
+                    "temperature", "a policy cannot be changed while training. Change it before train()."
+                )
+            self.policy = self._settings.policy()
+        self.objective, self._loss_settings = self._settings.objective(), now
+        check_teacher_given(self.teacher, self._settings)
+        self._prepare_loss()
+
+    def _prepare_loss(self) -> None:
+        """Move the loss to the training device, and bring the teacher to its temperature."""
+        self.objective.to(self.args.device)
+        if self._teacher is not None and self.objective.alpha > 0:
+            self._teacher = self._teacher.at_temperature(self._teacher_temperature())
+        if self.policy is None or self.policy is self._prepared_policy:
+            return
+        self.policy.to(self.args.device)
+        for parameter in self.policy.parameters():  # DDP does not know of them
+            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
+        self._prepared_policy = self.policy
+
+    def _teacher_temperature(self) -> float | None:
+        """Return the T by which the loss divides the teacher's logits, or None if it changes from batch to batch."""
+        both = self.objective.temperature
+        temperature = both[0] if isinstance(both, tuple | list) else both
+        several = isinstance(temperature, Tensor) and temperature.numel() > 1
+        return None if self.policy is not None or several else float(temperature)
+
+    def _targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the labels of a batch and the positions that count in its loss."""
+        targets = self.task.targets(batch)
+        if self.objective.alpha == 0 and targets.labels is not None:
+            # Without a soft term an unlabelled position teaches nothing. If it counted, it would shrink the mean.
+            return Targets(targets.labels, targets.mask & (targets.labels != IGNORE_INDEX))
+        return targets
+
+    def _teacher_targets(self, batch: Mapping[str, Any]) -> Tensor | SparseTargets | None:
+        """Return the teacher's logits or sparse targets at the positions that have a target."""
+        if self.teacher is None:
+            return None
+        output = self.teacher(batch)
+        if output.targets is not None:
+            return output.targets.apply(self.task.align)
+        assert output.logits is not None
+        return self.task.align(output.logits)
+
+    def _loss_parts(
+        self,
+        logits: Tensor,
+        teacher: Tensor | SparseTargets | None,
+        targets: Targets,
+        batch: Mapping[str, Any],
+        num_items: Tensor | int | None,
+    ) -> LossParts:
+        """Return the loss of the aligned logits with its terms; under mixup, the weighted mean over both labels."""
+        softening = self._softening(logits, teacher, targets)
+
+        def parts(labels: Tensor | None) -> LossParts:
+            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softening)
+
+        first = parts(targets.labels)
+        if "mixup_weight" not in batch or targets.labels is None:
+            return first
+        return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
+
+    def _softening(self, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets) -> dict[str, Any]:
+        """Return the policy's temperature and scale for these logits as the loss takes them; empty without a policy."""
+        if self.policy is None or teacher is None:
+            return {}
+        known = teacher if isinstance(teacher, Tensor) else None
+        progress = self.state.global_step / max(1, self.state.max_steps)
+        self.policy.train(self._policy_moves)  # a running T takes one step in each of the run's
+        softening = self.policy(logits, known, targets.labels, progress, mask=targets.mask)
+        if self._policy_moves:
+            for running in self.policy.buffers():  # each process has seen its own part of the batch
+                running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
+        return {"temperature": softening.temperature, "scale": softening.scale}
+
+
+def _mixed(first: LossParts, second: LossParts, weight: Tensor | float) -> LossParts:
+    """Return ``weight`` times the loss for the first labels plus the rest for the second; the soft term has no labels."""
+    hard = None if first.hard is None or second.hard is None else weight * first.hard + (1 - weight) * second.hard
+    return LossParts(weight * first.total + (1 - weight) * second.total, first.soft, hard)
