@@ -142,8 +142,8 @@ def config() -> list[str]:
 
 def sections(cls: type, path: str = "", more: str = "") -> Iterator[Section]:
     """Yield a section and each section inside it, outermost first; ``more`` is the docstring of the section's own key."""
-    text = " ".join((inspect.getdoc(cls) or "").split()).replace("``", "`")
-    yield Section(path, cls, f"{text} {more}".strip())
+    text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).replace("``", "`")
+    yield Section(path, cls, text or more)
     hints, meanings = typing.get_type_hints(cls, include_extras=True), docstrings(cls)
     for name in _field_names(cls):
         if (inner := section_of(hints[name])) is not None:

@@ -116,11 +116,11 @@ class TestFaults:
             ),
             (
                 "distillation.temperature={policy: hot}",
-                "distillation.temperature: policy: expected one of linear, cosine",
+                "distillation.temperature.policy: expected one of linear, cosine",
             ),
             (
                 "distillation.temperature={policy: linear, end: 0}",
-                "distillation.temperature: end: expected a positive number",
+                "distillation.temperature.end: expected a positive number",
             ),
             ("search.temperatures=[1, 2]", "search.temperatures: "),
             ("search.temperatures=[1, 1, 2]", "search.temperatures: expected at least 3 different positive numbers"),

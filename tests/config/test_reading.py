@@ -20,6 +20,46 @@ training:
 """
 
 
+@pytest.mark.parametrize("key", ["training.output_dir=elsewhere", "training.seed=3", "teacher.training.seed=3"])
+def test_what_the_run_sets_is_not_a_training_argument(key, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("teacher: {model: cnn, training: {max_steps: 1}}\nstudent: {model: mlp}\ntraining: {}\n")
+    with pytest.raises(ConfigError, match=key.partition("=")[0].replace(".", r"\.") + ": "):
+        load_config(path, [key])
+
+
+def test_values_that_yaml_cannot_write_are_refused():
+    import numpy as np
+
+    for value in (np.int64(5), {1, 2}, object()):
+        with pytest.raises(ConfigError, match="not a value that a config can hold"):
+            config_from({"teacher": {"model": "cnn"}, "student": {"model": "mlp", "settings": {"hidden": value}}})
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "distillation.divergence={name: jsd, beta: 3}",
+            "distillation.divergence.beta: expected a number in [0, 1], got 3.",
+        ),
+        ("distillation.divergence={name: jsd, bta: 1}", "distillation.divergence: 'jsd' has no parameter 'bta'."),
+        (
+            "distillation.temperature={policy: linear, start: -1}",
+            "distillation.temperature.start: expected a positive number",
+        ),
+    ],
+)
+def test_a_fault_inside_of_a_mapping_names_its_key_and_the_value_once(override, expected, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("teacher: {model: cnn, training: {max_steps: 1}}\nstudent: {model: mlp}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override])
+    (fault,) = caught.value.faults
+    assert expected in fault
+    assert fault.count("got") == (1 if "got" in fault else 0)
+
+
 def test_a_good_config_is_read_written_and_read_again(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(GOOD)

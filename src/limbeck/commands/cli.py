@@ -285,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always, with the exit status.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
+        sys.path.insert(0, "")
     debug = "--debug" in given
     try:
         app([argument for argument in given if argument != "--debug"])

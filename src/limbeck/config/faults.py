@@ -70,7 +70,7 @@ def validation_faults(
         if detail["type"] != "missing":
             path = _written(values, path)
         cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, ArgumentError):
+        if isinstance(cause, ArgumentError) and cause.argument:
             path += tuple(cause.argument.split("."))
         grouped.setdefault(path, []).append(detail)
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,12 @@ from limbeck.config.faults import KeyPath, Origin, validation_faults
 from limbeck.config.schema import Config
 from limbeck.config.training_arguments import training_arguments_schema
 from limbeck.errors import ConfigError
+
+SET_BY_THE_RUN = {
+    "output_dir": "checkpoints stand in the run's folder, where --resume finds them. Name that folder by out:",
+    "seed": "it is the run's own. Set it by seed: at the top of the config",
+}
+"""Training arguments that a run sets itself, with what to do in their place."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
@@ -83,7 +90,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
     config = None
     try:
         # As JSON, strict types still take what YAML can write: mappings for dataclasses, lists for tuples.
-        config = Config.model_validate_json(json.dumps(values, default=str))
+        config = Config.model_validate_json(json.dumps(values, default=_as_yaml_value))
     except ValidationError as error:
         faults += validation_faults(error, (), values, Config, origin)
     if training:
@@ -94,9 +101,24 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
         for path, section in sections.items():
             if isinstance(section, dict):
                 faults += _training_faults(section, path, values, origin)
+                faults += [
+                    f"{origin.place((*path, key))}  {'.'.join((*path, key))}: {reason}"
+                    for key, reason in SET_BY_THE_RUN.items()
+                    if key in section
+                ]
     if faults or config is None:
         raise ConfigError(*faults)
     return config
+
+
+def _as_yaml_value(value: Any) -> Any:
+    """Return what JSON should hold in place of a value of another type; only dates, which YAML can write, become text."""
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise ConfigError(
+        f"{value!r} ({type(value).__name__}): not a value that a config can hold. Expected numbers, texts, true, false, null, "
+        "and mappings and lists of these. A NumPy number becomes one by .item()."
+    )
 
 
 def _training_faults(

@@ -97,7 +97,7 @@ class DistillationConfig(StrictModel):
             try:
                 policy_from(value, argument="")
             except ArgumentError as error:
-                raise ValueError(str(error) if error.argument else error.message) from None
+                raise ArgumentError(error.argument, error.message) from None
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "auto" and not (number and 0 < value < math.inf):
@@ -112,7 +112,7 @@ class DistillationConfig(StrictModel):
         try:
             resolve_divergence(divergence)
         except ArgumentError as error:
-            raise ValueError(error.message) from None
+            raise ArgumentError("" if error.argument == "divergence" else error.argument, error.message) from None
         return divergence
 
 

@@ -182,7 +182,9 @@ class DistillationLoss(nn.Module):
         logits = torch.zeros(*positions, classes, device=device)
         labels = torch.zeros(positions, dtype=torch.long, device=device)
         # Without the group: to call it would wait for the other processes.
-        self._loss(logits, logits, labels, with_parts=True, group=None)
+        # These few logits may stand on a CPU, where "triton" is refused.
+        backend = "auto" if self.backend == "triton" else self.backend
+        self._loss(logits, logits, labels, with_parts=True, group=None, backend=backend)
 
     def _loss(
         self,
