@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from limbeck import DistillationArguments
+from limbeck import DistillationArguments, DistillationTrainer
+from limbeck.errors import ArgumentError
 from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher
-from limbeck.training.teacher import choose_augmentation, resolve_teacher
+from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
 from support.workbench import Net
 
 
@@ -48,3 +49,37 @@ def test_a_teacher_of_a_single_view_refuses_augmentation(teacher):
 def test_any_augmentation_fits_a_live_teacher_or_no_teacher():
     assert choose_augmentation(dict, LiveTeacher(Net())) is dict
     assert choose_augmentation(dict, None) is dict
+
+
+class TestClasses:
+    """Both models' configs name their classes: the teacher's columns are brought into the student's order, or refused."""
+
+    def models(self, *orders):
+        from transformers import BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(0)
+        config = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+        return [
+            BertForSequenceClassification(BertConfig(**config, id2label=dict(enumerate(names)))).eval()
+            for names in orders
+        ]
+
+    def test_another_order_is_matched_by_name(self, tmp_path):
+        student, teacher = self.models(["neg", "neutral", "pos"], ["pos", "neg", "neutral", "mixed"])
+        rows = torch.randint(9, (4, 5))
+        data = [{"input_ids": row, "labels": torch.tensor(i % 3)} for i, row in enumerate(rows)]
+        args = DistillationArguments(str(tmp_path), alpha=1.0, temperature=1.0, use_cpu=True, disable_tqdm=True)
+        trainer = DistillationTrainer(student, teacher, args, train_dataset=data)
+        with torch.no_grad():
+            expected = teacher(input_ids=rows).logits[:, [1, 2, 0]]
+        torch.testing.assert_close(trainer.teacher({"input_ids": rows}).logits, expected)
+
+    def test_a_class_that_the_teacher_lacks_is_refused(self, tmp_path):
+        student, teacher = self.models(["neg", "pos"], ["bad", "good"])
+        args = DistillationArguments(str(tmp_path), use_cpu=True)
+        with pytest.raises(ArgumentError, match="teacher: the teacher's config lacks 2 of the 2 classes"):
+            DistillationTrainer(student, teacher, args)
+
+    def test_names_that_mean_nothing_are_not_compared(self, tmp_path):
+        student, teacher = self.models(["neg", "pos"], ["LABEL_0", "LABEL_1"])
+        assert match_classes(teacher, student) is teacher

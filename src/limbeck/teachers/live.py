@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import first_input, floating_dtype, forward_logits, freeze
+from limbeck.models import SelectedColumns, first_input, floating_dtype, forward_logits, freeze
 from limbeck.models.forward import input_names, logits_of
 from limbeck.teachers.base import Teacher, TeacherOutput
 
@@ -48,7 +48,8 @@ class LiveTeacher(Teacher):
         self.model = freeze(model if dtype is None else model.to(dtype))
         self._dtype = floating_dtype(self.model)
         self.models = (self.model,)
-        self.columns = input_names(self.model)
+        inner = self.model.model if isinstance(self.model, SelectedColumns) else self.model
+        self.columns = input_names(inner)
 
     def to(self, device: torch.device) -> LiveTeacher:
         """Move the model to ``device`` and return the teacher. A model that was placed or quantised by its loader stays."""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError
-from limbeck.models import load_model
+from limbeck.models import SelectedColumns, class_names_in_config, load_model
+from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
 from limbeck.teachers import Teacher, TeacherLike, as_teacher
 from limbeck.teachers.live import check_separate
@@ -37,7 +38,8 @@ def resolve_teacher(
         The teacher, not moved to a device; None for training on labels alone.
 
     Raises:
-        ArgumentError: a teacher is missing or shares parameters with the student, or ``teacher_dtype`` is not known.
+        ArgumentError: a teacher is missing, shares parameters with the student or lacks a class of it, or ``teacher_dtype`` is
+            not known.
         ArgumentTypeError: ``teacher`` is none of these.
     """
     if teacher is None:
@@ -47,6 +49,8 @@ def resolve_teacher(
         teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if student is not None:
         check_separate(teacher, student)
+    if isinstance(teacher, nn.Module) and student is not None:
+        teacher = match_classes(teacher, student)
     if isinstance(teacher, nn.Module) and args.teacher_dtype not in DTYPES:
         raise ArgumentError(
             "teacher_dtype", f"expected 'float32', 'bfloat16' or 'float16', got {args.teacher_dtype!r}."
@@ -69,6 +73,32 @@ def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) ->
             "teacher",
             f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
         )
+
+
+def match_classes(teacher: nn.Module, student: nn.Module) -> nn.Module:
+    """Return a teacher whose columns stand for the student's classes, in the student's order.
+
+    Classes are compared by the names in both models' configs (``id2label``), where both have names that mean something.
+
+    Args:
+        teacher: the teacher.
+        student: the model that is trained.
+
+    Returns:
+        The teacher itself, or a ``SelectedColumns`` around it.
+
+    Raises:
+        ArgumentError: the student has a class that the teacher lacks.
+    """
+    theirs = class_names_in_config(teacher, "the teacher's config")
+    ours = class_names_in_config(student, "the student's config")
+    if theirs is None or ours is None or not (theirs.are_known and ours.are_known):
+        return teacher
+    try:
+        columns = align_classes(theirs, ours)
+    except ArgumentError as error:
+        raise ArgumentError("teacher", error.message) from None
+    return teacher if columns is None else SelectedColumns(teacher, columns)
 
 
 def choose_augmentation(augment: Augment | None, teacher: Teacher | None) -> Augment | None:
