@@ -29,8 +29,8 @@ from limbeck.losses.sparse_targets import SparseTargets
 class DistillationLoss(nn.Module):
     """``limbeck.distillation_loss`` with its settings held in a module.
 
-    It looks once at the first teacher's logits that it sees: NaN is an error, and a teacher that is one-hot at this temperature
-    is a warning with the number.
+    It looks once at the first teacher's logits that it sees: NaN is an error, and so are probabilities in the place of logits; a
+    teacher that is one-hot at this temperature is a warning with the number.
 
     Args:
         temperature: T > 0, 4 by default: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student).
@@ -120,7 +120,7 @@ class DistillationLoss(nn.Module):
             A scalar, or (...,) with ``reduction="none"``.
 
         Raises:
-            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
         self._look_at(teacher, student_logits, labels, mask)
@@ -153,7 +153,7 @@ class DistillationLoss(nn.Module):
             ``LossParts``: total, soft and hard, each reduced like the total.
 
         Raises:
-            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
         self._look_at(teacher, student_logits, labels, mask)
