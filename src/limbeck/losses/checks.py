@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limbeck.deprecation import warn_deprecated
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.losses.divergence_base import Divergence
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 """What ``backend=`` takes."""
@@ -69,6 +70,30 @@ def check_logits(student_logits: Any, teacher_logits: Any, alpha: float) -> None
             "teacher_logits",
             f"on {teacher_logits.device}, but student_logits are on {student_logits.device}. Move one of them.",
         )
+
+
+def check_columns(student_logits: Tensor, divergence: Divergence, *, has_hard_term: bool, sharded: bool) -> None:
+    """Require two classes or more wherever a softmax is taken: over one class it is 1, whatever the logit.
+
+    Args:
+        student_logits: (..., V).
+        divergence: of the soft term; one on logits as they are has a meaning at V = 1 too.
+        has_hard_term: the cross-entropy is asked for as well.
+        sharded: the logits are one shard of the vocabulary, which may have one column.
+
+    Raises:
+        ArgumentError: there is one column, and a softmax over it.
+    """
+    if student_logits.shape[-1] > 1 or sharded:
+        return
+    if divergence.on_logits and not divergence.is_centred and not has_hard_term:
+        return
+    raise ArgumentError(
+        "student_logits",
+        "one output column (V = 1), over which softmax is always 1: the loss and its gradient would be 0. For a single "
+        "sigmoid z pass both classes of both models, torch.cat([torch.zeros_like(z), z], -1). Regression needs another "
+        "loss, such as torch.nn.functional.mse_loss.",
+    )
 
 
 def check_rows(name: str, tensor: Tensor, student_logits: Tensor) -> None:

@@ -53,7 +53,8 @@ def distillation_loss(
     1 for logit MSE. ``limbeck.losses.reference`` derives it.
 
     Args:
-        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it.
+        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it. V is
+            2 or more: over one column softmax is always 1.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
             term: a student trained alone.
         labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
@@ -290,6 +291,9 @@ def prepare(
     """
     checks.check_fraction("alpha", alpha)
     checks.check_logits(student_logits, teacher_logits, alpha)
+    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
+    has_hard_term = alpha < 1 or (with_parts and labels is not None)
+    checks.check_columns(student_logits, chosen, has_hard_term=has_hard_term, sharded=group is not None)
     checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
@@ -299,7 +303,6 @@ def prepare(
     checks.check_weight(weight, student_logits)
     checks.check_num_items(num_items, reduction)
     teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
-    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
     if scale is None:
         scale = reference.compensation(chosen, student_temperature, compensate)
     else:

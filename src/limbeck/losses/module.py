@@ -29,8 +29,8 @@ from limbeck.losses.sparse_targets import SparseTargets
 class DistillationLoss(nn.Module):
     """``limbeck.distillation_loss`` with its settings held in a module.
 
-    It looks once at the first teacher's logits that it sees: NaN is an error, and so are probabilities in the place of logits; a
-    teacher that is one-hot at this temperature is a warning with the number.
+    It looks once at the first teacher's logits that it sees: NaN is an error, as are probabilities in the place of logits,
+    and a teacher that is one-hot at this temperature is a warning with the number.
 
     Args:
         temperature: T > 0, 4 by default: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student).
@@ -178,11 +178,13 @@ class DistillationLoss(nn.Module):
         checks.check_group(self.group, self.backend, self.temperature)
         sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
         positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
-        classes, device = (2, None) if self.weight is None else (len(self.weight), self.weight.device)
+        # One column may be a shard of more, or a wrong shape that the first batch tells better.
+        weight = self.weight.expand(2) if self.weight is not None and self.weight.shape == (1,) else self.weight
+        classes, device = (2, None) if weight is None else (len(weight), weight.device)
         logits = torch.zeros(*positions, classes, device=device)
         labels = torch.zeros(positions, dtype=torch.long, device=device)
         # Without the group: to call it would wait for the other processes.
-        self._loss(logits, logits, labels, with_parts=True, group=None)
+        self._loss(logits, logits, labels, with_parts=True, group=None, weight=weight)
 
     def _loss(
         self,
