@@ -123,8 +123,9 @@ class DistillationLoss(nn.Module):
             ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
-        self._look_at(teacher, student_logits, labels, mask)
-        return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, with_parts=False).total
+        parts = self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, with_parts=False)
+        self._look_at(teacher, labels, mask, self.temperature)
+        return parts.total
 
     def parts(
         self,
@@ -156,21 +157,26 @@ class DistillationLoss(nn.Module):
             ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
-        self._look_at(teacher, student_logits, labels, mask)
-        changed = {} if temperature is None else {"temperature": temperature}
-        return self._loss(
-            student_logits, teacher, labels, mask=mask, num_items=num_items, scale=scale, with_parts=True, **changed
-        )
+        temperature = self.temperature if temperature is None else temperature
+        parts = self._loss(
+            student_logits, teacher, labels, mask=mask, num_items=num_items, scale=scale, with_parts=True,
+            temperature=temperature,
+        )  # fmt: skip
+        self._look_at(teacher, labels, mask, temperature)
+        return parts
 
     def _look_at(
-        self, teacher: Tensor | SparseTargets | None, student_logits: Tensor, labels: Tensor | None, mask: Tensor | None
+        self,
+        teacher: Tensor | SparseTargets | None,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        temperature: Temperature,
     ) -> None:
-        """Check the first teacher's logits that are seen."""
+        """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
         if self._teacher_was_seen or not isinstance(teacher, Tensor):
             return
-        checks.check_logits(student_logits, teacher, self.alpha)
         counted = labels != self.ignore_index if mask is None and labels is not None else mask
-        inspect_teacher(teacher, self.temperature, counted, sharded=self.group is not None)
+        inspect_teacher(teacher, temperature, counted, sharded=self.group is not None)
         self._teacher_was_seen = True
 
     def _check_settings(self) -> None:
