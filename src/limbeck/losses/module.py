@@ -18,6 +18,7 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
+from limbeck.losses.class_axis import check_class_dim, classes_last
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import dense_loss_parts
 from limbeck.losses.inspection import inspect_teacher
@@ -45,6 +46,8 @@ class DistillationLoss(nn.Module):
         ignore_index: the label of a position without one, -100 by default.
         weight: (V,) class weights of the hard term; none by default. A buffer, so that it moves with the module.
         reduction: "mean", the default, over the counted positions; "sum"; or "none".
+        class_dim: the dimension of the classes in the logits of both models, -1 by default; 1 for the (N, C, H, W) of
+            segmentation, with labels and masks of shape (N, H, W). Sparse targets have their classes last in any case.
         inplace: allows the student's logits to be overwritten with their gradient; False by default.
         backend: "auto", the default, "reference", "cpu" or "triton".
         group: the process group whose ranks hold columns of the vocabulary; none by default. Sparse targets cannot have one.
@@ -79,6 +82,7 @@ class DistillationLoss(nn.Module):
         ignore_index: int = IGNORE_INDEX,
         weight: Tensor | None = None,
         reduction: Reduction = "mean",
+        class_dim: int = -1,
         inplace: bool = False,
         backend: str = "auto",
         group: ProcessGroup | None = None,
@@ -92,6 +96,7 @@ class DistillationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.register_buffer("weight", weight, persistent=False)
         self.reduction: Reduction = reduction
+        self.class_dim = check_class_dim(class_dim)
         self.inplace = inplace
         self.backend = checks.check_backend(backend)
         self.group = group
@@ -176,7 +181,8 @@ class DistillationLoss(nn.Module):
         if self._teacher_was_seen or not isinstance(teacher, Tensor):
             return
         counted = labels != self.ignore_index if mask is None and labels is not None else mask
-        inspect_teacher(teacher, temperature, counted, sharded=self.group is not None)
+        logits = classes_last("teacher_logits", teacher, self.class_dim)
+        inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
         self._teacher_was_seen = True
 
     def _check_settings(self) -> None:
@@ -190,7 +196,7 @@ class DistillationLoss(nn.Module):
         logits = torch.zeros(*positions, classes, device=device)
         labels = torch.zeros(positions, dtype=torch.long, device=device)
         # Without the group: to call it would wait for the other processes.
-        self._loss(logits, logits, labels, with_parts=True, group=None, weight=weight)
+        self._loss(logits, logits, labels, with_parts=True, group=None, class_dim=-1, weight=weight)
 
     def _loss(
         self,
@@ -220,11 +226,11 @@ class DistillationLoss(nn.Module):
         )
         settings |= changed
         if not isinstance(teacher, SparseTargets):
-            return dense_loss_parts(
-                student_logits, teacher, labels, **{"backend": self.backend, "group": self.group} | settings
-            )
+            own = {"class_dim": self.class_dim, "backend": self.backend, "group": self.group}
+            return dense_loss_parts(student_logits, teacher, labels, **own | settings)
         if self.group is not None:
             raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
+        student_logits = classes_last("student_logits", student_logits, self.class_dim)
         return sparse_loss_parts(student_logits, teacher, labels, mode=None, **settings)
 
     def extra_repr(self) -> str:
