@@ -129,7 +129,7 @@ def test_nan_stays_nan():
     assert gradient[[0, 2, 3]].isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(3, 1), (1, 16), (1, 17), (0, 37), (2, 3, 9), (9,)])
+@pytest.mark.parametrize("shape", [(3, 2), (1, 16), (1, 17), (0, 37), (2, 3, 9), (9,)])
 def test_shapes(shape):
     labels = torch.zeros(shape[:-1], dtype=torch.long)
     agree(*both(draw(*shape), draw(*shape, seed=1), labels))

@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from cases import CASES
-from limbeck import distillation_loss, distillation_loss_parts
+from limbeck import (
+    DistillationLoss,
+    SparseTargets,
+    distillation_loss,
+    distillation_loss_parts,
+    linear_distillation_loss,
+    logit_mse_loss,
+    sparse_distillation_loss,
+    sparse_linear_distillation_loss,
+)
+from limbeck.errors import ArgumentError
+from limbeck.losses.divergences import LogitMSE
 
 every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -44,14 +55,47 @@ def test_num_items_of_zero_gives_zero():
         assert loss == 0
 
 
+ONE = torch.randn(3, 1, dtype=torch.float64), torch.randn(3, 1, dtype=torch.float64)
+ONE_COLUMN = r"student_logits: one output column.*torch\.cat.*Regression needs another loss"
+
+
 @every_divergence
-def test_one_class_has_nothing_to_teach(case):
-    student = torch.randn(3, 1, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn(3, 1, dtype=torch.float64)
-    loss = distillation_loss(student, teacher, torch.zeros(3, dtype=torch.long), **options(case))
-    loss.backward()
-    assert loss.abs() < 1e-12
-    assert student.grad.abs().max() < 1e-12
+def test_one_column_is_refused(case):
+    """Softmax over it is 1: the loss and its gradient would be 0, whatever the models say."""
+    for labels, alpha in ((None, 1.0), (torch.tensor([0, 1, 0]), 0.5), (torch.zeros(3), 0.5)):
+        with pytest.raises(ArgumentError, match=ONE_COLUMN):
+            distillation_loss(*ONE, labels, alpha=alpha, **options(case))
+        with pytest.raises(ArgumentError, match=ONE_COLUMN):
+            DistillationLoss(alpha=alpha, **options(case))(*ONE, labels)
+
+
+def test_one_column_is_refused_without_a_teacher_and_with_hidden_or_sparse_ones():
+    labels, targets = torch.zeros(3, dtype=torch.long), SparseTargets(torch.zeros(3, 1).long(), torch.zeros(3, 1))
+    hidden, weight = torch.randn(3, 4), torch.randn(1, 4)
+    for call in (
+        lambda: distillation_loss(ONE[0], None, labels, alpha=0),
+        lambda: linear_distillation_loss(hidden, weight, hidden, weight, labels),
+        lambda: sparse_distillation_loss(ONE[0], targets, labels),
+        lambda: sparse_linear_distillation_loss(hidden, weight, targets, labels),
+    ):
+        with pytest.raises(ArgumentError, match=ONE_COLUMN):
+            call()
+
+
+def test_one_column_of_logits_as_they_are_has_a_meaning():
+    torch.testing.assert_close(logit_mse_loss(*ONE, center=False), (ONE[0] - ONE[1]).square().mean() / 2)
+    with pytest.raises(ArgumentError, match=ONE_COLUMN):
+        logit_mse_loss(*ONE)
+    with pytest.raises(ArgumentError, match=ONE_COLUMN):
+        DistillationLoss(alpha=0.5, divergence=LogitMSE(center=False))(*ONE, torch.zeros(3, dtype=torch.long))
+
+
+def test_the_remedy_for_a_single_sigmoid_is_right():
+    s, t = ONE
+    two = (torch.cat([torch.zeros_like(z), z], -1) for z in (s, t))
+    p_t, log_odds = t.sigmoid(), torch.nn.functional.logsigmoid
+    truth = p_t * (log_odds(t) - log_odds(s)) + (1 - p_t) * (log_odds(-t) - log_odds(-s))
+    torch.testing.assert_close(distillation_loss(*two, alpha=1, temperature=1.0), truth.mean())
 
 
 @every_divergence

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from limbeck import DistillationLoss, SparseTargets, distillation_loss, distillation_loss_parts
+from limbeck import CollapsedTeacherWarning, DistillationLoss, SparseTargets, distillation_loss, distillation_loss_parts
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.temperature import policy_from
 
@@ -107,3 +107,29 @@ def test_every_setting_is_documented_and_is_a_setting_of_the_function():
 def test_a_group_is_checked_at_construction():
     with pytest.raises(ArgumentTypeError, match=r"group: expected a torch\.distributed process group"):
         DistillationLoss(group=3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("labels", LABELS[:4]),
+        ("labels", LABELS.float()),
+        ("mask", LABELS[:4] == 0),
+        ("mask", LABELS),
+        ("num_items", -1),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_first_batch_is_checked_as_the_function_checks_it(argument, value):
+    arguments = {"labels": LABELS} | {argument: value}
+    for call in (DistillationLoss(), DistillationLoss().parts, distillation_loss):
+        with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{argument}: "):
+            call(STUDENT, TEACHER, **arguments)
+
+
+def test_the_teacher_is_looked_at_with_the_temperature_of_the_call(recwarn):
+    teacher = torch.tensor([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]])
+    DistillationLoss(alpha=1.0, temperature=1.0).parts(torch.zeros(2, 3), teacher, temperature=8.0)
+    assert len(recwarn) == 0
+    with pytest.warns(CollapsedTeacherWarning, match="At T = 1 "):
+        DistillationLoss(alpha=1.0, temperature=8.0).parts(torch.zeros(2, 3), teacher, temperature=1.0)

@@ -16,18 +16,21 @@ from torch import Tensor
 
 from limbeck.deprecation import warn_deprecated
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.losses.class_axis import dimension_that_fits, shape_as_given
+from limbeck.losses.divergence_base import Divergence
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 """What ``backend=`` takes."""
 
 
-def check_logits(student_logits: Any, teacher_logits: Any, alpha: float) -> None:
+def check_logits(student_logits: Any, teacher_logits: Any, alpha: float, class_dim: int | None = None) -> None:
     """Require floating-point logits of one shape (..., V), V >= 1, on one device; a missing teacher only with alpha = 0.
 
     Args:
         student_logits: what was given for the student.
         teacher_logits: what was given for the teacher.
         alpha: the weight of the soft term.
+        class_dim: the dimension that the classes had in what was given; None for a function that does not take it.
 
     Raises:
         ArgumentTypeError: not a tensor, or not of a floating-point dtype.
@@ -52,17 +55,18 @@ def check_logits(student_logits: Any, teacher_logits: Any, alpha: float) -> None
     if student_logits.shape[-1] != teacher_logits.shape[-1]:
         v_s, v_t = student_logits.shape[-1], teacher_logits.shape[-1]
         larger, smaller = ("teacher_logits", v_s) if v_t > v_s else ("student_logits", v_t)
+        cut = f"[..., :{smaller}]" if class_dim in (None, -1) else f".narrow({class_dim}, 0, {smaller})"
         raise ArgumentError(
             "teacher_logits",
             f"{v_t} classes, but student_logits have {v_s}. If one vocabulary is the other plus "
-            f"padding, cut the padding off: {larger}[..., :{smaller}]. Never pad logits with 0, which is a likely "
+            f"padding, cut the padding off: {larger}{cut}. Never pad logits with 0, which is a likely "
             "class; a class that a model lacks is -inf. Different tokenizers cannot be compared class by class.",
         )
     if student_logits.shape != teacher_logits.shape:
         raise ArgumentError(
             "teacher_logits",
-            f"shape {tuple(teacher_logits.shape)}, but student_logits have "
-            f"{tuple(student_logits.shape)}. Both models must see the same batch, and be shifted alike.",
+            f"shape {shape_as_given(teacher_logits, class_dim)}, but student_logits have "
+            f"{shape_as_given(student_logits, class_dim)}. Both models must see the same batch, and be shifted alike.",
         )
     if student_logits.device != teacher_logits.device:
         raise ArgumentError(
@@ -71,26 +75,67 @@ def check_logits(student_logits: Any, teacher_logits: Any, alpha: float) -> None
         )
 
 
-def check_rows(name: str, tensor: Tensor, student_logits: Tensor) -> None:
+def check_columns(student_logits: Tensor, divergence: Divergence, *, has_hard_term: bool, sharded: bool) -> None:
+    """Require two classes or more wherever a softmax is taken: over one class it is 1, whatever the logit.
+
+    Args:
+        student_logits: (..., V).
+        divergence: of the soft term; one on logits as they are has a meaning at V = 1 too.
+        has_hard_term: the cross-entropy is asked for as well.
+        sharded: the logits are one shard of the vocabulary, which may have one column.
+
+    Raises:
+        ArgumentError: there is one column, and a softmax over it.
+    """
+    if student_logits.shape[-1] > 1 or sharded:
+        return
+    if divergence.on_logits and not divergence.is_centred and not has_hard_term:
+        return
+    raise ArgumentError(
+        "student_logits",
+        "one output column (V = 1), over which softmax is always 1: the loss and its gradient would be 0. For a single "
+        "sigmoid z pass both classes of both models, torch.cat([torch.zeros_like(z), z], -1). Regression needs another "
+        "loss, such as torch.nn.functional.mse_loss.",
+    )
+
+
+def check_rows(name: str, tensor: Tensor, student_logits: Tensor, class_dim: int | None = None) -> None:
     """Require one entry per position: the shape of the logits without its last axis.
 
     Args:
         name: of the argument.
         tensor: what was given.
         student_logits: (..., V).
+        class_dim: the dimension that the classes had in what was given; None for a function that does not take it.
 
     Raises:
         ArgumentError: another shape.
     """
-    if tensor.shape != student_logits.shape[:-1]:
+    if tensor.shape == student_logits.shape[:-1]:
+        return
+    shape = shape_as_given(student_logits, class_dim)
+    fitting = None if class_dim is None else dimension_that_fits(shape, tuple(tensor.shape))
+    if fitting is not None:
         raise ArgumentError(
             name,
-            f"expected one per position, shape {tuple(student_logits.shape[:-1])} for logits of shape "
-            f"{tuple(student_logits.shape)}, got {tuple(tensor.shape)}.",
+            f"shape {tuple(tensor.shape)}, which fits logits of shape {shape} with the classes in dimension "
+            f"{fitting}: pass class_dim={fitting}.",
         )
+    raise ArgumentError(
+        name,
+        f"expected one per position, shape {tuple(student_logits.shape[:-1])} for logits of shape "
+        f"{shape}, got {tuple(tensor.shape)}.",
+    )
 
 
-def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: float, sharded: bool = False) -> bool:
+def check_labels(
+    labels: Any,
+    student_logits: Tensor,
+    ignore_index: int,
+    alpha: float,
+    sharded: bool = False,
+    class_dim: int | None = None,
+) -> bool:
     """Require integers (...,) in [0, V), or ``ignore_index``. Labels are needed unless alpha is 1.
 
     Args:
@@ -99,6 +144,7 @@ def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: 
         ignore_index: the label of a position without one.
         alpha: the weight of the soft term.
         sharded: the logits are one shard of the vocabulary, so that V is not known here.
+        class_dim: the dimension that the classes had in what was given; None for a function that does not take it.
 
     Returns:
         True if all positions are known to be labelled. False means unknown: accelerators skip the check.
@@ -122,7 +168,7 @@ def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: 
     ):
         got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise ArgumentTypeError("labels", f"expected a tensor of integers (class indices), got {got}.")
-    check_rows("labels", labels, student_logits)
+    check_rows("labels", labels, student_logits, class_dim)
     if _is_cheap_to_read(labels) and labels.numel():
         classes = student_logits.shape[-1]
         low, high = (int(value) for value in labels.aminmax())
@@ -138,12 +184,13 @@ def check_labels(labels: Any, student_logits: Tensor, ignore_index: int, alpha: 
     return False
 
 
-def check_mask(mask: Any, student_logits: Tensor) -> None:
+def check_mask(mask: Any, student_logits: Tensor, class_dim: int | None = None) -> None:
     """Require a bool tensor (...,), True where a position counts.
 
     Args:
         mask: what was given; None is accepted.
         student_logits: (..., V).
+        class_dim: the dimension that the classes had in what was given; None for a function that does not take it.
 
     Raises:
         ArgumentTypeError: not a bool tensor.
@@ -156,7 +203,7 @@ def check_mask(mask: Any, student_logits: Tensor) -> None:
         raise ArgumentTypeError(
             "mask", f"expected a bool tensor, True where a position counts, got {got}. Try mask.bool()."
         )
-    check_rows("mask", mask, student_logits)
+    check_rows("mask", mask, student_logits, class_dim)
 
 
 def check_weight(weight: Any, student_logits: Tensor) -> None:

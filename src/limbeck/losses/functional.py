@@ -18,6 +18,7 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
+from limbeck.losses.class_axis import classes_last
 from limbeck.losses.dispatch import build_call, compute, kernel_for
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.divergences import LogitMSE
@@ -41,6 +42,7 @@ def distillation_loss(
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
+    class_dim: int = -1,
     inplace: bool = False,
     backend: str = "auto",
     group: ProcessGroup | None = None,
@@ -53,7 +55,8 @@ def distillation_loss(
     1 for logit MSE. ``limbeck.losses.reference`` derives it.
 
     Args:
-        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it.
+        student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it. V is
+            2 or more: over one column softmax is always 1.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
             term: a student trained alone.
         labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
@@ -77,6 +80,9 @@ def distillation_loss(
             a position does not count.
         num_items: replaces the mean's denominator: the number of counted positions of the whole accumulated batch, on
             all devices, so that the gradients of its parts add up to its own.
+        class_dim: the dimension of the classes in both models' logits: 1 for the (N, C, H, W) of segmentation, with labels and
+            masks of shape (N, H, W). Wherever (..., V) stands here, V is this dimension. Another than the last costs one
+            copy of each model's logits, with the classes last. Shapes alone cannot show it where C = H = W.
         inplace: allows a backend to overwrite ``student_logits`` with their gradient, which then needs no memory of its own.
             If another operation has saved them for its gradient, or a second backward pass is asked for, an error is raised.
             The reference backend leaves them as they are.
@@ -111,8 +117,8 @@ def distillation_loss(
     return dense_loss_parts(
         student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, backend=backend, group=group,
-        with_parts=False,
+        weight=weight, reduction=reduction, num_items=num_items, class_dim=class_dim, inplace=inplace, backend=backend,
+        group=group, with_parts=False,
     ).total  # fmt: skip
 
 
@@ -151,6 +157,7 @@ def logit_mse_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
+    class_dim: int = -1,
 ) -> Tensor:
     r"""Return the loss of logit matching: half the mean over classes of the squared difference of row-centred logits.
 
@@ -165,6 +172,7 @@ def logit_mse_loss(
         mask: bool (...,), True where a position counts; by default everywhere.
         reduction: "mean" over the counted positions, "sum" or "none".
         num_items: replaces the mean's denominator; see ``distillation_loss``.
+        class_dim: the dimension of the classes, as in ``distillation_loss``.
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``.
@@ -190,6 +198,7 @@ def logit_mse_loss(
         mask=mask,
         reduction=reduction,
         num_items=num_items,
+        class_dim=class_dim,
     )
 
 
@@ -198,6 +207,7 @@ def dense_loss_parts(
     teacher_logits: Tensor | None,
     labels: Tensor | None = None,
     *,
+    class_dim: int,
     backend: str,
     group: ProcessGroup | None,
     **options: Any,
@@ -208,6 +218,7 @@ def dense_loss_parts(
         student_logits: as in ``distillation_loss``.
         teacher_logits: the same.
         labels: the same.
+        class_dim: the same.
         backend: the same.
         group: the same.
         **options: the other arguments of ``prepare``.
@@ -216,7 +227,12 @@ def dense_loss_parts(
         The total; with its terms where ``with_parts`` asks for them.
     """
     backend = checks.check_backend(backend)
-    call, student, teacher = prepare(student_logits, teacher_logits, labels, backend=backend, group=group, **options)
+    if class_dim != -1:
+        student_logits = classes_last("student_logits", student_logits, class_dim)
+        teacher_logits = classes_last("teacher_logits", teacher_logits, class_dim)
+    call, student, teacher = prepare(
+        student_logits, teacher_logits, labels, class_dim=class_dim, backend=backend, group=group, **options
+    )
     parts = compute(call, student, teacher, kernel_for(call, student, backend, group))
     return parts if call.summed else as_positions(parts, student_logits.shape[:-1])
 
@@ -253,6 +269,7 @@ def prepare(
     num_items: Tensor | float | None,
     inplace: bool,
     with_parts: bool,
+    class_dim: int | None = None,
     backend: str = "auto",
     group: ProcessGroup | None = None,
     scale: Tensor | float | None = None,
@@ -277,6 +294,8 @@ def prepare(
         num_items: the mean's denominator.
         inplace: allows the logits to be overwritten.
         with_parts: the two terms are asked for beside the total.
+        class_dim: the dimension that the classes had in what was given, for the errors; None for a function that does not
+            take it.
         backend: one of ``checks.BACKENDS``.
         group: the processes that hold shards of the vocabulary.
         scale: takes the place of C(T): a number, or (...,) with one for each position.
@@ -289,17 +308,21 @@ def prepare(
         ArgumentTypeError: a wrong type.
     """
     checks.check_fraction("alpha", alpha)
-    checks.check_logits(student_logits, teacher_logits, alpha)
+    checks.check_logits(student_logits, teacher_logits, alpha, class_dim)
+    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
+    has_hard_term = alpha < 1 or (with_parts and labels is not None)
+    checks.check_columns(student_logits, chosen, has_hard_term=has_hard_term, sharded=group is not None)
     checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
     checks.check_group(group, backend, temperature)
-    all_labelled = checks.check_labels(labels, student_logits, ignore_index, alpha, sharded=group is not None)
-    checks.check_mask(mask, student_logits)
+    all_labelled = checks.check_labels(
+        labels, student_logits, ignore_index, alpha, sharded=group is not None, class_dim=class_dim
+    )
+    checks.check_mask(mask, student_logits, class_dim)
     checks.check_weight(weight, student_logits)
     checks.check_num_items(num_items, reduction)
     teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
-    chosen = resolve_divergence(divergence, beta=beta, skew=skew)
     if scale is None:
         scale = reference.compensation(chosen, student_temperature, compensate)
     else:

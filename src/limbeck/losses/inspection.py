@@ -14,6 +14,10 @@ COLLAPSED_BELOW = 1e-3
 """If the mean probability outside the teacher's most likely class is lower, its soft targets are as good as hard labels."""
 
 
+PROBABILITIES_SUM_WITHIN = 2**-8
+"""How far the probabilities of a row may sum from 1: what bfloat16, the coarsest dtype in use, rounds away."""
+
+
 class CollapsedTeacherWarning(UserWarning):
     """Issued when the teacher's soft targets are as good as hard labels at this temperature."""
 
@@ -22,7 +26,7 @@ class CollapsedTeacherWarning(UserWarning):
 def inspect_teacher(
     teacher_logits: Tensor, temperature: Temperature, mask: Tensor | None, *, sharded: bool = False
 ) -> None:
-    """Look for NaN and for one-hot probabilities in the teacher's rows, as an objective does with the first that it sees.
+    """Look for NaN, for probabilities in the place of logits, and for one-hot targets in the first rows of a teacher.
 
     Args:
         teacher_logits: (..., V).
@@ -31,7 +35,7 @@ def inspect_teacher(
         sharded: the logits are one shard of the vocabulary, which does not show the probabilities.
 
     Raises:
-        ArgumentError: a logit is NaN.
+        ArgumentError: a logit is NaN, or every row lies in [0, 1] and sums to 1.
 
     Warns:
         CollapsedTeacherWarning: at this temperature the teacher gives nearly all probability to one class, so that its soft
@@ -49,6 +53,12 @@ def inspect_teacher(
         )
     if sharded or rows.shape[-1] == 1:
         return
+    if _are_probabilities(rows):
+        raise ArgumentError(
+            "teacher_logits",
+            "every row lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. Pass "
+            "teacher.log(), which serves as logits; a probability of 0 becomes -inf, a class without any probability.",
+        )
     teacher_temperature = temperature[0] if isinstance(temperature, tuple | list) else temperature
     if isinstance(teacher_temperature, Tensor) and teacher_temperature.dim():
         positions = teacher_temperature[mask] if mask is not None else teacher_temperature.flatten()
@@ -63,3 +73,12 @@ def inspect_teacher(
             CollapsedTeacherWarning,
             stacklevel=3,
         )
+
+
+def _are_probabilities(rows: Tensor) -> bool:
+    """Return True if every row lies in [0, 1] and sums to 1. Logits are rarely all in [0, 1], so few are summed."""
+    smallest, largest = rows.aminmax()
+    if not bool((smallest >= 0) & (largest <= 1)):
+        return False
+    sums = rows.sum(-1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    return bool(((sums - 1).abs() <= PROBABILITIES_SUM_WITHIN).all())

@@ -18,6 +18,7 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
+from limbeck.losses.class_axis import check_class_dim, classes_last
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import dense_loss_parts
 from limbeck.losses.inspection import inspect_teacher
@@ -29,8 +30,8 @@ from limbeck.losses.sparse_targets import SparseTargets
 class DistillationLoss(nn.Module):
     """``limbeck.distillation_loss`` with its settings held in a module.
 
-    It looks once at the first teacher's logits that it sees: NaN is an error, and a teacher that is one-hot at this temperature
-    is a warning with the number.
+    It looks once at the first teacher's logits that it sees: NaN is an error, as are probabilities in the place of logits,
+    and a teacher that is one-hot at this temperature is a warning with the number.
 
     Args:
         temperature: T > 0, 4 by default: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student).
@@ -45,6 +46,8 @@ class DistillationLoss(nn.Module):
         ignore_index: the label of a position without one, -100 by default.
         weight: (V,) class weights of the hard term; none by default. A buffer, so that it moves with the module.
         reduction: "mean", the default, over the counted positions; "sum"; or "none".
+        class_dim: the dimension of the classes in the logits of both models, -1 by default; 1 for the (N, C, H, W) of
+            segmentation, with labels and masks of shape (N, H, W). Sparse targets have their classes last in any case.
         inplace: allows the student's logits to be overwritten with their gradient; False by default.
         backend: "auto", the default, "reference", "cpu" or "triton".
         group: the process group whose ranks hold columns of the vocabulary; none by default. Sparse targets cannot have one.
@@ -79,6 +82,7 @@ class DistillationLoss(nn.Module):
         ignore_index: int = IGNORE_INDEX,
         weight: Tensor | None = None,
         reduction: Reduction = "mean",
+        class_dim: int = -1,
         inplace: bool = False,
         backend: str = "auto",
         group: ProcessGroup | None = None,
@@ -92,6 +96,7 @@ class DistillationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.register_buffer("weight", weight, persistent=False)
         self.reduction: Reduction = reduction
+        self.class_dim = check_class_dim(class_dim)
         self.inplace = inplace
         self.backend = checks.check_backend(backend)
         self.group = group
@@ -120,11 +125,12 @@ class DistillationLoss(nn.Module):
             A scalar, or (...,) with ``reduction="none"``.
 
         Raises:
-            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
-        self._look_at(teacher, student_logits, labels, mask)
-        return self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, with_parts=False).total
+        parts = self._loss(student_logits, teacher, labels, mask=mask, num_items=num_items, with_parts=False)
+        self._look_at(teacher, labels, mask, self.temperature)
+        return parts.total
 
     def parts(
         self,
@@ -153,24 +159,30 @@ class DistillationLoss(nn.Module):
             ``LossParts``: total, soft and hard, each reduced like the total.
 
         Raises:
-            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN.
+            ArgumentError: an argument has a wrong shape or range, or the teacher's logits contain NaN or are probabilities.
             ArgumentTypeError: an argument has a wrong type.
         """
-        self._look_at(teacher, student_logits, labels, mask)
-        changed = {} if temperature is None else {"temperature": temperature}
-        return self._loss(
-            student_logits, teacher, labels, mask=mask, num_items=num_items, scale=scale, with_parts=True, **changed
-        )
+        temperature = self.temperature if temperature is None else temperature
+        parts = self._loss(
+            student_logits, teacher, labels, mask=mask, num_items=num_items, scale=scale, with_parts=True,
+            temperature=temperature,
+        )  # fmt: skip
+        self._look_at(teacher, labels, mask, temperature)
+        return parts
 
     def _look_at(
-        self, teacher: Tensor | SparseTargets | None, student_logits: Tensor, labels: Tensor | None, mask: Tensor | None
+        self,
+        teacher: Tensor | SparseTargets | None,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        temperature: Temperature,
     ) -> None:
-        """Check the first teacher's logits that are seen."""
+        """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
         if self._teacher_was_seen or not isinstance(teacher, Tensor):
             return
-        checks.check_logits(student_logits, teacher, self.alpha)
         counted = labels != self.ignore_index if mask is None and labels is not None else mask
-        inspect_teacher(teacher, self.temperature, counted, sharded=self.group is not None)
+        logits = classes_last("teacher_logits", teacher, self.class_dim)
+        inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
         self._teacher_was_seen = True
 
     def _check_settings(self) -> None:
@@ -178,13 +190,15 @@ class DistillationLoss(nn.Module):
         checks.check_group(self.group, self.backend, self.temperature)
         sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
         positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
-        classes, device = (2, None) if self.weight is None else (len(self.weight), self.weight.device)
+        # One column may be a shard of more, or a wrong shape that the first batch tells better.
+        weight = self.weight.expand(2) if self.weight is not None and self.weight.shape == (1,) else self.weight
+        classes, device = (2, None) if weight is None else (len(weight), weight.device)
         logits = torch.zeros(*positions, classes, device=device)
         labels = torch.zeros(positions, dtype=torch.long, device=device)
         # Without the group: to call it would wait for the other processes.
         # These few logits may stand on a CPU, where "triton" is refused.
         backend = "auto" if self.backend == "triton" else self.backend
-        self._loss(logits, logits, labels, with_parts=True, group=None, backend=backend)
+        self._loss(logits, logits, labels, with_parts=True, group=None, class_dim=-1, weight=weight, backend=backend)
 
     def _loss(
         self,
@@ -214,11 +228,11 @@ class DistillationLoss(nn.Module):
         )
         settings |= changed
         if not isinstance(teacher, SparseTargets):
-            return dense_loss_parts(
-                student_logits, teacher, labels, **{"backend": self.backend, "group": self.group} | settings
-            )
+            own = {"class_dim": self.class_dim, "backend": self.backend, "group": self.group}
+            return dense_loss_parts(student_logits, teacher, labels, **own | settings)
         if self.group is not None:
             raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
+        student_logits = classes_last("student_logits", student_logits, self.class_dim)
         return sparse_loss_parts(student_logits, teacher, labels, mode=None, **settings)
 
     def extra_repr(self) -> str:
