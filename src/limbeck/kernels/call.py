@@ -124,6 +124,23 @@ def scales_as_columns(scales: GradientScales) -> GradientScales:
     return tuple(x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() else x for x in scales)  # pyright: ignore[reportReturnType]
 
 
+def savable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd can save for a backward pass.
+
+    Args:
+        tensor: any; autograd refuses to save one that was made under ``torch.inference_mode()``.
+
+    Returns:
+        The tensor itself; or, for one of inference mode, another tensor on the same memory, without a copy.
+    """
+    if torch.compiler.is_compiling() or not tensor.is_inference() or torch.is_inference_mode_enabled():
+        return tensor
+    if type(tensor) is not Tensor:
+        return tensor.clone()  # a subclass has more than its memory
+    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType]
+
+
 def column_as_rows(column: Tensor | float) -> Tensor | float:
     """Return a number as it is, or (n, 1) as (n,), to multiply the values of rows by."""
     return column.squeeze(-1) if isinstance(column, Tensor) else column
