@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.cases import CASES
 
+from cases import CASES
 from limbeck.losses import distillation_loss
 
 ONE_SIDED = [
