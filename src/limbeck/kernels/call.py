@@ -92,6 +92,16 @@ class LossCall:
         weights = self.weights * upstream
         return self.alpha * weights, (1 - self.alpha) * weights
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return what a backward pass reads beside the logits, so that autograd notices when one of them is changed."""
+        fields = (
+            self.labels, self.labelled, self.counted, self.weights, self.teacher_temperature, self.student_temperature,
+            self.compensation, self.class_weights,
+        )  # fmt: skip
+        sparse = () if self.sparse is None else (self.sparse.ids, *self.sparse.known)
+        return tuple(savable(x) for x in (*fields, *sparse) if isinstance(x, Tensor))
+
     def part(self, rows: RowIndex) -> LossCall:
         """Return the call for some of its rows."""
         per_row = (
