@@ -5,7 +5,7 @@ import torch
 
 from limbeck.kernels import cpu
 from limbeck.kernels.autograd import rows_loss, scales_for
-from limbeck.losses import distillation_loss
+from limbeck.losses import SparseTargets, distillation_loss, linear_distillation_loss, sparse_distillation_loss
 from limbeck.losses.functional import prepare
 
 LABELS = torch.tensor([0, 3, -100])
@@ -69,3 +69,64 @@ def test_a_part_of_a_call_has_the_parts_of_its_rows(rows):
     for name in ("labels", "labelled", "counted", "weights", "student_temperature", "compensation"):
         assert torch.equal(getattr(part, name), getattr(call, name)[rows])
     assert part.alpha == call.alpha
+
+
+def changed(x):
+    """Change a tensor in place, as the next batch that is written into the same memory does."""
+    x.logical_not_() if x.dtype == torch.bool else x.add_(1).remainder_(3)
+
+
+GIVEN = {
+    "labels": torch.tensor([0, 1, 2]),
+    "mask": torch.tensor([True, True, False]),
+    "temperature": torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64),
+    "weight": torch.ones(5, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("name", ["teacher_logits", *GIVEN])
+def test_a_change_in_place_before_the_gradient_is_computed_again_is_an_error(name):
+    given = {key: value.clone() for key, value in GIVEN.items()} | {"teacher_logits": draw(3, 5, seed=1)}
+    loss = distillation_loss(draw(3, 5).requires_grad_(), **given, backend="cpu")
+    loss.backward(retain_graph=True)
+    changed(given[name])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    "name", ["teacher_hidden", "teacher_weight", "teacher_bias", "labels", "temperature", "weight"]
+)
+def test_the_same_for_hidden_states(name):
+    """There is no mask: with one, the positions that count are copied, and a change does not reach the gradient."""
+    given = {key: value.clone() for key, value in GIVEN.items() if key != "mask"}
+    given |= {
+        "teacher_hidden": draw(3, 2, seed=1),
+        "teacher_weight": draw(5, 2, seed=2),
+        "teacher_bias": draw(5, seed=3),
+    }
+    loss = linear_distillation_loss(draw(3, 4).requires_grad_(), draw(5, 4, seed=4), **given)
+    loss.backward(retain_graph=True)
+    changed(given[name])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("name", ["ids", "labels"])
+def test_the_same_for_sparse_targets(name):
+    targets = SparseTargets.top_k(draw(3, 5, seed=1), 2)
+    given = {"ids": targets.ids, "labels": GIVEN["labels"].clone()}
+    loss = sparse_distillation_loss(draw(3, 5).requires_grad_(), targets, given["labels"])
+    loss.backward(retain_graph=True)
+    changed(given[name])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_gradient_that_is_there_already_is_handed_over():
+    """The first plain backward pass reads nothing any more, so that a change before it is no fault."""
+    labels, student = GIVEN["labels"].clone(), draw(3, 5).requires_grad_()
+    expected = torch.autograd.grad(distillation_loss(student, draw(3, 5, seed=1), labels), student)
+    loss = distillation_loss(student, draw(3, 5, seed=1), labels)
+    changed(labels)
+    torch.testing.assert_close(torch.autograd.grad(loss, student), expected)

@@ -1,6 +1,7 @@
 """Sparse teachers: buckets against scipy, draws against their exact expectation, gradients against finite differences."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,51 @@ def test_the_tail_is_one_bucket(case, t):
     np.testing.assert_allclose(got.numpy(), truth, rtol=1e-9, atol=1e-12)
     dense = distillation_loss(student, teacher, **options)
     assert (got <= dense * (1 + 1e-9)).all()  # to merge classes loses information
+
+
+@every_divergence
+@pytest.mark.parametrize("t", [1.0, 2.0])
+def test_the_rest_of_a_peaked_teacher_survives(case, t):
+    """In float32, where 1 minus the listed probabilities would be 0 or rounding alone."""
+    teacher = draw(64, V, seed=1, scale=20.0).float()
+    student = (teacher / 2 + draw(64, V, scale=2.0)).float()
+    targets = SparseTargets.top_k(teacher, K, temperatures=[t])
+    options = dict(alpha=1, temperature=t, divergence=case.name, reduction="none", **case.options)
+    got, gradient = run(student, targets, **options)
+    assert gradient.isfinite().all()
+    rows = zip(student.double(), teacher.double(), targets.ids, strict=True)
+    truth = [case.value(bucketed(z_t, ids, t), bucketed(z_s, ids, t)) * t**case.power for z_s, z_t, ids in rows]
+    np.testing.assert_allclose(got.numpy(), truth, rtol=1e-4, atol=1e-5)
+    exact = SparseTargets.top_k(teacher.double(), K, temperatures=[t])
+    expected = run(student.double(), exact, **options)[1]
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_list_that_was_changed_has_the_rest_of_what_is_left():
+    targets = SparseTargets.top_k(draw(N, V, scale=1.0).float(), K)
+    fewer = replace(targets, ids=targets.ids.clone())
+    fewer.ids[:, 1:3] = -1
+    for rest, p in (
+        (targets.log_rest_at(1.0), targets.log_probs),
+        (fewer.log_rest_at(1.0), targets.log_probs[:, [0, 3, 4]]),
+    ):
+        torch.testing.assert_close(rest.exp(), 1 - p.double().exp().sum(-1), rtol=1e-5, atol=0)
+
+
+def test_targets_without_their_rest_subtract():
+    student, targets = draw(N, V), SparseTargets.top_k(draw(N, V, seed=1), K)
+    stored = SparseTargets(targets.ids, targets.log_probs)
+    torch.testing.assert_close(run(student, stored, alpha=1), run(student, targets, alpha=1))
+
+
+def test_the_rest_follows_its_positions_and_has_their_shape():
+    targets = SparseTargets.top_k(draw(3, 4, V), K, temperatures=[2.0])
+    first = targets.apply(lambda x: x[:, :-1])
+    assert {t: tuple(x.shape) for t, x in first.log_rests.items()} == {1.0: (3, 3), 2.0: (3, 3)}
+    with pytest.raises(
+        ValueError, match=r"targets.log_rests\[1\]: expected one number per position, \(3, 3\), got \(3, 4\)"
+    ):
+        sparse_distillation_loss(draw(3, 3, V), replace(first, log_rests=targets.log_rests), alpha=1)
 
 
 @every_divergence

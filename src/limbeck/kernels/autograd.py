@@ -55,7 +55,7 @@ class _RowsLoss(torch.autograd.Function):
             # The logits are overwritten: whoever saved them for another gradient gets an error.
             torch.autograd.graph.increment_version(student)
         else:
-            ctx.save_for_backward(student, teacher)
+            ctx.save_for_backward(student, teacher, *call.tensors)
         ctx.gradient = gradient
         return weighted_total(soft, hard, call), soft, hard
 
@@ -76,7 +76,7 @@ class _RowsLoss(torch.autograd.Function):
             # A scaled gradient in half precision would be rounded twice, so it is computed again.
             if unit or call.inplace or gradient.dtype not in HALF or (unit is None and total.dim() == 0):
                 return gradient if unit else scale_(gradient, total), None, None, None, None
-        student, teacher = ctx.saved_tensors
+        student, teacher, *_ = ctx.saved_tensors  # raises if one of them was changed in place
         gradient = torch.empty_like(student)
         ctx.row_kernel(student.detach(), teacher, call, scales_for(call, total, soft, hard), gradient)
         return gradient, None, None, None, None

@@ -92,6 +92,16 @@ class LossCall:
         weights = self.weights * upstream
         return self.alpha * weights, (1 - self.alpha) * weights
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return what a backward pass reads beside the logits, so that autograd notices when one of them is changed."""
+        fields = (
+            self.labels, self.labelled, self.counted, self.weights, self.teacher_temperature, self.student_temperature,
+            self.compensation, self.class_weights,
+        )  # fmt: skip
+        sparse = () if self.sparse is None else (self.sparse.ids, *self.sparse.known)
+        return tuple(savable(x) for x in (*fields, *sparse) if isinstance(x, Tensor))
+
     def part(self, rows: RowIndex) -> LossCall:
         """Return the call for some of its rows."""
         per_row = (
@@ -122,6 +132,23 @@ def scales_of_rows(scales: GradientScales, rows: slice) -> GradientScales:
 def scales_as_columns(scales: GradientScales) -> GradientScales:
     """Return the scales as numbers or (n, 1), to multiply logits by."""
     return tuple(x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() else x for x in scales)  # pyright: ignore[reportReturnType]
+
+
+def savable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd can save for a backward pass.
+
+    Args:
+        tensor: any; autograd refuses to save one that was made under ``torch.inference_mode()``.
+
+    Returns:
+        The tensor itself; or, for one of inference mode, another tensor on the same memory, without a copy.
+    """
+    if torch.compiler.is_compiling() or not tensor.is_inference() or torch.is_inference_mode_enabled():
+        return tensor
+    if type(tensor) is not Tensor:
+        return tensor.clone()  # a subclass has more than its memory
+    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType]
 
 
 def column_as_rows(column: Tensor | float) -> Tensor | float:

@@ -78,7 +78,8 @@ _kept = threading.local()
 def workspace(count: int, rows: int, classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     """Return buffers of shape (rows, classes).
 
-    On a CPU this thread keeps the memory, because to take fresh memory costs more than the arithmetic.
+    On a CPU this thread keeps the memory, because to take fresh memory costs more than the arithmetic. Memory that belongs to
+    a mode, as that of ``torch.inference_mode()`` or ``FakeTensorMode`` does, is not kept, and such a mode is not given any.
 
     Args:
         count: how many buffers.
@@ -88,11 +89,13 @@ def workspace(count: int, rows: int, classes: int, dtype: torch.dtype, device: t
         device: the device of the logits.
     """
     numel = count * rows * classes
-    kept = getattr(_kept, "memory", None) if device.type == "cpu" else None
-    if kept is None or kept.dtype != dtype or len(kept) < numel:
-        kept = torch.empty(numel, dtype=dtype, device=device)
-        if device.type == "cpu" and numel <= 8 * CHUNK_ELEMENTS:
-            _kept.memory = kept
+    with torch.inference_mode(False):  # a tensor of inference mode could not be written to outside of it
+        keeps = device.type == "cpu" and type(torch.empty(0, device=device)) is Tensor
+        kept = getattr(_kept, "memory", None) if keeps else None
+        if kept is None or kept.dtype != dtype or len(kept) < numel:
+            kept = torch.empty(numel, dtype=dtype, device=device)
+            if keeps and numel <= 8 * CHUNK_ELEMENTS:
+                _kept.memory = kept
     return kept[:numel].view(count, rows, classes).unbind()
 
 

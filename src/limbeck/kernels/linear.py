@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup, all_reduce
 
 from limbeck.kernels.autograd import HALF, is_one, refuse_second_derivatives, scale_, scales_for, weighted_total
-from limbeck.kernels.call import GradientScales, LossCall, RowKernel, scales_of_rows
+from limbeck.kernels.call import GradientScales, LossCall, RowKernel, savable, scales_of_rows
 
 BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}
 """The bytes that both buffers of logits may take, by the kind of device."""
@@ -81,6 +81,13 @@ class Projection:
     group: ProcessGroup | None = None
     """Its processes hold the rows of the weights, and each has a part of the hidden states' gradient."""
 
+    @property
+    def teacher_tensors(self) -> tuple[Tensor, ...]:
+        """Return what a backward pass reads of the teacher, in a form that autograd can save."""
+        layer = self.teacher_layer
+        tensors = (self.teacher_hidden, *(() if layer is None else (layer.weight, layer.bias)))
+        return tuple(savable(x.detach()) for x in tensors if x is not None)
+
 
 def rows_in_chunk(classes: int, device: torch.device) -> int:
     """Return the number of rows whose logits fit the budget: a power of two, from 64 to 4096."""
@@ -117,7 +124,7 @@ class _LinearLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.projection, ctx.wanted = projection, wanted
-        ctx.save_for_backward(hidden, weight, bias)
+        ctx.save_for_backward(hidden, weight, bias, *projection.teacher_tensors, *projection.call.tensors)
         call = projection.call
         ctx.has_gradients = call.summed and any(wanted)
         now = wanted if ctx.has_gradients else (False, False, False)
@@ -131,7 +138,7 @@ class _LinearLoss(torch.autograd.Function):
         gradients, ctx.gradients, has_gradients, ctx.has_gradients = ctx.gradients, None, ctx.has_gradients, False
         if not has_gradients or total is None or soft is not None or hard is not None:
             scales = scales_for(ctx.projection.call, total, soft, hard)
-            hidden, weight, bias = ctx.saved_tensors
+            hidden, weight, bias, *_ = ctx.saved_tensors  # raises if one of them was changed in place
             gradients = _by_chunks(hidden, weight, bias, ctx.projection, scales, ctx.wanted)[2]
         elif not is_one(total):
             gradients = tuple(None if gradient is None else scale_(gradient, total) for gradient in gradients)

@@ -12,7 +12,7 @@ from torch.distributed import ProcessGroup
 from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu, sharded
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
-from limbeck.kernels.call import LossCall, RowKernel, column_as_rows
+from limbeck.kernels.call import LossCall, RowKernel, column_as_rows, savable
 from limbeck.losses import reference
 from limbeck.losses.arguments import Reduction
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
@@ -64,6 +64,14 @@ def build_call(
     Returns:
         The call, the student's logits (N, V), and the teacher's (N, V) without gradient.
     """
+    # What a teacher computed under torch.inference_mode() is taken, as plain torch code takes it.
+    teacher, labels, counted, labelled, class_weights = (
+        None if x is None else savable(x) for x in (teacher, labels, counted, labelled, class_weights)
+    )
+    teacher_temperature, student_temperature, compensation = (
+        savable(x) if isinstance(x, Tensor) else x for x in (teacher_temperature, student_temperature, compensation)
+    )
+    num_items = savable(num_items) if isinstance(num_items, Tensor) else num_items
     dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
     dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
     student_rows, counted = _as_matrix(student), _as_vector(counted)
@@ -261,6 +269,8 @@ def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
         return f"it is for the CPU, and the logits are on {student.device}"
     if torch.compiler.is_compiling():
         return "torch.compile has its own way to fuse"
+    if type(student) not in (Tensor, torch.nn.Parameter):
+        return f"it reads and writes the values of plain tensors, and the logits are a {type(student).__name__}"
     return _obstacle_of_gradient(call)
 
 

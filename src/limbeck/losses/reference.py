@@ -47,7 +47,7 @@ def soft_rows(
 ) -> Tensor:
     """Return D( softmax(z_t / T_t), softmax(z_s / T_s) ) of each row.
 
-    A class whose logit is -inf in both models is absent: it has no term and no gradient.
+    A class whose logit over T is -inf in both models is absent: it has no term and no gradient.
 
     Args:
         student_logits: z_s, (..., V).
@@ -61,12 +61,22 @@ def soft_rows(
     """
     if divergence.on_logits:
         a, b = student_logits, teacher_logits
+        absent = a.isneginf() & b.isneginf()
     else:
-        a = log_softmax(student_logits / student_temperature, -1)
-        b = log_softmax(teacher_logits / teacher_temperature, -1)
-    absent = student_logits.isneginf() & teacher_logits.isneginf()
+        a, b = _softened(student_logits, student_temperature), _softened(teacher_logits, teacher_temperature)
+        absent = a.isneginf() & b.isneginf()
+        a, b = log_softmax(a, -1), log_softmax(b, -1)
     a, b = a.masked_fill(absent, divergence.log_zero), b.masked_fill(absent, divergence.log_zero)
     return divergence.value(a, b, ~absent)
+
+
+def _softened(logits: Tensor, temperature: Tensor | float) -> Tensor:
+    """Return z / T, where an infinite z gives T no gradient: dz/dT = -z / T² would make it NaN by 0 * inf."""
+    softened = logits / temperature
+    if not (isinstance(temperature, Tensor) and temperature.requires_grad):
+        return softened
+    lacking = softened.isneginf()  # padding by the lowest finite number may become infinite at T < 1
+    return (logits.masked_fill(lacking, 0.0) / temperature).masked_fill(lacking, -torch.inf)
 
 
 def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:

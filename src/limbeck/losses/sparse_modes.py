@@ -97,9 +97,7 @@ def sparse_rows(
         known, distance = (b / t,), partial(_renormalised, divergence)
     else:
         b = flat(targets.at(t).double()).masked_fill(ids < 0, -torch.inf)
-        rest = torch.log1p(-b.exp().sum(-1, keepdim=True).clamp(max=1.0))
-        if mode == "zero":
-            rest = torch.full_like(rest, -torch.inf)
+        rest = torch.full_like(b[:, :1], -torch.inf) if mode == "zero" else flat(targets.log_rest_at(t).unsqueeze(-1))
         every_class = (ids >= 0).sum(-1, keepdim=True) == student.shape[-1]
         rest = rest.masked_fill(every_class, -torch.inf)  # the difference was only rounding
         known, distance = (torch.cat([b, rest], -1),), partial(_with_rest, divergence)

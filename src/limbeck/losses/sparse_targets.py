@@ -21,7 +21,9 @@ class SparseTargets:
 
         log p_T(i) = log p(i) / T - A_T        A_T = log sum over all classes of p(j)^(1/T)
 
-    and A_T cannot be computed from K classes: ``log_normalizers`` carries it for every T that may be used later.
+    and A_T cannot be computed from K classes: ``log_normalizers`` carries it for every T that may be used later. The
+    probability of all other classes together is 1 minus the sum of these; where that is next to nothing, the subtraction
+    loses it to rounding, so ``log_rests`` carries its logarithm.
 
     Args:
         ids: (..., K) integers; -1 where a position has fewer.
@@ -31,6 +33,8 @@ class SparseTargets:
         counts: (..., K), how often each id was drawn, for draws with replacement from the teacher's distribution. None where
             the ids are its most likely classes.
         drawn_at: the temperature that the draws were made at.
+        log_rests: the logarithm of the probability of the classes that are not listed, (...,), by T. Without it, mode "tail"
+            subtracts. It is not used where it contradicts the list.
 
     Example:
         >>> import torch
@@ -47,6 +51,7 @@ class SparseTargets:
     log_normalizers: Mapping[float, Tensor] = field(default_factory=dict)
     counts: Tensor | None = None
     drawn_at: float = 1.0
+    log_rests: Mapping[float, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def top_k(teacher_logits: Tensor, k: int, temperatures: Sequence[float] = ()) -> SparseTargets:
@@ -62,7 +67,11 @@ class SparseTargets:
         """
         log_probs = torch.log_softmax(_float(teacher_logits), -1)
         values, ids = log_probs.topk(min(k, log_probs.shape[-1]), -1)
-        return SparseTargets(ids, values, _normalizers(log_probs, temperatures))
+        normalizers = _normalizers(log_probs, temperatures)
+        others = log_probs.scatter(-1, ids, -torch.inf)
+        rests = {1.0: torch.logsumexp(others, -1)}
+        rests |= {t: torch.logsumexp(others / t, -1) - normalizer for t, normalizer in normalizers.items()}
+        return SparseTargets(ids, values, normalizers, log_rests=rests)
 
     @staticmethod
     def sample(
@@ -106,7 +115,8 @@ class SparseTargets:
         """
         log_probs, counts = (None if x is None else function(x) for x in (self.log_probs, self.counts))
         normalizers = {t: function(normalizer) for t, normalizer in self.log_normalizers.items()}
-        return SparseTargets(function(self.ids), log_probs, normalizers, counts, self.drawn_at)
+        rests = {t: function(rest) for t, rest in self.log_rests.items()}
+        return SparseTargets(function(self.ids), log_probs, normalizers, counts, self.drawn_at, rests)
 
     def at(self, temperature: float) -> Tensor:
         """Return log p_T of the listed classes.
@@ -127,9 +137,9 @@ class SparseTargets:
             )
         if temperature == 1:
             return self.log_probs
-        for t, normalizer in self.log_normalizers.items():
-            if math.isclose(t, temperature, rel_tol=1e-9):
-                return self.log_probs / temperature - normalizer.unsqueeze(-1)
+        normalizer = _entry(self.log_normalizers, temperature)
+        if normalizer is not None:
+            return self.log_probs / temperature - normalizer.unsqueeze(-1)
         known = ", ".join(f"{t:g}" for t in sorted({1.0, *self.log_normalizers}))
         raise ArgumentError(
             "temperature",
@@ -137,6 +147,31 @@ class SparseTargets:
             "It is a sum over all classes that the listed ones do not tell. Make the targets with "
             f"temperatures=[{temperature:g}], use a temperature that is there, or mode='renormalise', which needs none.",
         )
+
+    def log_rest_at(self, temperature: float) -> Tensor:
+        """Return the logarithm of the probability at T of all classes that are not listed.
+
+        Args:
+            temperature: T.
+
+        Returns:
+            (...,) in float64: the entry of ``log_rests`` where there is one that agrees with the list, else the difference
+            to 1, which is as exact as its rounding.
+
+        Raises:
+            ArgumentError: as ``at`` does.
+        """
+        log_probs = self.at(temperature)
+        listed = log_probs.double().masked_fill(self.ids.to(log_probs.device) < 0, -torch.inf)
+        difference = 1 - listed.exp().sum(-1)
+        rest = torch.log(difference.clamp(min=0.0))
+        known = _entry(self.log_rests, temperature)
+        if known is None:
+            return rest
+        # A list that was changed afterwards has another rest, and one that is large enough to be subtracted.
+        known = known.to(rest.device, rest.dtype)
+        rounding = 128 * torch.finfo(log_probs.dtype).eps
+        return torch.where((known.exp() - difference).abs() <= rounding, known, rest)
 
 
 def check_targets(targets: Any, student_logits: Tensor) -> None:
@@ -165,12 +200,13 @@ def check_targets(targets: Any, student_logits: Tensor) -> None:
             raise ArgumentError(
                 f"targets.{name}", f"expected the shape of ids, {tuple(ids.shape)}, got {tuple(value.shape)}."
             )
-    for t, normalizer in targets.log_normalizers.items():
-        if normalizer.shape != positions:
-            raise ArgumentError(
-                f"targets.log_normalizers[{t:g}]",
-                f"expected one number per position, {tuple(positions)}, got {tuple(normalizer.shape)}.",
-            )
+    for name, by_temperature in (("log_normalizers", targets.log_normalizers), ("log_rests", targets.log_rests)):
+        for t, number in by_temperature.items():
+            if number.shape != positions:
+                raise ArgumentError(
+                    f"targets.{name}[{t:g}]",
+                    f"expected one number per position, {tuple(positions)}, got {tuple(number.shape)}.",
+                )
     if ids.device.type == "cpu" and ids.numel():
         low, high = (int(x) for x in ids.aminmax())
         if low < -1 or high >= student_logits.shape[-1]:
@@ -191,6 +227,11 @@ def check_targets(targets: Any, student_logits: Tensor) -> None:
 def _float(logits: Tensor) -> Tensor:
     """Return the logits in float32 or float64, without gradient."""
     return logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
+
+
+def _entry(by_temperature: Mapping[float, Tensor], temperature: float) -> Tensor | None:
+    """Return what is known at a temperature, or None."""
+    return next((x for t, x in by_temperature.items() if math.isclose(t, temperature, rel_tol=1e-9)), None)
 
 
 def _normalizers(log_probs: Tensor, temperatures: Iterable[float]) -> dict[float, Tensor]:
