@@ -54,5 +54,9 @@ class ModelError(LimbeckError):
     """A model that cannot be built, loaded or called."""
 
 
+class TrainingError(LimbeckError):
+    """A training run that cannot go on: its loss or its weights are no longer finite."""
+
+
 class StoreError(LimbeckError):
     """A teacher store that cannot be built or read, or that belongs to something else."""

@@ -11,10 +11,14 @@ from transformers import Trainer
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import DistillationLoss, LossParts, SparseTargets
+from limbeck.models import floating_dtype
+from limbeck.models.forward import NOT_MODEL_INPUTS
 from limbeck.teachers import Teacher, TeacherLike
 from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
+from limbeck.training.batches import Collate
+from limbeck.training.columns import drop_unused_columns, teacher_only_columns
 from limbeck.training.tasks import IGNORE_INDEX, Targets, Task, resolve_task
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 
@@ -32,6 +36,7 @@ class RunParts(Trainer):
     _task: Task
     _loss_settings: dict[str, Any]
     _policy_moves: bool
+    _teacher_only: frozenset[str]
     _prepared_policy: Policy | None
 
     @property
@@ -79,6 +84,42 @@ class RunParts(Trainer):
         student = super().call_model_init(trial)
         check_separate(self._teacher, student)
         return student
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the Trainer's loader, without the columns that neither model takes."""
+        column, given = self._label_column(), self.data_collator
+        if self.args.remove_unused_columns:
+            dataset = drop_unused_columns(
+                dataset, self.student, self.teacher, also_kept=[] if column is None else [column]
+            )
+        self._teacher_only |= teacher_only_columns(dataset, self.student, self.teacher)
+        self.data_collator = Collate(
+            given, label_column=column, ignore_index=self._settings.ignore_index, dtype=floating_dtype(self.student)
+        )
+        try:
+            return super()._get_dataloader(dataset, *args, **kwargs)
+        finally:
+            self.data_collator = given
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        return dataset  # the Trainer would drop what only the teacher takes
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        return data_collator
+
+    def _label_column(self) -> str | None:
+        """Return the name of the column of labels, if ``args`` names one."""
+        names = self.args.label_names or []
+        if len(names) > 1:
+            raise ArgumentError("label_names", f"expected the name of one column, got {names}.")
+        return names[0] if names else None
+
+    def _student_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch without the entries that only the teacher reads, unless nothing else is in it."""
+        if not self._teacher_only:
+            return batch
+        kept = {name: value for name, value in batch.items() if name not in self._teacher_only}
+        return kept if set(kept) - NOT_MODEL_INPUTS else batch
 
     def _follow_arguments(self) -> None:
         """Bring the loss up to date with the arguments, which callbacks, searches and users change."""

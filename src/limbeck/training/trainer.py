@@ -15,16 +15,15 @@ from transformers.utils.import_utils import is_peft_available
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses import LossParts
-from limbeck.models import floating_dtype, forward_logits, save_model
-from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of
+from limbeck.models import forward_logits, save_model
+from limbeck.models.forward import call_model, logits_of
 from limbeck.models.loading import model_files
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
-from limbeck.training.batches import Collate
 from limbeck.training.checkpoints import last_complete_checkpoint, load_policy, save_policy
-from limbeck.training.columns import drop_unused_columns, teacher_only_columns
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
+from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.run_parts import RunParts
 from limbeck.training.student_output import check_student_output
 from limbeck.training.tasks import Task, resolve_task
@@ -121,7 +120,7 @@ class DistillationTrainer(RunParts):
         self._loss_settings = args.loss_settings()
         self._teacher = resolve_teacher(teacher, model, args)
         self._augment = choose_augmentation(augment, self._teacher)
-        self._teacher_only: frozenset[str] = frozenset()
+        self._teacher_only = frozenset()
         self._policy_moves = True
         self._prepared_policy: Policy | None = None
         with _without_label_smoothing(args):
@@ -166,6 +165,7 @@ class DistillationTrainer(RunParts):
 
         Raises:
             ArgumentError: ``resume_from_checkpoint`` is True and there is no complete checkpoint.
+            TrainingError: the loss or a weight has become NaN or infinite. The error names the step and the examples.
         """
         if resume_from_checkpoint is True:
             checkpoint = last_complete_checkpoint(cast(str, self.args.output_dir))
@@ -177,7 +177,34 @@ class DistillationTrainer(RunParts):
         self._follow_arguments()
         check_teacher_given(self.teacher, self._settings)
         self._prepare_loss()
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        check_weights(self.state.global_step, self.student)
+        return output
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the loss of one micro-batch after its backward pass.
+
+        Args:
+            model: the student, with its wrappers.
+            inputs: the batch.
+            *args: as in ``transformers.Trainer``.
+            **kwargs: as in ``transformers.Trainer``.
+
+        Raises:
+            TrainingError: the loss is not finite. The weights are still those from before the step.
+        """
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not bool(loss.isfinite().all()):
+            batch = cast(dict[str, Any], self._prepare_inputs(inputs))
+            with torch.no_grad():
+                student = forward_logits(model, self._student_inputs(batch), signature_of=self.student)
+                raise error_about_loss(self.state.global_step + 1, batch, student, self._teacher_targets(batch))
+        return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint, but never NaN: older checkpoints are removed for newer ones."""
+        check_weights(self.state.global_step, self.student)
+        super()._save_checkpoint(*args, **kwargs)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -191,42 +218,6 @@ class DistillationTrainer(RunParts):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
         return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
-
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the Trainer's loader, without the columns that neither model takes."""
-        column, given = self._label_column(), self.data_collator
-        if self.args.remove_unused_columns:
-            dataset = drop_unused_columns(
-                dataset, self.student, self.teacher, also_kept=[] if column is None else [column]
-            )
-        self._teacher_only |= teacher_only_columns(dataset, self.student, self.teacher)
-        self.data_collator = Collate(
-            given, label_column=column, ignore_index=self._settings.ignore_index, dtype=floating_dtype(self.student)
-        )
-        try:
-            return super()._get_dataloader(dataset, *args, **kwargs)
-        finally:
-            self.data_collator = given
-
-    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        return dataset  # the Trainer would drop what only the teacher takes
-
-    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
-        return data_collator
-
-    def _label_column(self) -> str | None:
-        """Return the name of the column of labels, if ``args`` names one."""
-        names = self.args.label_names or []
-        if len(names) > 1:
-            raise ArgumentError("label_names", f"expected the name of one column, got {names}.")
-        return names[0] if names else None
-
-    def _student_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch without the entries that only the teacher reads, unless nothing else is in it."""
-        if not self._teacher_only:
-            return batch
-        kept = {name: value for name, value in batch.items() if name not in self._teacher_only}
-        return kept if set(kept) - NOT_MODEL_INPUTS else batch
 
     def compute_loss(
         self,
