@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.temperature.policies.base import Policy, Softening, as_float, check_positive, require_teacher_logits
 
 
@@ -164,7 +165,7 @@ class Gap(Policy):
                 "temperature", "the gap between teacher and student is measured on labels, and there are none."
             )
         if self.training:
-            used = labels.long() if mask is None else labels.long().masked_fill(~mask.bool(), -100)
+            used = labels.long() if mask is None else labels.long().masked_fill(~mask.bool(), IGNORE_INDEX)
             gap = float(
                 _cross_entropy(student_logits, used) - _cross_entropy(require_teacher_logits(teacher_logits), used)
             )

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling as _is_compiling
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.temperature.policies.base import as_float
 
 ABSENT_BELOW = -1e30
@@ -64,7 +65,7 @@ def counted_positions(logits: Tensor, labels: Tensor | None, mask: Tensor | None
             if given.shape != positions:
                 message = f"expected one for each position of the logits, {tuple(positions)}, got {tuple(given.shape)}."
                 raise ArgumentError(name, message)
-            return given.bool() if name == "mask" else given.long() != -100
+            return given.bool() if name == "mask" else given.long() != IGNORE_INDEX
     return None
 
 
