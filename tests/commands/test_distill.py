@@ -46,6 +46,16 @@ def test_nothing_that_a_run_keeps_for_inference_knows_the_temperature(config, tm
     assert not any("temp" in name for name in names[0])
 
 
+def test_a_finished_run_is_left_as_it_is(finished_run, capsys):
+    run = finished_run.folder
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    more = options("training.max_steps=120")
+    status, out, err = limbeck(capsys, "distill", finished_run.config, "--out", run, *more, "--resume")
+    assert status == 0, err
+    assert "student" in out
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+
+
 def test_a_policy_in_a_config(searched_run, tmp_path, capsys):
     settings = options("distillation.temperature={policy: cosine, start: 6, end: 2}", searched_run.teacher)
     status, _, err = limbeck(capsys, "distill", searched_run.config, "--out", tmp_path / "run", *settings)

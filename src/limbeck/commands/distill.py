@@ -11,7 +11,7 @@ from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.config import Config
 from limbeck.evaluation import evaluate_models
-from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
+from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_finished, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher
 from limbeck.run.training import build_seeded_model, train
@@ -22,7 +22,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
 
     Args:
         config: the run.
-        resume: continue an interrupted run of the same config.
+        resume: continue an interrupted run of the same config. A finished run is left as it is.
 
     Returns:
         The run's folder.
@@ -34,6 +34,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         StoreError: the stored teacher cannot be read, or it does not fit the data.
     """
     folder = Path(config.out)
+    if resume and check_folder(config, folder, resume=True) and is_finished(folder):
+        return folder  # to train on would change what is finished
     opened = open_run(config, folder, resume=resume)
     splits = opened.splits
     teacher = opened.teacher or load_or_train_teacher(config, splits, folder)

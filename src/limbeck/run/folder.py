@@ -74,6 +74,15 @@ def check_folder(config: Config, folder: Path, *, resume: bool, ignoring: Sequen
     return written.is_file()
 
 
+def is_finished(folder: Path) -> bool:
+    """Return True if a run was completed in a folder: its student, its results and its page are there.
+
+    Args:
+        folder: the run's folder.
+    """
+    return all((folder / name).is_file() for name in (f"{STUDENT}/inputs.json", METRICS, REPORT))
+
+
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
     """Write a run's ``student/``: the model, and how its inputs are prepared.
 
