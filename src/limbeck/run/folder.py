@@ -17,6 +17,7 @@ from torch import nn
 
 from limbeck.config import Config, load_config
 from limbeck.data import Splits
+from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.models import save_model
@@ -39,7 +40,7 @@ def read_run(folder: Path) -> Config:
     """
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: no {CONFIG} here. Expected the folder of a run (the config's out:).")
-    if not (folder / STUDENT / "inputs.json").is_file():
+    if not (folder / STUDENT / PREPROCESSING_FILE).is_file():
         raise ConfigError(
             f"{folder}: the run has no {STUDENT}/ yet. Finish it with: limbeck distill {folder / CONFIG} --resume"
         )
@@ -80,7 +81,7 @@ def is_finished(folder: Path) -> bool:
     Args:
         folder: the run's folder.
     """
-    return all((folder / name).is_file() for name in (f"{STUDENT}/inputs.json", METRICS, REPORT))
+    return all((folder / name).is_file() for name in (f"{STUDENT}/{PREPROCESSING_FILE}", METRICS, REPORT))
 
 
 def save_student(student: nn.Module, folder: Path, config: Config, splits: Splits) -> None:
