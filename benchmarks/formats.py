@@ -20,10 +20,10 @@ from benchmarks import machine
 from limbeck.config import DistillationConfig, config_from
 from limbeck.data import DataConfig, Examples, Splits, load_splits
 from limbeck.evaluation import predict_logits
-from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import ModelConfig, build_model
 from limbeck.run.training import train
 from limbeck.store import Codec, Dense, Sampled, StoredTeacher, TeacherStore, TopK, build_store
+from limbeck.tasks.metrics import classification_metrics
 from limbeck.teachers import InMemoryTeacher, Teacher
 
 T, SEEDS, EPOCHS = 2.0, 5, 8

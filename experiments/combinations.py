@@ -18,11 +18,11 @@ from limbeck.atomic_files import append_line, read_lines
 from limbeck.config import Config, config_from
 from limbeck.data import Splits, load_splits
 from limbeck.evaluation import omitted_class_metrics, predict_logits
-from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters
 from limbeck.run.teacher import load_or_train_teacher
 from limbeck.run.training import build_seeded_model, train
 from limbeck.store import Dense, StoredTeacher, build_store
+from limbeck.tasks.metrics import classification_metrics
 from limbeck.temperature import defaults
 
 TEMPERATURES = defaults.TEMPERATURES

@@ -1,5 +1,7 @@
 """The meters of training and evaluation, compared with numbers by hand and with scikit-learn."""
 
+import math
+
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
@@ -8,7 +10,10 @@ from transformers.trainer_callback import DefaultFlowCallback
 
 from limbeck import DistillationArguments
 from limbeck.losses import LossParts, SparseTargets
+from limbeck.tasks import Classification
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
+
+TASK = Classification()
 
 
 def parts(soft, hard):
@@ -26,10 +31,11 @@ class TestTrainingMeter:
         meter = TrainingMeter()
         everywhere = torch.tensor([True, True])
         meter.begin_step()  # one micro-batch: 1 of 2 agree
-        meter.add(parts(1.0, 2.0), one_hot([0, 1]), one_hot([0, 2]), everywhere, None)
+        meter.add(parts(1.0, 2.0), TASK.agreement(one_hot([0, 1]), one_hot([0, 2])), everywhere, None)
         meter.begin_step()  # two micro-batches: 3 of 3 agree, and the masked position does not count
-        meter.add(parts(2.0, 0.5), one_hot([0, 1]), one_hot([0, 1]), everywhere, 3)
-        meter.add(parts(1.0, 0.5), one_hot([3, 1]), one_hot([3, 1]), torch.tensor([True, False]), torch.tensor(3))
+        meter.add(parts(2.0, 0.5), TASK.agreement(one_hot([0, 1]), one_hot([0, 1])), everywhere, 3)
+        agreement = TASK.agreement(one_hot([3, 1]), one_hot([3, 1]))
+        meter.add(parts(1.0, 0.5), agreement, torch.tensor([True, False]), torch.tensor(3))
         means = meter.means(lambda sums: sums)
         assert means == pytest.approx({"soft_loss": (1 + 3) / 2, "hard_loss": (2 + 1) / 2, "agreement": (0.5 + 1) / 2})
         assert meter.means(lambda sums: sums) == {}
@@ -37,7 +43,7 @@ class TestTrainingMeter:
     def test_means_are_over_all_processes(self):
         meter = TrainingMeter()
         meter.begin_step()
-        meter.add(parts(1.0, None), one_hot([0, 1]), one_hot([0, 2]), torch.tensor([True, True]), 4)
+        meter.add(parts(1.0, None), TASK.agreement(one_hot([0, 1]), one_hot([0, 2])), torch.tensor([True, True]), 4)
         means = meter.means(lambda sums: 2 * sums)
         assert means == pytest.approx({"soft_loss": 2.0, "hard_loss": 0.0, "agreement": 0.5})
 
@@ -53,7 +59,7 @@ class TestTrainingMeter:
         for student, agreement in (([1, 2], 1.0), ([3, 2], 0.5), ([3, 0], 0.0)):
             meter = TrainingMeter()
             meter.begin_step()
-            meter.add(parts(0.0, 0.0), one_hot(student), targets, torch.tensor([True, True]), None)
+            meter.add(parts(0.0, 0.0), TASK.agreement(one_hot(student), targets), torch.tensor([True, True]), None)
             assert meter.means(lambda sums: sums)["agreement"] == agreement
 
     def test_the_ratio_of_gradients_against_closed_forms(self):
@@ -61,7 +67,7 @@ class TestTrainingMeter:
         logits = torch.tensor([[1.0, 2.0], [2.0, 4.0]], requires_grad=True)
         meter = TrainingMeter()
         meter.begin_step()
-        meter.add(parts(0.0, 0.0), logits, logits, torch.tensor([True, True]), None)
+        meter.add(parts(0.0, 0.0), TASK.agreement(logits, logits), torch.tensor([True, True]), None)
         for _ in range(2):
             meter.add_gradients(lambda z: LossParts(z.sum(), 3 * z.sum(), z.square().sum() / 2), logits, 0.25)
         assert logits.grad is None
@@ -72,7 +78,7 @@ class TestTrainingMeter:
         logits = torch.ones(2, 2)
         meter = TrainingMeter()
         meter.begin_step()
-        meter.add(parts(1.0, None), logits, logits, torch.tensor([True, True]), None)
+        meter.add(parts(1.0, None), TASK.agreement(logits, logits), torch.tensor([True, True]), None)
         meter.add_gradients(lambda z: LossParts(z.sum(), z.sum(), None), logits, 0.5)
         meter.add_gradients(lambda z: LossParts(z.sum(), z.sum(), z.sum()), logits, 1.0)
         assert "gradient_ratio" not in meter.means(lambda sums: sums)
@@ -85,7 +91,7 @@ class TestEvaluationMeter:
         labels[::7] = -100
         meter = EvaluationMeter()
         for rows in torch.arange(50).split([20, 20, 10]):
-            meter.add(meter.sums_per_example(logits[rows], labels[rows]))
+            meter.add(meter.sums_per_example(TASK, logits[rows], labels[rows]))
         known = labels >= 0
         truth, probabilities = labels[known].numpy(), logits[known].double().softmax(-1).numpy()
         assert meter.means() == pytest.approx(
@@ -100,16 +106,16 @@ class TestEvaluationMeter:
         logits = torch.zeros(2, 3, 4)
         logits[..., 1] = 30.0
         labels = torch.tensor([[1, 1, -100], [0, -100, -100]])
-        sums = EvaluationMeter.sums_per_example(logits, labels)
-        torch.testing.assert_close(sums, torch.tensor([[0.0, 2.0, 2.0], [30.0, 0.0, 1.0]]))
+        sums = EvaluationMeter().sums_per_example(TASK, logits, labels)
+        torch.testing.assert_close(sums, torch.tensor([[2.0, 0.0, 2.0], [1.0, 30.0, 0.0]]))
 
     def test_without_labels_there_are_no_means_and_reset_removes_them(self):
         meter = EvaluationMeter()
         assert meter.means() == {}
         meter.add(torch.tensor([[0.0, 0.0, 0.0]]))
         assert meter.means() == {}
-        meter.add(torch.tensor([[3.0, 1.0, 2.0]]))
-        assert meter.means() == {"loss": 1.5, "accuracy": 0.5}
+        meter.add(meter.sums_per_example(TASK, torch.zeros(2, 4), torch.tensor([0, 1])))
+        assert meter.means() == pytest.approx({"loss": math.log(4), "accuracy": 0.5})
         meter.reset()
         assert meter.means() == {}
 

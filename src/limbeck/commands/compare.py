@@ -23,13 +23,13 @@ from limbeck.commands.findings import comparison_findings, confidence_finding
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, hide_labels
 from limbeck.evaluation import ArmResult, milliseconds_per_batch, predict_logits, train_arms
-from limbeck.evaluation.metrics import classification_metrics
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher, precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train
+from limbeck.tasks import task_named
 from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
@@ -50,7 +50,7 @@ class ComparisonResult:
     findings: list[str]
     """What the numbers say, in sentences."""
     best: str
-    """The arm with the highest mean accuracy on validation; its student of the first seed is the run's."""
+    """The arm with the highest mean score on validation; its student of the first seed is the run's."""
 
 
 def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
@@ -114,10 +114,10 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
             [arm.name for arm in trainer.arms], seeds, trainer.train_arm, record=folder / RECORD,
             progress="Training students",
         )  # fmt: skip
-    best = max(arms, key=lambda arm: arms[arm]["validation_accuracy"].mean)
+    best = max(arms, key=lambda arm: arms[arm][trainer.validation_score].mean)
     teacher_metrics = {
         "parameters": count_parameters(teacher),
-        **classification_metrics(trainer.teacher_test_logits, splits.test.labels).as_dict(),
+        **trainer.task.metrics(trainer.teacher_test_logits, splits.test.labels),
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
@@ -153,6 +153,9 @@ class ArmTrainer:
     """
 
     def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
+        self.task = task_named(splits.task)
+        self.validation_score = f"validation_{self.task.score}"
+        """The metric that choices are made by."""
         self.arms = all_arms(config.compare.temperatures, has_transfer_set=not bool(splits.labelled.all()))
         in_memory = precompute_teacher(teacher, splits.train)
         self.teacher_logits: Tensor = in_memory.logits[splits.train.ids]
@@ -204,7 +207,7 @@ class ArmTrainer:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
         if arm.temperature is not None:
             return splits.train
-        labels = torch.where(splits.labelled, splits.train.labels, self.teacher_logits.argmax(-1))
+        labels = torch.where(splits.labelled, splits.train.labels, self.task.decide(self.teacher_logits))
         return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
@@ -212,9 +215,9 @@ class ArmTrainer:
         test_logits, validation_logits = (predict_logits(student, part) for part in (splits.test, splits.validation))
         return {
             "parameters": count_parameters(student),
-            **classification_metrics(test_logits, splits.test.labels, self.teacher_test_logits).as_dict(),
+            **self.task.metrics(test_logits, splits.test.labels, self.teacher_test_logits),
             "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
-            "validation_accuracy": classification_metrics(validation_logits, splits.validation.labels).accuracy,
+            self.validation_score: self.task.metrics(validation_logits, splits.validation.labels)[self.task.score],
         }
 
 

@@ -14,6 +14,7 @@ from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
+from limbeck.tasks import task_named
 
 BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -21,12 +22,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class Prediction:
-    """The student's prediction for one input: the argmax and the plain softmax of its logits, at T = 1."""
+    """The student's prediction for one input, at T = 1."""
 
     input: str
     """The file, or the text."""
     label: str
-    """The name of the most probable class."""
+    """The name of the most probable class; of a task with another kind of answer, that answer in words."""
     probabilities: dict[str, float]
     """The probability of every class, by its name."""
 
@@ -53,14 +54,14 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
     folder = Path(folder)
     read_run(folder)
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
+    task = task_named(read.task)
     items = _list_items(inputs, is_image=read.image is not None)
     predictions = []
     for start in range(0, len(items), BATCH_SIZE):
         batch = items[start : start + BATCH_SIZE]
         examples = _unlabelled(read(batch), len(batch))
-        for item, row in zip(batch, predict_logits(model, examples).softmax(-1), strict=True):
-            probabilities = dict(zip(read.label_names, row.tolist(), strict=True))
-            predictions.append(Prediction(str(item), read.label_names[int(row.argmax())], probabilities))
+        for item, row in zip(batch, predict_logits(model, examples), strict=True):
+            predictions.append(Prediction(str(item), *task.tell(row, read.label_names)))
     return predictions
 
 

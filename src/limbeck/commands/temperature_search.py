@@ -17,7 +17,7 @@ from torch import nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.config import Config, DistillationConfig
-from limbeck.data import IGNORE_INDEX, load_splits
+from limbeck.data import load_splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
@@ -31,6 +31,7 @@ from limbeck.run.training import (
     train,
     training_arguments,
 )
+from limbeck.tasks import task_named
 from limbeck.teachers import Teacher
 from limbeck.temperature import Choice, Quality, SearchPlan, Trial, search
 
@@ -113,15 +114,17 @@ def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., An
         teacher = precompute_teacher(teacher, splits.train)  # students see one view of each example
     training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}
 
+    task = task_named(splits.task)
+
     def train_trial(trial: Trial) -> Quality:
         seed = config.seed + trial.seed
         student = build_seeded_model(config.student, splits, seed)
         distillation = _with_settings_of(trial, config.distillation)
         settings = {"distillation": distillation, "training": training, "seed": seed}
         train_student(student, teacher, splits.train, config.model_copy(update=settings), folder=_scratch(folder))
-        predictions, labels = predict_logits(student, splits.validation).argmax(-1), splits.validation.labels
-        labelled = labels != IGNORE_INDEX
-        return Quality.of_correct((predictions == labels)[labelled].numpy())
+        labels = splits.validation.labels
+        right = task.scores(predict_logits(student, splits.validation), labels)[task.score]
+        return Quality.of_correct(right[task.labelled(labels)].numpy())
 
     return train_trial
 

@@ -43,11 +43,15 @@ class Examples(Dataset[dict[str, Any]]):
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
         labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
         ids: (N,) int64, the row number of each example; by default 0 to N - 1.
+        task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``.
     """
 
-    def __init__(self, load: LoadRows, labels: Tensor, ids: Tensor | None = None) -> None:
+    def __init__(
+        self, load: LoadRows, labels: Tensor, ids: Tensor | None = None, *, task: str = "classification"
+    ) -> None:
         self.load = load
         self.labels = labels.long()
+        self.task = task
         self.ids = torch.arange(len(labels)) if ids is None else ids
 
     def __len__(self) -> int:
@@ -77,7 +81,7 @@ class Examples(Dataset[dict[str, Any]]):
         Returns:
             The examples at these positions.
         """
-        return Examples(self.load, self.labels[indices], self.ids[indices])
+        return Examples(self.load, self.labels[indices], self.ids[indices], task=self.task)
 
     def with_labels(self, labels: Tensor) -> Examples:
         """Return the same examples with other labels.
@@ -93,7 +97,7 @@ class Examples(Dataset[dict[str, Any]]):
         """
         if len(labels) != len(self):
             raise ArgumentError("labels", f"expected one for each of {len(self)} examples, got {len(labels)}.")
-        return Examples(self.load, labels, self.ids)
+        return Examples(self.load, labels, self.ids, task=self.task)
 
     def as_one_batch(self) -> dict[str, Any]:
         """Return all examples as one batch."""
@@ -170,6 +174,11 @@ class Splits:
     def label_names(self) -> list[str]:
         """Return the names of the classes."""
         return self.preprocessing.label_names
+
+    @property
+    def task(self) -> str:
+        """Return what the labels are for: the name of one of ``limbeck.tasks.TASKS``."""
+        return self.train.task
 
     @property
     def labelled(self) -> Tensor:

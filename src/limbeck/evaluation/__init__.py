@@ -1,12 +1,13 @@
 """How good a student is, measured at T = 1: metrics, speed, and comparisons over seeds.
 
-This room is not public: the commands use it. It may import ``data``, ``models``, ``losses`` and the rooms below them.
+This room is not public: the commands use it. It may import ``tasks``, ``data``, ``models``, ``losses`` and the rooms below
+them.
 """
 
 from limbeck.evaluation.arms import ArmResult, Estimate, difference, train_arms
 from limbeck.evaluation.inference import evaluate_models, milliseconds_per_batch, predict_logits
-from limbeck.evaluation.metrics import ClassificationMetrics, calibration_error, classification_metrics
 from limbeck.evaluation.omitted_class import best_bias, omitted_class_metrics
+from limbeck.tasks.metrics import ClassificationMetrics, calibration_error, classification_metrics
 
 __all__ = [
     "ArmResult",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
-from limbeck.evaluation.metrics import classification_metrics
 from limbeck.models import count_parameters, forward_logits
+from limbeck.tasks import Task, task_named
 
 
 @torch.no_grad()
@@ -86,19 +86,19 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     results = {}
     for name, model in models.items():
         reference = logits.get("teacher") if name != "teacher" else None
-        metrics = _test_metrics(logits[name], splits, reference)
+        metrics = _test_metrics(task_named(splits.task), logits[name], splits, reference)
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
 
 
-def _test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
+def _test_metrics(task: Task, logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
     """Return the metrics on the test set; of a test set without labels, the agreement with the teacher alone."""
     if splits.has_test_labels:
-        return classification_metrics(logits, splits.test.labels, teacher_logits).as_dict()
+        return task.metrics(logits, splits.test.labels, teacher_logits)
     if teacher_logits is None:
         return {}
-    return {"agreement": (logits.argmax(-1) == teacher_logits.argmax(-1)).double().mean().item()}
+    return {"agreement": task.agreement(logits, teacher_logits).double().mean().item()}
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

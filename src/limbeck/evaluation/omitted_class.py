@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from limbeck.evaluation.metrics import classification_metrics
+from limbeck.tasks.metrics import classification_metrics
 
 
 def best_bias(logits: Tensor, labels: Tensor, wanted: int) -> float:

@@ -6,21 +6,17 @@ import math
 from collections.abc import Mapping
 
 from limbeck.evaluation import ArmResult, Estimate
+from limbeck.tasks import TASKS
 
 Table = list[tuple[str, ...]]
 """Rows of cells; the first row is the header."""
 
 COLUMNS = {
     "parameters": "parameters",
-    "accuracy": "accuracy, %",
-    "nll": "NLL",
-    "calibration_error": "calibration error, %",
-    "agreement": "agreement, %",
+    **{metric: header for task in TASKS.values() for metric, header in task.columns.items()},
     "milliseconds_per_batch": "ms / batch",
 }
-"""The header of each metric's column."""
-PERCENT = ("accuracy", "calibration_error", "agreement")
-"""The metrics that are shown in percent."""
+"""The header of each metric's column. A table has the columns that one of its rows has a value for."""
 
 
 def metrics_table(results: Mapping[str, Mapping[str, float]]) -> Table:
@@ -56,8 +52,9 @@ def _without_errors(metrics: Mapping[str, float]) -> dict[str, Estimate]:
 
 
 def _table(results: Mapping[str, Mapping[str, Estimate]]) -> Table:
-    header = ("", *COLUMNS.values())
-    return [header] + [(name, *(_cell(metric, row.get(metric)) for metric in COLUMNS)) for name, row in results.items()]
+    metrics = [metric for metric in COLUMNS if any(metric in row for row in results.values())]
+    header = ("", *(COLUMNS[metric] for metric in metrics))
+    return [header] + [(name, *(_cell(metric, row.get(metric)) for metric in metrics)) for name, row in results.items()]
 
 
 def _cell(metric: str, value: Estimate | None) -> str:
@@ -68,6 +65,6 @@ def _cell(metric: str, value: Estimate | None) -> str:
         return f"{value.mean:,.0f}"
     if metric == "milliseconds_per_batch":
         return f"{value.mean:.2f}"
-    scale, digits = (100, 1) if metric in PERCENT else (1, 3)
+    scale, digits = (100, 1) if COLUMNS[metric].endswith("%") else (1, 3)
     shown = f"{scale * value.mean:.{digits}f}"
     return shown if math.isnan(value.error) else f"{shown} ± {scale * value.error:.{digits}f}"

@@ -14,6 +14,7 @@ from limbeck.data import Examples, Splits, identity_collate
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
+from limbeck.tasks import task_of_data
 from limbeck.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def train(
         identity_collate,
         examples,
         validation,
+        task=task_of_data(examples.task, student),
         augment=augmentation if is_augmented else None,
         callbacks=[] if title is None else [ProgressBar(title)],
     )

@@ -88,7 +88,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """
     from scipy.optimize import minimize_scalar
 
-    from limbeck.evaluation.metrics import classification_metrics
+    from limbeck.tasks.metrics import classification_metrics
 
     labels = labels.long()
 

@@ -13,9 +13,8 @@ import torch
 from transformers import TrainingArguments
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DistillationLoss
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX, DistillationLoss
 from limbeck.temperature import Policy, policy_from
-from limbeck.training.tasks import IGNORE_INDEX
 
 if TYPE_CHECKING:
     Parsed = Any

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DataCollatorWithPadding, default_data_collator
 
 from limbeck.errors import ArgumentTypeError
-from limbeck.training.tasks import IGNORE_INDEX
+from limbeck.losses import IGNORE_INDEX
 
 INPUT = "x"
 """The name of the input of a row that is a pair. A model is given a single input by position, so any name would do."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from limbeck.losses import LossParts, SparseTargets
-from limbeck.training.tasks import IGNORE_INDEX
+from limbeck.losses import LossParts
+from limbeck.tasks import Task
 
 
 class TrainingMeter:
@@ -27,8 +26,7 @@ class TrainingMeter:
     def add(
         self,
         parts: LossParts,
-        logits: Tensor,
-        teacher: Tensor | SparseTargets,
+        agreement: Tensor,
         mask: Tensor,
         num_items: Tensor | int | None,
     ) -> None:
@@ -36,16 +34,14 @@ class TrainingMeter:
 
         Args:
             parts: the micro-batch's contribution to its step's mean.
-            logits: (..., V), the student's.
-            teacher: (..., V) logits, or sparse targets of the same positions.
+            agreement: (...,), how far both models agree at each position, between 0 and 1.
             mask: (...,) bool, True at the positions that count.
             num_items: the number of positions that count in the whole step; by default those of ``mask``.
         """
-        same = (logits.detach().argmax(-1) == _top_class(teacher)) & mask
         counted = mask.sum() if num_items is None else num_items
-        agreement = same.sum() / torch.as_tensor(counted, device=same.device).clamp(min=1)
+        agreed = (agreement * mask).sum() / torch.as_tensor(counted, device=mask.device).clamp(min=1)
         terms = (torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard))
-        sums = torch.stack([*(term.detach().float() for term in terms), agreement.float()])
+        sums = torch.stack([*(term.detach().float() for term in terms), agreed.float()])
         self._sums = sums if self._sums is None else self._sums + sums
 
     def add_gradients(self, parts_for: Callable[[Tensor], LossParts], logits: Tensor, alpha: float) -> None:
@@ -113,54 +109,42 @@ def logs_after_step(args: Any, state: Any) -> bool:
     return False
 
 
-def _top_class(teacher: Tensor | SparseTargets) -> Tensor:
-    """Return the teacher's most likely class at each position; for sampled targets, the class drawn most often."""
-    if isinstance(teacher, Tensor):
-        return teacher.argmax(-1)
-    if teacher.log_probs is not None:
-        return teacher.ids.gather(-1, teacher.log_probs.argmax(-1, keepdim=True)).squeeze(-1)
-    return teacher.ids.mode(-1).values
-
-
 class EvaluationMeter:
-    """Cross-entropy and accuracy at T = 1, as exact means over all labelled positions of an evaluation set."""
+    """A task's metrics at T = 1, as exact means over all labelled positions of an evaluation set."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget all examples, before another evaluation."""
+        self._names: list[str] = []
         self._sums: Tensor | None = None
 
-    @staticmethod
-    def sums_per_example(logits: Tensor, labels: Tensor) -> Tensor:
-        """Return each example's summed cross-entropy, correct predictions and labelled positions: (N, 3) float32.
+    def sums_per_example(self, task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the number of labelled positions of each example, and its sum of each of the task's scores: (N, 1 + scores).
 
         Args:
-            logits: (N, V) or (N, L, V).
-            labels: (N,) or (N, L) integers, -100 at a position without a label.
+            task: measures; its first score is the loss.
+            logits: (N, ..., V), aligned.
+            labels: as in the task's ``Targets``.
         """
-        logits = logits.float()
-        entropies = cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
-        ).view_as(labels)
-        labelled = labels != IGNORE_INDEX
-        correct = (logits.argmax(-1) == labels) & labelled
-        columns = (entropies, correct, labelled)
+        scores = task.scores(logits, labels)
+        self._names = list(scores)
+        columns = (task.labelled(labels), *scores.values())
         return torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
 
     def add(self, examples: Tensor) -> None:
         """Add examples.
 
         Args:
-            examples: (N, 3), from ``sums_per_example``.
+            examples: (N, 1 + scores), from ``sums_per_example``.
         """
         sums = examples.cpu().double().sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def means(self) -> dict[str, float]:
-        """Return ``loss`` and ``accuracy`` per labelled position; empty if no position has a label."""
-        if self._sums is None or self._sums[2] == 0:
+        """Return the mean of each score per labelled position; empty if no position has a label."""
+        if self._sums is None or self._sums[0] == 0:
             return {}
-        entropy, correct, labelled = self._sums.tolist()
-        return {"loss": entropy / labelled, "accuracy": correct / labelled}
+        labelled, *sums = self._sums.tolist()
+        return {name: total / labelled for name, total in zip(self._names, sums, strict=True)}

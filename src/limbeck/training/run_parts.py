@@ -13,13 +13,13 @@ from limbeck.errors import ArgumentError
 from limbeck.losses import DistillationLoss, LossParts, SparseTargets
 from limbeck.models import floating_dtype
 from limbeck.models.forward import NOT_MODEL_INPUTS
+from limbeck.tasks import Targets, Task, resolve_task
 from limbeck.teachers import Teacher, TeacherLike
 from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.batches import Collate
 from limbeck.training.columns import drop_unused_columns, teacher_only_columns
-from limbeck.training.tasks import IGNORE_INDEX, Targets, Task, resolve_task
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 
 
@@ -72,7 +72,7 @@ class RunParts(Trainer):
 
     @property
     def task(self) -> Task:
-        """Return which logits meet which labels. A name can be set here as well."""
+        """Return how outputs meet targets. A name can be set here as well."""
         return self._task
 
     @task.setter
@@ -161,7 +161,7 @@ class RunParts(Trainer):
         targets = self.task.targets(batch)
         if self.objective.alpha == 0 and targets.labels is not None:
             # Without a soft term an unlabelled position teaches nothing. If it counted, it would shrink the mean.
-            return Targets(targets.labels, targets.mask & (targets.labels != IGNORE_INDEX))
+            return Targets(targets.labels, targets.mask & self.task.labelled(targets.labels))
         return targets
 
     def _teacher_targets(self, batch: Mapping[str, Any]) -> Tensor | SparseTargets | None:

@@ -11,21 +11,15 @@ from limbeck.errors import ArgumentError
 
 
 def check_student_output(output: Any, logits: Tensor) -> None:
-    """Check that a softmax of the logits says something, and that the loss reaches all weights behind the output.
+    """Check that the loss reaches all weights behind the output.
 
     Args:
         output: what the student returned.
         logits: the logits in it, with their graph.
 
     Raises:
-        ArgumentError: the logits have one column, or a second output has weights that the loss does not reach.
+        ArgumentError: a second output has weights that the loss does not reach.
     """
-    if logits.dim() > 0 and logits.shape[-1] == 1:
-        raise ArgumentError(
-            "model",
-            "the student has one output column, as for regression or a single sigmoid. The softmax of one column is always 1, "
-            "so there is nothing to distil. Give it a column for each class, also where there are two.",
-        )
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
     others = [part for part in parts if isinstance(part, Tensor) and part.requires_grad and part is not logits]
     if not others or not logits.requires_grad:

@@ -18,6 +18,7 @@ from limbeck.losses import LossParts
 from limbeck.models import forward_logits, save_model
 from limbeck.models.forward import call_model, logits_of
 from limbeck.models.loading import model_files
+from limbeck.tasks import Task, resolve_task
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
@@ -26,7 +27,6 @@ from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_s
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.run_parts import RunParts
 from limbeck.training.student_output import check_student_output
-from limbeck.training.tasks import Task, resolve_task
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 
 
@@ -252,6 +252,7 @@ class DistillationTrainer(RunParts):
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
         if not self._output_checked:
+            self.task.check_logits(raw_logits)
             check_student_output(output, raw_logits)
             self._output_checked = True
         del output
@@ -264,7 +265,8 @@ class DistillationTrainer(RunParts):
         parts = parts_for(logits)
         self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
         if teacher is not None and self.args.logging_strategy != "no":
-            self._training_meter.add(parts, logits, teacher, targets.mask, num_items_in_batch)
+            agreement = self.task.agreement(logits.detach(), teacher)
+            self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
                 self._training_meter.add_gradients(parts_for, logits, self.objective.alpha)
         loss = parts.total
@@ -283,13 +285,13 @@ class DistillationTrainer(RunParts):
         inputs = cast(dict[str, Any], self._prepare_inputs(inputs))
         with torch.no_grad():
             raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
-        check_student_output(None, raw_logits)
+        self.task.check_logits(raw_logits)
         labels = self.task.targets(inputs).labels
         loss = None
         if labels is not None:
-            examples = self._evaluation_meter.sums_per_example(self.task.align(raw_logits), labels)
+            examples = self._evaluation_meter.sums_per_example(self.task, self.task.align(raw_logits), labels)
             self._evaluation_meter.add(cast(Tensor, self.accelerator.gather_for_metrics(examples)))
-            loss = examples[:, 0].sum() / examples[:, 2].sum().clamp(min=1)
+            loss = examples[:, 1].sum() / examples[:, 0].sum().clamp(min=1)
         if prediction_loss_only:
             return loss, None, None
         return loss, raw_logits, inputs.get("labels")

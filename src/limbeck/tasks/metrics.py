@@ -1,4 +1,4 @@
-"""Metrics of logits on labelled examples, at T = 1."""
+"""Metrics of one choice among classes, at T = 1."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limbeck.data import IGNORE_INDEX
 from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX
 
 CALIBRATION_BINS = 15
+CLASS_COLUMNS = {
+    "accuracy": "accuracy, %",
+    "nll": "NLL",
+    "calibration_error": "calibration error, %",
+    "agreement": "agreement, %",
+}
+"""The header of each of these metrics in a table."""
 
 
 @dataclass(frozen=True)

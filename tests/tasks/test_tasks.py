@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.training import CausalLM, Classification
-from limbeck.training.tasks import resolve_task
+from limbeck.tasks import TASKS, CausalLM, Classification, Targets, Task, resolve_task
 from support.workbench import Net, bert, llama
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]])
@@ -63,5 +62,37 @@ def test_a_name_becomes_a_task():
         assert isinstance(resolve_task("auto", student), Classification)
     task = CausalLM()
     assert resolve_task(task, Net()) is task
-    with pytest.raises(ValueError, match="task: expected 'auto', 'classification', 'causal_lm' or a Task, got 'seq'"):
+    with pytest.raises(ValueError, match=r"task: expected 'auto', 'classification', .*or a Task, got 'seq'"):
         resolve_task("seq", Net())
+
+
+def test_every_task_has_its_own_name_and_knows_the_metric_it_is_chosen_by():
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert task.score in task.columns
+
+
+class SecondHalf:
+    """A task as people wrote it before there was a base class."""
+
+    def align(self, logits):
+        return logits[:, 2:]
+
+    def targets(self, batch):
+        return Targets(batch["labels"][:, 2:], batch["labels"][:, 2:] != -100)
+
+
+def test_an_object_with_two_methods_is_a_task():
+    task = resolve_task(SecondHalf(), Net())
+    assert isinstance(task, Task)
+    assert task.targets({"labels": LABELS}).mask.tolist() == [[False, True], [False, False]]
+    scores = task.scores(task.align(nn.functional.one_hot(IDS, 10).float()), LABELS[:, 2:])
+    assert scores["accuracy"].tolist() == [[0, 1], [0, 0]]
+    with pytest.raises(TypeError, match=r"task: expected a name or a limbeck.tasks.Task, got int"):
+        resolve_task(3, Net())
+
+
+def test_what_one_row_of_logits_is_told_as():
+    label, probabilities = Classification().tell(torch.tensor([0.0, 3.0]).log_softmax(-1), ["cat", "dog"])
+    assert label == "dog"
+    assert probabilities["dog"] == pytest.approx(1 / (1 + torch.tensor(-3.0).exp().item()))

@@ -5,7 +5,7 @@ import torch
 
 from limbeck.data import IGNORE_INDEX
 from limbeck.errors import ArgumentError
-from limbeck.evaluation import calibration_error, classification_metrics
+from limbeck.tasks.metrics import calibration_error, classification_metrics
 
 
 def test_metrics_against_scikit_learn():

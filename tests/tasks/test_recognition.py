@@ -11,9 +11,8 @@ from transformers.models.auto import modeling_auto
 from limbeck import DistillationTrainer
 from limbeck.errors import ArgumentError
 from limbeck.models import forward_logits
-from limbeck.training import CausalLM, Classification, DistillationArguments
-from limbeck.training.recognition import recognise
-from limbeck.training.tasks import resolve_task
+from limbeck.tasks import CausalLM, Classification, recognise, resolve_task
+from limbeck.training import DistillationArguments
 from support.workbench import CLASSES, VOCABULARY, Net, bert, llama, pad, sentences, vectors
 
 TINY = dict(
@@ -110,23 +109,23 @@ class TestLanguageModels:
 
     def test_every_causal_language_model_of_transformers(self):
         """By its class alone: most need packages or gigabytes to be made."""
-        from limbeck.training.recognition import _kind_of_class
+        from limbeck.tasks.recognition import _task_of_class
 
         shifted = 0
         for name in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
             cls = getattr(transformers, name, None) if isinstance(name, str) else None
             if cls is not None and not name.startswith("XL"):
                 own = type("Own", (cls,), {})
-                assert _kind_of_class(cls, None) == _kind_of_class(own, None) == "causal_lm", name
+                assert _task_of_class(cls, None) == _task_of_class(own, None) == "causal_lm", name
                 shifted += 1
         assert shifted > 100
 
     @pytest.mark.parametrize("name", ["LlavaForConditionalGeneration", "Qwen2VLForConditionalGeneration"])
     def test_models_that_see_images(self, name):
-        from limbeck.training.recognition import _kind_of_class
+        from limbeck.tasks.recognition import _task_of_class
 
         cls = getattr(transformers, name)
-        assert _kind_of_class(cls, cls.config_class()) == "causal_lm"
+        assert _task_of_class(cls, cls.config_class()) == "causal_lm"
 
     def test_remote_code_says_what_it_is(self):
         class Remote(transformers.PreTrainedModel):
@@ -190,13 +189,13 @@ class TestWhatNoTaskKnows:
                 resolve_task("auto", form)
 
     def test_detection(self):
-        from limbeck.training.recognition import _kind_of_class
+        from limbeck.tasks.recognition import _task_of_class
 
         for table in ("OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "QUESTION_ANSWERING", "DEPTH_ESTIMATION"):
             for name in getattr(modeling_auto, f"MODEL_FOR_{table}_MAPPING_NAMES").values():
                 if isinstance(name, str) and isinstance(cls := getattr(transformers, name, None), type):
-                    assert _kind_of_class(cls, None) is None, name
-                    assert _kind_of_class(type("Own", (cls,), {}), None) is None, name
+                    assert _task_of_class(cls, None) is None, name
+                    assert _task_of_class(type("Own", (cls,), {}), None) is None, name
 
     @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
     def test_classifiers_that_have_no_softmax(self, problem):

@@ -1,0 +1,172 @@
+"""What every task answers. What is not overridden here belongs to one choice among classes, by a softmax."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from limbeck.errors import ArgumentError
+from limbeck.losses import IGNORE_INDEX, SparseTargets
+from limbeck.tasks.metrics import CLASS_COLUMNS, classification_metrics
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labels of a batch and the positions that count. Both have the shape of the aligned logits without their last axis."""
+
+    labels: Tensor | None
+    """Integers, -100 at a position without a label; None if the batch has no labels. A task may have labels of another form."""
+    mask: Tensor
+    """bool, True at the positions that count."""
+
+
+class Task(ABC):
+    """The base class of tasks: how a model's outputs meet the targets of a batch.
+
+    A subclass implements ``targets``. The other methods are those of one choice among classes at each position; a subclass
+    overrides what is different. "Aligned logits" are what ``align`` returned: (..., V) for positions of shape (...).
+
+    Example:
+        >>> import torch
+        >>> class SecondHalf(Task):
+        ...     def targets(self, batch):
+        ...         labels = batch["labels"]
+        ...         return Targets(labels, torch.arange(labels.shape[1]).expand_as(labels) >= labels.shape[1] // 2)
+        >>> SecondHalf().targets({"labels": torch.tensor([[3, 1, 4, 1]])}).mask
+        tensor([[False, False,  True,  True]])
+    """
+
+    name: ClassVar[str] = ""
+    """The name in arguments and configs, which is also the key in ``TASKS``."""
+    family: ClassVar[str] = "softmax"
+    """The loss that fits the outputs, a key of ``limbeck.losses.FAMILIES``."""
+    problem_type: ClassVar[str | None] = None
+    """The ``problem_type`` in the config of a classifier of Transformers that has this task; None if there is none."""
+    score: ClassVar[str] = "accuracy"
+    """The metric that choices are made by. It is one of ``scores`` and of ``metrics``, and higher is better."""
+    columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
+    """The header of each metric in a table. A header that ends in ", %" is shown in percent."""
+
+    @classmethod
+    def recognises(cls, name: str, *, has_encoder_and_decoder: bool) -> bool:
+        """Return True if a model of Transformers has this task.
+
+        Args:
+            name: the name of the model's class, such as "BertForSequenceClassification".
+            has_encoder_and_decoder: whether the model's config says so.
+        """
+        return False
+
+    def align(self, logits: Tensor) -> Tensor:
+        """Return the logits that have a target, with the classes in the last axis; here all of them.
+
+        Args:
+            logits: what a model returned, (N, V) or (N, L, V). Other tensors with the same first axes are aligned alike.
+        """
+        return logits
+
+    @abstractmethod
+    def targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the labels that the aligned logits should meet, and the positions that count.
+
+        Args:
+            batch: tensors by name: the inputs, and ``labels`` and ``mask`` where the data has them.
+        """
+
+    def labelled(self, labels: Tensor) -> Tensor:
+        """Return a bool tensor (...,), True at the positions that have a label.
+
+        Args:
+            labels: as in ``Targets``.
+        """
+        return labels != IGNORE_INDEX
+
+    def check_logits(self, logits: Tensor) -> None:
+        """Check that the loss of this task says something about these logits.
+
+        Args:
+            logits: what the student returned.
+
+        Raises:
+            ArgumentError: there is one column, and a softmax over it.
+        """
+        if logits.dim() > 0 and logits.shape[-1] == 1:
+            raise ArgumentError(
+                "model",
+                "the student has one output column, as for regression or a single sigmoid. The softmax of one column is "
+                "always 1, so there is nothing to distil. Give it a column for each class, also where there are two.",
+            )
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Return the labels that logits stand for, in the form of ``Targets.labels``; here the most likely class.
+
+        Args:
+            logits: aligned, (..., V).
+        """
+        return logits.argmax(-1)
+
+    def agreement(self, student: Tensor, teacher: Tensor | SparseTargets) -> Tensor:
+        """Return in what share of its decisions the student agrees with the teacher: (...,), between 0 and 1.
+
+        Args:
+            student: aligned logits, (..., V).
+            teacher: aligned logits, (..., V), or sparse targets of the same positions.
+        """
+        theirs = _top_class(teacher) if isinstance(teacher, SparseTargets) else self.decide(teacher)
+        return (self.decide(student) == theirs).float()
+
+    def scores(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return metrics that are means over positions: the value of each position, (...,), by the metric's name.
+
+        Args:
+            logits: aligned, (..., V).
+            labels: as in ``Targets``.
+
+        Returns:
+            ``loss``, the hard term, and others such as ``accuracy``; 0 at a position without a label.
+        """
+        rows = logits.float().flatten(0, -2)
+        entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+        right = (self.decide(logits) == labels) & self.labelled(labels)
+        return {"loss": entropies.view_as(labels), "accuracy": right.float()}
+
+    def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
+        """Return the metrics of a whole data set, at T = 1, over its labelled positions.
+
+        Args:
+            logits: aligned, (..., V).
+            labels: as in ``Targets``.
+            teacher_logits: the teacher's, for the agreement; None leaves it out.
+
+        Returns:
+            The metrics by name; ``columns`` has the names.
+
+        Raises:
+            ArgumentError: no position has a label, or there is not one for each position.
+        """
+        teacher_rows = None if teacher_logits is None else teacher_logits.flatten(0, -2)
+        return classification_metrics(logits.flatten(0, -2), labels.flatten(), teacher_rows).as_dict()
+
+    def tell(self, logits: Tensor, names: Sequence[str]) -> tuple[str, dict[str, float]]:
+        """Return what one row of logits predicts at T = 1, in words and in numbers.
+
+        Args:
+            logits: (V,).
+            names: the name of each class.
+
+        Returns:
+            The name of the most likely class, and the probability of each class by its name.
+        """
+        return names[int(logits.argmax())], dict(zip(names, logits.softmax(-1).tolist(), strict=True))
+
+
+def _top_class(targets: SparseTargets) -> Tensor:
+    """Return the teacher's most likely class at each position; for sampled targets, the class drawn most often."""
+    if targets.log_probs is not None:
+        return targets.ids.gather(-1, targets.log_probs.argmax(-1, keepdim=True)).squeeze(-1)
+    return targets.ids.mode(-1).values
