@@ -36,7 +36,8 @@ class TeacherConfig(ModelConfig):
     """The teacher: a model, or a store of a teacher's outputs.
 
     Raises:
-        ArgumentError: a field has another type, or there is neither a model nor a store.
+        ArgumentError: a field has another type, there is neither a model nor a store, or a teacher of probabilities is to be
+            trained.
     """
 
     model: str = ""
@@ -44,6 +45,9 @@ class TeacherConfig(ModelConfig):
     cache: str | None = None
     """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
     teacher is run."""
+    outputs: Literal["logits", "probabilities"] = "logits"
+    """What the teacher returns: "logits"; or "probabilities", rows in [0, 1] that sum to 1, whose logarithms serve as logits. A
+    store keeps logits in either case."""
     training: dict[str, Any] | None = None
     """Arguments of ``transformers.TrainingArguments``, with which the teacher is trained first, on every true label. By default
     the teacher is used as it is."""
@@ -54,6 +58,11 @@ class TeacherConfig(ModelConfig):
         super().__post_init__()
         if not self.model and self.cache is None:
             raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
+        if self.training is not None and self.outputs == "probabilities":
+            raise ArgumentError(
+                "outputs",
+                "probabilities are for a teacher that is trained already; one that is trained here has to return logits.",
+            )
 
 
 class DistillationConfig(StrictModel):
