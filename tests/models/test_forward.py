@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import ModelError
-from limbeck.models import count_parameters, first_input, floating_dtype, forward_logits, freeze
+from limbeck.models import SelectedColumns, count_parameters, first_input, floating_dtype, forward_logits, freeze
+from limbeck.models.forward import input_names, only_logits_of
 
 
 class TestForwardLogits:
@@ -98,3 +99,64 @@ def test_freezing():
 def test_the_dtype_of_a_model():
     assert floating_dtype(nn.Linear(2, 2, dtype=torch.bfloat16)) == torch.bfloat16
     assert floating_dtype(nn.ReLU()) is None
+
+
+class Named(nn.Module):
+    """A model with two inputs, of which one is optional."""
+
+    def forward(self, input_ids, attention_mask=None):
+        return input_ids.float() if attention_mask is None else (input_ids * attention_mask).float()
+
+
+class Lora(nn.Module):
+    """A wrapper that names no input, with weights of its own beside the model inside."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.a = base, nn.Linear(1, 1)
+
+    def forward(self, *args, **kwargs):
+        return self.base(*args, **kwargs)
+
+
+class TestWrappers:
+    """Whatever is around a model, it is given what it takes, no more and no less."""
+
+    BATCH = {  # noqa: RUF012
+        "input_ids": torch.full((2, 3), 5), "attention_mask": torch.tensor([[1, 1, 0]] * 2),
+        "token_type_ids": torch.zeros(2, 3),
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [Lora, nn.DataParallel, lambda model: Lora(Lora(model)), lambda model: torch.compile(model, backend="eager"),
+         lambda model: torch.compile(Lora(model), backend="eager"), lambda model: SelectedColumns(model, [0, 1, 2])],
+        ids=["lora", "data parallel", "twice", "compiled", "compiled lora", "selected columns"],
+    )  # fmt: skip
+    def test_the_model_inside_is_given_what_it_takes(self, wrap):
+        wrapped = wrap(Named())
+        assert torch.equal(forward_logits(wrapped, self.BATCH), Named()(**dict(list(self.BATCH.items())[:2])))
+        assert input_names(wrapped) == {"input_ids", "attention_mask"}
+
+    @pytest.mark.parametrize("wrap", [Lora, nn.DataParallel])
+    def test_a_single_input_of_another_name(self, wrap):
+        assert forward_logits(wrap(nn.Sequential(nn.Flatten())), {"pixel_values": torch.ones(2, 1, 3)}).shape == (2, 3)
+
+    def test_what_no_wrapper_tells_is_refused(self):
+        class Opaque(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two = Named(), Named()
+
+            def forward(self, **inputs):
+                return self.one(**inputs)
+
+        with pytest.raises(ModelError, match=r"Opaque\.forward takes any name and was given .* 'token_type_ids'"):
+            forward_logits(Opaque(), self.BATCH)
+
+
+def test_two_tensors_of_one_shape_are_two_heads():
+    logits = torch.zeros(2, 3)
+    assert only_logits_of((logits, torch.zeros(2, 4), None), object()) is logits
+    with pytest.raises(ModelError, match=r"object returned tuple of a tensor of shape \(2, 3\), a tensor of shape"):
+        only_logits_of((logits, torch.ones(2, 3)), object())

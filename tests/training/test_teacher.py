@@ -1,11 +1,12 @@
 """How the trainer turns its ``teacher`` argument into a teacher, and which augmentation fits it."""
 
+import numpy as np
 import pytest
 import torch
 
 from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.errors import ArgumentError
-from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
 from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
 from support.workbench import Net
 
@@ -83,3 +84,75 @@ class TestClasses:
     def test_names_that_mean_nothing_are_not_compared(self, tmp_path):
         student, teacher = self.models(["neg", "pos"], ["LABEL_0", "LABEL_1"])
         assert match_classes(teacher, student) is teacher
+
+
+@pytest.fixture(scope="module")
+def wine():
+    from sklearn.datasets import load_wine
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.preprocessing import StandardScaler
+
+    inputs, labels = load_wine(return_X_y=True)
+    inputs = StandardScaler().fit_transform(inputs)
+    train, test = np.arange(178) % 5 > 1, np.arange(178) % 5 <= 1
+    forest = RandomForestClassifier(10, random_state=0).fit(inputs[train], labels[train])
+    as_float = torch.from_numpy(inputs).float()
+    return forest, as_float[train], torch.from_numpy(labels[train]), as_float[test], torch.from_numpy(labels[test])
+
+
+class TestRandomForest:
+    """A random forest of scikit-learn gives probabilities, many of them 0; a network learns from it."""
+
+    def train(self, wine, folder, function, **settings):
+        _, x, y, *_ = wine
+        torch.manual_seed(0)
+        student = torch.nn.Linear(13, 3)
+        args = arguments(
+            folder, max_steps=20, per_device_train_batch_size=len(x), learning_rate=0.5, optim="sgd", disable_tqdm=True,
+            lr_scheduler_type="constant", max_grad_norm=0.0, alpha=0.8, temperature=2.0, save_strategy="no", **settings,
+        )  # fmt: skip
+        data = [{"x": row, "labels": label} for row, label in zip(x, y, strict=True)]
+        DistillationTrainer(student, function, args, train_dataset=data).train()
+        return student
+
+    def test_it_is_the_hand_written_loop(self, wine, tmp_path):
+        forest, x, y, x_test, y_test = wine
+
+        def probabilities(batch):
+            return torch.from_numpy(forest.predict_proba(batch["x"].numpy()))
+
+        student = self.train(wine, tmp_path, probabilities, teacher_outputs="probabilities")
+        again = self.train(wine, tmp_path, lambda batch: TeacherOutput(probabilities=probabilities(batch)))
+        torch.manual_seed(0)
+        by_hand = torch.nn.Linear(13, 3)
+        softened = probabilities({"x": x}).sqrt()  # at T = 2
+        assert (softened == 0).any()
+        softened = (softened / softened.sum(-1, keepdim=True)).float()
+        for _ in range(20):
+            soft = -(softened * (by_hand(x) / 2).log_softmax(-1)).sum(-1).mean()
+            loss = 0.8 * 4 * soft + 0.2 * torch.nn.functional.cross_entropy(by_hand(x), y)
+            for parameter, gradient in zip(
+                by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True
+            ):
+                parameter.data -= 0.5 * gradient
+        for ours in (student, again):
+            torch.testing.assert_close(ours.weight, by_hand.weight, rtol=1e-4, atol=1e-5)
+        logits = student(x_test)
+        assert (logits.argmax(-1) == y_test).float().mean() > 0.9
+        assert torch.nn.functional.cross_entropy(logits, y_test) < 0.3
+
+    def test_what_it_returns_is_not_taken_for_logits(self, wine, tmp_path):
+        def function(batch):
+            return torch.from_numpy(wine[0].predict_proba(batch["x"].numpy()))
+
+        with pytest.raises(ArgumentError, match="probabilities"):
+            self.train(wine, tmp_path, function)
+
+    def test_logits_are_not_taken_for_probabilities(self, wine, tmp_path):
+        with pytest.raises(ArgumentError, match="sum to 1"):
+            self.train(wine, tmp_path, torch.nn.Linear(13, 3), teacher_outputs="probabilities")
+
+    def test_a_teacher_says_itself_what_it_gives(self, tmp_path):
+        for teacher, outputs in ((InMemoryTeacher(torch.zeros(2, 3)), "probabilities"), (dict.get, "logit")):
+            with pytest.raises(ArgumentError, match="^teacher_outputs: "):
+                resolve_teacher(teacher, Net(), arguments(tmp_path, teacher_outputs=outputs))

@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
+from limbeck.config.faults import Origin
 from limbeck.data import Augmentation, DataConfig
 from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DIVERGENCES
@@ -35,7 +36,8 @@ class TeacherConfig(ModelConfig):
     """The teacher: a model, or a store of a teacher's outputs.
 
     Raises:
-        ArgumentError: a field has another type, or there is neither a model nor a store.
+        ArgumentError: a field has another type, there is neither a model nor a store, or a teacher of probabilities is to be
+            trained.
     """
 
     model: str = ""
@@ -43,6 +45,9 @@ class TeacherConfig(ModelConfig):
     cache: str | None = None
     """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
     teacher is run."""
+    outputs: Literal["logits", "probabilities"] = "logits"
+    """What the teacher returns: "logits"; or "probabilities", rows in [0, 1] that sum to 1, whose logarithms serve as logits. A
+    store keeps logits in either case."""
     training: dict[str, Any] | None = None
     """Arguments of ``transformers.TrainingArguments``, with which the teacher is trained first, on every true label. By default
     the teacher is used as it is."""
@@ -53,6 +58,11 @@ class TeacherConfig(ModelConfig):
         super().__post_init__()
         if not self.model and self.cache is None:
             raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
+        if self.training is not None and self.outputs == "probabilities":
+            raise ArgumentError(
+                "outputs",
+                "probabilities are for a teacher that is trained already; one that is trained here has to return logits.",
+            )
 
 
 class DistillationConfig(StrictModel):
@@ -148,3 +158,22 @@ class Config(StrictModel):
     """What ``limbeck temperature search`` tries."""
     cache: CacheConfig = CacheConfig()
     """What ``limbeck cache build`` keeps of the teacher's outputs."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep where each key was written, which ``load_config`` and ``config_from`` pass as pydantic's context."""
+        if isinstance(context, Origin):
+            self._origin = context
+
+    def fault(self, key: str, message: str) -> str:
+        """Return the line of an error about a key, with the file and the line where it was written.
+
+        Args:
+            key: the key with its sections, such as "teacher.model".
+            message: what is wrong with it, and what is expected.
+
+        Returns:
+            The line, such as "run.yaml:3  teacher.model: missing".
+        """
+        return self._origin.fault(tuple(key.split(".")), message)

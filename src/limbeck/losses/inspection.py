@@ -53,7 +53,7 @@ def inspect_teacher(
         )
     if sharded or rows.shape[-1] == 1:
         return
-    if _are_probabilities(rows):
+    if are_probabilities(rows):
         raise ArgumentError(
             "teacher_logits",
             "every row lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. Pass "
@@ -75,8 +75,12 @@ def inspect_teacher(
         )
 
 
-def _are_probabilities(rows: Tensor) -> bool:
-    """Return True if every row lies in [0, 1] and sums to 1. Logits are rarely all in [0, 1], so few are summed."""
+def are_probabilities(rows: Tensor) -> bool:
+    """Return True if every row lies in [0, 1] and sums to 1.
+
+    Args:
+        rows: (..., V), at least one. Logits are rarely all in [0, 1], so few are summed.
+    """
     smallest, largest = rows.aminmax()
     if not bool((smallest >= 0) & (largest <= 1)):
         return False

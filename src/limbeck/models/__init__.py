@@ -1,8 +1,9 @@
 """Models: the built-in networks, models by name, and the step from a batch to logits.
 
-This room may import only the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files: ``networks`` has
+This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files: ``networks`` has
 the built-in networks, ``loading`` builds, saves and loads models by name, ``hugging_face`` builds and loads those of
-Transformers, ``forward`` turns a batch into logits whatever the model.
+Transformers, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model
+whose columns stand in another order or that gives probabilities.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -17,12 +18,14 @@ from limbeck.models.loading import (
     save_model,
 )
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
+from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
 
 __all__ = [
     "BUILT_IN",
     "CNN",
     "MLP",
     "DataShape",
+    "LogProbabilities",
     "ModelConfig",
     "ResNet",
     "SelectedColumns",
@@ -36,5 +39,6 @@ __all__ = [
     "functions_of",
     "load_model",
     "load_trained_model",
+    "logits_of_probabilities",
     "save_model",
 ]

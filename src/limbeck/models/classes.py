@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.models.forward import forward_logits
+from limbeck.models.forward import only_logits_of, underlying
 from limbeck.outputs import ClassNames
 
 
@@ -16,7 +16,7 @@ def class_names_in_config(model: nn.Module, source: str = "the model") -> ClassN
     """Return the class names that a model's config has, as that of every Hugging Face classifier.
 
     Args:
-        model: any module. Only a config with ``id2label`` is read.
+        model: any module; wrappers around it are looked through. Only a config with ``id2label`` is read.
         source: what the model is called in messages.
 
     Returns:
@@ -25,7 +25,7 @@ def class_names_in_config(model: nn.Module, source: str = "the model") -> ClassN
     Raises:
         ArgumentError: a name stands for several classes.
     """
-    id2label = getattr(getattr(model, "config", None), "id2label", None)
+    id2label = getattr(getattr(underlying(model), "config", None), "id2label", None)
     if not isinstance(id2label, Mapping) or sorted(id2label) != list(range(len(id2label))):
         return None
     return ClassNames(tuple(str(id2label[i]) for i in range(len(id2label))), source)
@@ -40,7 +40,7 @@ class SelectedColumns(nn.Module):
 
     Example:
         >>> model = SelectedColumns(torch.nn.Identity(), [2, 0])
-        >>> forward_logits(model, {"x": torch.tensor([[1.0, 2.0, 3.0]])})
+        >>> model(torch.tensor([[1.0, 2.0, 3.0]]))
         tensor([[3., 1.]])
     """
 
@@ -52,5 +52,9 @@ class SelectedColumns(nn.Module):
         self.register_buffer("columns", torch.tensor(list(columns), dtype=torch.long), persistent=False)
         self.train(model.training)
 
-    def forward(self, **batch: Any) -> Tensor:
-        return forward_logits(self.model, batch).index_select(-1, self.columns)
+    def get_base_model(self) -> nn.Module:
+        """Return the other model, whose ``forward`` says what this one takes."""
+        return self.model
+
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        return only_logits_of(self.model(*inputs, **named), self.model).index_select(-1, self.columns)

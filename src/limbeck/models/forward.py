@@ -15,12 +15,16 @@ from limbeck.errors import ModelError
 NOT_MODEL_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_weight"})
 """Entries of a batch that are never passed to a model. Labels are among them so that no model computes a loss of its own."""
 
+WRAPPED = ("module", "model", "base_model", "base", "wrapped", "inner")
+"""The names by which wrappers know the model inside, as ``DataParallel`` does by the first."""
+
 
 def forward_logits(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.Module | None = None) -> Tensor:
     """Run a model on a batch and return its logits.
 
     An entry of the batch is passed by name if ``forward`` has a parameter of that name. If none has, a single entry is passed
-    by position. Labels are never passed.
+    by position. Labels are never passed. Of a wrapper whose ``forward(*args, **kwargs)`` names nothing, the model inside says
+    what is passed.
 
     Args:
         model: a module whose forward returns logits, a tuple or list that begins with them, or an output object or
@@ -50,14 +54,22 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
         What the model returned; ``logits_of`` finds the logits in it.
 
     Raises:
-        ModelError: the model takes none of the entries.
+        ModelError: the model takes none of the entries, or a wrapper passes on an entry that the model inside does not take.
     """
     inputs = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS}
-    described = underlying(signature_of or model)
+    described = _described(signature_of or model)
     parameters, accepts_any_name = _forward_parameters(type(described))
     named = {name: value for name, value in inputs.items() if name in parameters}
     if named or (accepts_any_name and (len(inputs) > 1 or not parameters)):
-        return model(**(inputs if accepts_any_name else named))
+        try:
+            return model(**(inputs if accepts_any_name else named))
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ModelError(
+                f"{type(described).__name__}.forward takes any name and was given {', '.join(inputs)}, but {error}. Name the "
+                "parameters of its forward, so that it is given what it takes."
+            ) from None
     if len(inputs) == 1:
         return model(*inputs.values())
     raise ModelError(
@@ -67,7 +79,7 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
 
 
 def underlying(model: nn.Module) -> nn.Module:
-    """Return the model that adapters (PEFT) or ``torch.compile`` have wrapped: it says what goes in and what comes out.
+    """Return the model that adapters (PEFT), ``torch.compile`` or Limbeck have wrapped: it says what goes in and comes out.
 
     Args:
         model: any module. One without such a wrapper is returned itself.
@@ -80,13 +92,27 @@ def underlying(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def _described(model: nn.Module) -> nn.Module:
+    """Return the module whose ``forward`` names the inputs: the model itself, or the one inside wrappers that name none."""
+    while True:
+        model = underlying(model)
+        parameters, accepts_any_name = _forward_parameters(type(model))
+        children = dict(model.named_children())
+        inner = next((children[name] for name in WRAPPED if name in children), None)
+        if len(children) == 1:
+            inner = next(iter(children.values()))
+        if parameters or not accepts_any_name or inner is None:
+            return model
+        model = inner
+
+
 def input_names(model: nn.Module) -> frozenset[str]:
     """Return the names of the entries that the model's ``forward`` can be given.
 
     Args:
-        model: any module; adapters around it are looked through.
+        model: any module; wrappers around it are looked through.
     """
-    return frozenset(inspect.signature(underlying(model).forward).parameters)
+    return frozenset(inspect.signature(_described(model).forward).parameters)
 
 
 def first_input(batch: Mapping[str, Any]) -> Tensor:
@@ -156,15 +182,47 @@ def logits_of(output: Any, model: object) -> Tensor:
     Raises:
         ModelError: there are no logits in it.
     """
+    found = output
     if isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
-        output = output.get("logits")
+        found = output.get("logits")
     elif hasattr(output, "logits"):
-        output = output.logits
+        found = output.logits
     elif isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
+        found = output[0]
+    if not isinstance(found, Tensor):
         raise ModelError(
-            f"{type(model).__name__} returned {type(output).__name__}. "
-            "Expected logits, a tuple that begins with them, or an object with .logits."
+            f"{type(model).__name__} returned {_told(output)}. "
+            "Expected logits, a tuple that begins with them, or an object with .logits or a mapping with 'logits'."
         )
-    return output
+    return found
+
+
+def only_logits_of(output: Any, model: object) -> Tensor:
+    """Return the logits that are in the output of a teacher, where there are no others that could be meant.
+
+    Args:
+        output: as in ``logits_of``.
+        model: the teacher, which an error names.
+
+    Raises:
+        ModelError: there are no logits in it, or a tuple has another tensor of their shape, such as that of a second head.
+    """
+    logits = logits_of(output, model)
+    rest = output[1:] if isinstance(output, tuple | list) else ()
+    if any(isinstance(other, Tensor) and other.shape == logits.shape and other.is_floating_point() for other in rest):
+        raise ModelError(
+            f"{type(model).__name__} returned {_told(output)}, and any of those of one shape could be the logits. Return the ones "
+            "to learn from alone, or a mapping with 'logits'."
+        )
+    return logits
+
+
+def _told(output: Any) -> str:
+    """Return what a value is, in a few words."""
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with {', '.join(map(str, output)) or 'nothing in it'}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of {', '.join(map(_told, output[:4])) or 'nothing'}"
+    return type(output).__name__

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.losses import SparseTargets
+from limbeck.models import logits_of_probabilities
 
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """The teacher's predictions for one batch. Either ``logits`` or ``targets`` is set."""
+    """The teacher's predictions for one batch. Either ``logits`` or ``targets`` is set.
+
+    Raises:
+        ArgumentError: ``probabilities`` are not in [0, 1], or their rows do not sum to 1.
+
+    Example:
+        >>> TeacherOutput(probabilities=torch.tensor([[0.25, 0.75]])).logits.softmax(-1)
+        tensor([[0.2500, 0.7500]])
+    """
 
     logits: Tensor | None = None
     """(N, V), or (N, L, V) for sequences. They are raw: not divided by a temperature."""
     targets: SparseTargets | None = None
     """A few classes of each position, in place of the logits. Positions are those that the logits would have."""
+    probabilities: InitVar[Tensor | None] = None
+    """Probabilities, in place of the logits, which become their logarithms. A probability of 0 becomes -inf."""
+
+    def __post_init__(self, probabilities: Tensor | None) -> None:
+        if probabilities is not None:
+            object.__setattr__(self, "logits", logits_of_probabilities(probabilities))
 
 
 class Teacher(ABC):

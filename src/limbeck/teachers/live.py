@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import SelectedColumns, first_input, floating_dtype, forward_logits, freeze
-from limbeck.models.forward import input_names, logits_of
+from limbeck.models import LogProbabilities, first_input, floating_dtype, freeze
+from limbeck.models.forward import call_model, input_names, only_logits_of
 from limbeck.teachers.base import Teacher, TeacherOutput
 
 TeacherFunction = Callable[[Mapping[str, Any]], Any]
 TeacherLike = Teacher | nn.Module | TeacherFunction
 """Everything that ``as_teacher`` accepts."""
+Outputs = Literal["logits", "probabilities"]
+"""What a teacher's outputs are."""
 
 
 class LiveTeacher(Teacher):
@@ -48,8 +50,7 @@ class LiveTeacher(Teacher):
         self.model = freeze(model if dtype is None else model.to(dtype))
         self._dtype = floating_dtype(self.model)
         self.models = (self.model,)
-        inner = self.model.model if isinstance(self.model, SelectedColumns) else self.model
-        self.columns = input_names(inner)
+        self.columns = input_names(self.model)
 
     def to(self, device: torch.device) -> LiveTeacher:
         """Move the model to ``device`` and return the teacher. A model that was placed or quantised by its loader stays."""
@@ -66,7 +67,7 @@ class LiveTeacher(Teacher):
             name: value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
             for name, value in batch.items()
         }
-        logits = forward_logits(self.model, inputs)
+        logits = only_logits_of(call_model(self.model, inputs), self.model)
         return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
 
 
@@ -79,10 +80,12 @@ class CallableTeacher(Teacher):
     Args:
         function: maps a batch to a ``TeacherOutput``, or to what a model returns: raw logits, a tuple that begins with them, or
             an object or mapping with ``logits``.
+        outputs: what a callable means that returns no ``TeacherOutput``: "logits" or "probabilities".
     """
 
-    def __init__(self, function: TeacherFunction) -> None:
+    def __init__(self, function: TeacherFunction, outputs: Outputs = "logits") -> None:
         self.function: Any = function
+        self.outputs = outputs
         self.single_view = bool(getattr(function, "single_view", False))
         self.models, self.columns = getattr(function, "models", ()), getattr(function, "columns", None)
 
@@ -102,7 +105,9 @@ class CallableTeacher(Teacher):
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
         """Return what the callable returns for a batch."""
         output = self.function(batch)
-        return output if isinstance(output, TeacherOutput) else TeacherOutput(logits_of(output, self.function))
+        if isinstance(output, TeacherOutput):
+            return output
+        return TeacherOutput(**{self.outputs: only_logits_of(output, self.function)})
 
 
 def _is_quantised(model: nn.Module) -> bool:
@@ -114,7 +119,13 @@ def _is_placed(model: nn.Module) -> bool:
     return _is_quantised(model) or any(getattr(part, "hf_device_map", None) for part in model.modules())
 
 
-def as_teacher(source: TeacherLike, *, dtype: torch.dtype | None = None, argument: str = "teacher") -> Teacher:
+def as_teacher(
+    source: TeacherLike,
+    *,
+    dtype: torch.dtype | None = None,
+    argument: str = "teacher",
+    outputs: Outputs = "logits",
+) -> Teacher:
     """Return a ``Teacher`` made from a module, a teacher or any other callable.
 
     Args:
@@ -122,12 +133,14 @@ def as_teacher(source: TeacherLike, *, dtype: torch.dtype | None = None, argumen
             maps a batch to a ``TeacherOutput`` or to raw logits.
         dtype: the floating-point dtype that a module is converted to; by default it keeps its own. Other sources ignore it.
         argument: how an error names the argument that ``source`` was given for.
+        outputs: what a module or callable returns: "logits", or "probabilities", whose logarithms serve as logits.
 
     Returns:
         The teacher.
 
     Raises:
         ArgumentTypeError: ``source`` cannot be called with a batch.
+        ArgumentError: ``outputs`` is not known, or "probabilities" is said of a ``Teacher``, which says itself what it gives.
 
     Example:
         >>> import torch
@@ -136,14 +149,22 @@ def as_teacher(source: TeacherLike, *, dtype: torch.dtype | None = None, argumen
         >>> teacher({"x": torch.randn(2, 4)}).logits.shape
         torch.Size([2, 3])
     """
+    if outputs not in get_args(Outputs):
+        raise ArgumentError("teacher_outputs", f"expected 'logits' or 'probabilities', got {outputs!r}.")
     if isinstance(source, Teacher):
+        if outputs == "probabilities":
+            raise ArgumentError(
+                "teacher_outputs",
+                f"{type(source).__name__} is a Teacher and says itself what it gives. Leave this out, and have it return "
+                "TeacherOutput(probabilities=...).",
+            )
         return source
     if isinstance(source, nn.Module):
-        return LiveTeacher(source, dtype)
+        return LiveTeacher(LogProbabilities(source) if outputs == "probabilities" else source, dtype)
     if not callable(source) or isinstance(source, type):
         name = f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
         raise ArgumentTypeError(argument, f"expected a module, a Teacher or a callable, got {name}.")
-    return CallableTeacher(source)
+    return CallableTeacher(source, outputs)
 
 
 def check_separate(teacher: object, student: nn.Module) -> None:

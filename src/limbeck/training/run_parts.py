@@ -55,7 +55,9 @@ class RunParts(Trainer):
 
     @teacher.setter
     def teacher(self, teacher: TeacherLike | str | Path | None) -> None:
-        resolved = None if teacher is None else resolve_teacher(teacher, self.student, self._settings)
+        resolved = self._teacher
+        if teacher is not self._teacher:
+            resolved = None if teacher is None else resolve_teacher(teacher, self.student, self._settings)
         self._augment = choose_augmentation(self._augment, resolved)
         self._teacher = None if resolved is None else resolved.to(self.args.device)
         if resolved is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError
-from limbeck.models import SelectedColumns, class_names_in_config, load_model
+from limbeck.models import LogProbabilities, SelectedColumns, class_names_in_config, load_model
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
 from limbeck.teachers import Teacher, TeacherLike, as_teacher
@@ -32,14 +32,14 @@ def resolve_teacher(
         teacher: a module, a ``Teacher`` or any callable; the name or folder of a model; the folder or URL of a store; or None,
             if ``args.alpha`` is 0.
         student: the model that is trained.
-        args: the run's settings, of which ``alpha`` and ``teacher_dtype`` are read.
+        args: the run's settings, of which ``alpha``, ``teacher_dtype`` and ``teacher_outputs`` are read.
 
     Returns:
         The teacher, not moved to a device; None for training on labels alone.
 
     Raises:
-        ArgumentError: a teacher is missing, shares parameters with the student or lacks a class of it, or ``teacher_dtype`` is
-            not known.
+        ArgumentError: a teacher is missing, shares parameters with the student or lacks a class of it; or ``teacher_dtype`` or
+            ``teacher_outputs`` is not known or does not fit the teacher.
         ArgumentTypeError: ``teacher`` is none of these.
     """
     if teacher is None:
@@ -49,13 +49,18 @@ def resolve_teacher(
         teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if student is not None:
         check_separate(teacher, student)
+    outputs: Any = args.teacher_outputs
+    if isinstance(teacher, StoredTeacher):  # a store was built from logits, or from the logarithms of probabilities
+        outputs = "logits"
+    if isinstance(teacher, nn.Module) and outputs == "probabilities":
+        teacher, outputs = LogProbabilities(teacher), "logits"
     if isinstance(teacher, nn.Module) and student is not None:
         teacher = match_classes(teacher, student)
     if isinstance(teacher, nn.Module) and args.teacher_dtype not in DTYPES:
         raise ArgumentError(
             "teacher_dtype", f"expected 'float32', 'bfloat16' or 'float16', got {args.teacher_dtype!r}."
         )
-    return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype))
+    return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype), outputs=outputs)
 
 
 def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) -> None:

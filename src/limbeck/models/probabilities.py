@@ -1,0 +1,67 @@
+"""Models that give probabilities, as those that end in a softmax do: their logarithms serve as logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ArgumentError
+from limbeck.losses.inspection import are_probabilities
+from limbeck.models.forward import only_logits_of
+
+
+def logits_of_probabilities(probabilities: Tensor) -> Tensor:
+    """Return logits whose softmax is the given probabilities: their logarithms.
+
+    A probability of 0 becomes -inf, and is 0 at every temperature. Nothing is clipped: forward KL, JSD, skew KL and total
+    variation are finite there; reverse KL and logit MSE are infinite, and need a teacher without zeros.
+
+    Args:
+        probabilities: (..., V), each row in [0, 1] with the sum 1.
+
+    Returns:
+        (..., V), in float32 or float64.
+
+    Raises:
+        ArgumentError: a row has a value outside [0, 1], or another sum.
+
+    Example:
+        >>> logits_of_probabilities(torch.tensor([0.25, 0.75])).softmax(-1)
+        tensor([0.2500, 0.7500])
+    """
+    if probabilities.numel() and not are_probabilities(probabilities):
+        sums = probabilities.sum(-1, dtype=torch.float64)
+        raise ArgumentError(
+            "probabilities",
+            f"expected rows in [0, 1] that sum to 1, got values from {probabilities.min().item():.4g} to "
+            f"{probabilities.max().item():.4g}, and rows that sum to {sums.min().item():.4g} up to {sums.max().item():.4g}. "
+            "If these are logits, say so: they are the default.",
+        )
+    return probabilities.to(torch.promote_types(probabilities.dtype, torch.float32)).log()
+
+
+class LogProbabilities(nn.Module):
+    """A model that gives logits, made from one that gives probabilities.
+
+    Args:
+        model: a module whose output has probabilities in the place of logits.
+
+    Example:
+        >>> model = LogProbabilities(torch.nn.Softmax(-1))
+        >>> model(torch.tensor([[1.0, 1.0]])).softmax(-1)
+        tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def get_base_model(self) -> nn.Module:
+        """Return the model inside, whose ``forward`` says what this one takes."""
+        return self.model
+
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        return logits_of_probabilities(only_logits_of(self.model(*inputs, **named), self.model))
