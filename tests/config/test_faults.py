@@ -1,6 +1,6 @@
 import pytest
 
-from limbeck.config import config_from
+from limbeck.config import Config, config_from, load_config
 from limbeck.errors import ConfigError
 from support.configs import faults
 
@@ -105,3 +105,19 @@ def test_a_teacher_that_is_neither_a_model_nor_a_store(tmp_path):
 def test_a_mapping_has_no_lines():
     with pytest.raises(ConfigError, match=r"^here  student: missing$"):
         config_from({"teacher": {"model": "cnn"}}, name="here")
+
+
+def test_a_config_remembers_where_its_keys_were_written(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("teacher: {model: cnn}\nstudent:\n  model: mlp\n")
+    config = load_config(path, ["teacher.training={max_steps: 1}"])
+    config = config.model_copy(update={"out": "elsewhere"})
+    assert config.fault("student.model", "wrong") == f"{path}:3  student.model: wrong"
+    assert config.fault("student.settings.hidden", "wrong") == f"{path}:2  student.settings.hidden: wrong"
+    assert config.fault("teacher.training.max_steps", "wrong") == (
+        "--set teacher.training={max_steps: 1}  teacher.training.max_steps: wrong"
+    )
+    assert config.fault("data", "wrong") == f"{path}  data: wrong"
+    in_python = Config(teacher=config.teacher, student=config.student, out="elsewhere")
+    assert in_python.fault("data", "wrong") == "data: wrong"
+    assert in_python == config

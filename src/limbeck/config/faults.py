@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,13 +20,13 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where each key of a config was written."""
+    """Where each key of a config was written. All origins are equal, so that configs are compared by their values alone."""
 
-    name: str
-    """The name of the config's file, or another name for it."""
-    lines: Mapping[KeyPath, int]
+    name: str = field(default="", compare=False)
+    """The name of the config's file, or another name for it; empty for a config that was made in Python."""
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
     """The line of each key in the file, from 1."""
-    overrides: Mapping[KeyPath, str]
+    overrides: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
     """The text of each override, by the keys that it sets."""
 
     def line(self, path: KeyPath) -> int:
@@ -43,13 +43,21 @@ class Origin:
         Args:
             path: the keys that lead to the key.
         """
-        for length in range(len(path), -1, -1):
-            prefix = path[:length]
+        prefixes = [path[:length] for length in range(len(path), -1, -1)]
+        for prefix in prefixes:  # an override replaces the whole section that the file has there
             if prefix in self.overrides:
                 return f"--set {self.overrides[prefix]}"
-            if prefix in self.lines:
-                return f"{self.name}:{self.lines[prefix]}"
-        return self.name
+        return next((f"{self.name}:{self.lines[prefix]}" for prefix in prefixes if prefix in self.lines), self.name)
+
+    def fault(self, path: KeyPath, message: str) -> str:
+        """Return the line of an error: where a key was written, the key, and what is wrong with it.
+
+        Args:
+            path: the keys that lead to the key.
+            message: what is wrong.
+        """
+        place = self.place(path)
+        return f"{place}{'  ' if place else ''}{'.'.join(map(str, path))}: {message}"
 
 
 def validation_faults(
@@ -74,7 +82,7 @@ def validation_faults(
             path += tuple(cause.argument.split("."))
         grouped.setdefault(path, []).append(detail)
     return [
-        f"{origin.place(path)}  {'.'.join(map(str, path))}: {_message(details, path[len(prefix) :], schema)}"
+        origin.fault(path, _message(details, path[len(prefix) :], schema))
         for path, details in sorted(grouped.items(), key=lambda item: origin.line(item[0]))
     ]
 

@@ -90,7 +90,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
     config = None
     try:
         # As JSON, strict types still take what YAML can write: mappings for dataclasses, lists for tuples.
-        config = Config.model_validate_json(json.dumps(values, default=_as_yaml_value))
+        config = Config.model_validate_json(json.dumps(values, default=_as_yaml_value), context=origin)
     except ValidationError as error:
         faults += validation_faults(error, (), values, Config, origin)
     if training:
@@ -102,9 +102,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
             if isinstance(section, dict):
                 faults += _training_faults(section, path, values, origin)
                 faults += [
-                    f"{origin.place((*path, key))}  {'.'.join((*path, key))}: {reason}"
-                    for key, reason in SET_BY_THE_RUN.items()
-                    if key in section
+                    origin.fault((*path, key), reason) for key, reason in SET_BY_THE_RUN.items() if key in section
                 ]
     if faults or config is None:
         raise ConfigError(*faults)

@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
+from limbeck.config.faults import Origin
 from limbeck.data import Augmentation, DataConfig
 from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DIVERGENCES
@@ -148,3 +149,22 @@ class Config(StrictModel):
     """What ``limbeck temperature search`` tries."""
     cache: CacheConfig = CacheConfig()
     """What ``limbeck cache build`` keeps of the teacher's outputs."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep where each key was written, which ``load_config`` and ``config_from`` pass as pydantic's context."""
+        if isinstance(context, Origin):
+            self._origin = context
+
+    def fault(self, key: str, message: str) -> str:
+        """Return the line of an error about a key, with the file and the line where it was written.
+
+        Args:
+            key: the key with its sections, such as "teacher.model".
+            message: what is wrong with it, and what is expected.
+
+        Returns:
+            The line, such as "run.yaml:3  teacher.model: missing".
+        """
+        return self._origin.fault(tuple(key.split(".")), message)
