@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LimbeckError(Exception):
     """A fault in what the user gave: a config, a file, an argument.
@@ -60,3 +63,33 @@ class TrainingError(LimbeckError):
 
 class StoreError(LimbeckError):
     """A teacher store that cannot be built or read, or that belongs to something else."""
+
+
+def suggestion(given: object, known: Iterable[str]) -> str:
+    """Return what follows "unknown key" or the like: ", did you mean alpha?", or else the known names if they are few.
+
+    Args:
+        given: the unknown name.
+        known: the known names.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(str(given), names, n=1)
+    if close:
+        return f", did you mean {close[0]}?"
+    return f"; known are {', '.join(names)}" if 0 < len(names) <= 25 else ""
+
+
+def expected_name(given: object, known: Iterable[str]) -> str:
+    """Return what an error says about a name that is none of the known ones.
+
+    Args:
+        given: the unknown name.
+        known: the known names, which the message lists.
+
+    Example:
+        >>> expected_name("jds", ["jsd", "tvd"])
+        "expected one of jsd, tvd, got 'jds'. Did you mean jsd?"
+    """
+    names = list(known)
+    close = difflib.get_close_matches(str(given), names, n=1)
+    return f"expected one of {', '.join(names)}, got {given!r}.{f' Did you mean {close[0]}?' if close else ''}"

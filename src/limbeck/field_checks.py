@@ -17,11 +17,12 @@ if typing.TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: Any, error_type: type[ArgumentError] = ArgumentError) -> None:
     """Compare each field of a dataclass with its annotation; call it in ``__post_init__``.
 
     Args:
         instance: the dataclass instance. Its annotations may carry ranges, as in ``Annotated[int, Field(gt=0)]``.
+        error_type: the error to raise.
 
     Raises:
         ArgumentError: a field has another type than its annotation, or is out of range. Nothing is converted.
@@ -32,7 +33,8 @@ def check_fields(instance: Any) -> None:
         try:
             adapter.validate_python(getattr(instance, name), strict=True)
         except ValidationError as error:
-            raise ArgumentError(name, f"{expectation(error.errors())}.") from None
+            message = expectation(error.errors())
+            raise error_type(name, message if message.endswith((".", "?")) else f"{message}.") from None
 
 
 def expectation(details: Sequence[Any]) -> str:
@@ -41,6 +43,9 @@ def expectation(details: Sequence[Any]) -> str:
     Args:
         details: what ``ValidationError.errors()`` says about the value; more than one for a union.
     """
+    causes = [detail.get("ctx", {}).get("error") for detail in details]
+    if all(isinstance(cause, ArgumentError) for cause in causes):
+        return " ".join(cause.message for cause in causes)
     expected = dict.fromkeys(_plain(detail["msg"]) for detail in details)
     return f"{' or '.join(expected)}, got {details[0]['input']!r}"
 

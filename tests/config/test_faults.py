@@ -36,7 +36,7 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path):
         "c.yaml:11  distillation.temperature: should be greater than 0, or auto, or a policy as in {policy: linear, "
         "start: 8, end: 1}, got -1",
         "c.yaml:12  distillation.alpha: should be a valid number, got 'high'",
-        "c.yaml:13  distillation.divergence: should be one of forward_kl, reverse_kl",
+        "c.yaml:13  distillation.divergence: expected one of forward_kl, reverse_kl",
         "c.yaml:14  distillation.compensate: should be a valid boolean or should be 'curvature', got 'maybe'",
         "--set distillation.skew=2  distillation.skew: should be less than 1, got 2",
         "c.yaml:6  teacher.training.max_steps: should be a valid integer",
@@ -88,6 +88,18 @@ def test_a_wrong_type_hides_no_range(tmp_path):
             "data: {augmentation: {mixup: .nan}}",
             "c.yaml:3  data.augmentation.mixup: should be a finite number, got nan",
         ),
+        (
+            "distillation: {teacher_temperature: 2, temperature: {policy: linear, start: 8}}",
+            "c.yaml:3  distillation.teacher_temperature: a policy sets both temperatures. Leave it out.",
+        ),
+        (
+            "distillation: {temperature: {policy: linaer}}",
+            "c.yaml:3  distillation.temperature.policy: expected one of linear, cosine, exponential",
+        ),
+        (
+            "distillation: {temperature: {policy: linear, strat: 3}}",
+            "c.yaml:3  distillation.temperature.strat: linear has no such setting, did you mean start?",
+        ),
         ("compare: {temperatures: [1, 0]}", "c.yaml:3  compare.temperatures.1: should be greater than 0, got 0"),
     ],
 )
@@ -95,6 +107,40 @@ def test_a_fault_names_its_line_and_key(section, fault, tmp_path):
     text = f"teacher: {{model: cnn}}\nstudent: {{model: mlp}}\n{section}\n"
     (found,) = faults(text, tmp_path, training=False)
     assert found.startswith(fault)
+
+
+def test_every_fault_of_a_section_is_told_at_once(tmp_path):
+    text = """\
+teacher: {model: cnn}
+student: {model: mlp}
+search:
+  temperatures: [1, 2, -3]
+  seeds: 1
+  batches: [3, 0]
+  alphas: [2]
+  divergences: [jds]
+cache:
+  format: zip
+  k: 0
+  temperatures: [0]
+  shard_rows: 0
+"""
+    assert faults(text, tmp_path, training=False) == [
+        "c.yaml:4  search.temperatures.2: should be greater than 0, got -3",
+        "c.yaml:5  search.seeds: should be greater than or equal to 2, got 1",
+        "c.yaml:6  search.batches.1: should be greater than 0, got 0",
+        "c.yaml:7  search.alphas.0: should be less than or equal to 1, got 2",
+        "c.yaml:8  search.divergences.0: expected one of forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, tvd, "
+        "logit_mse, got 'jds'. Did you mean jsd?",
+        "c.yaml:10  cache.format: should be 'dense', 'topk', 'sampled' or 'hidden', got 'zip'",
+        "c.yaml:11  cache.k: should be greater than 0, got 0",
+        "c.yaml:12  cache.temperatures.0: should be greater than 0, got 0",
+        "c.yaml:13  cache.shard_rows: should be greater than 0, got 0",
+    ]
+    (found,) = faults(
+        "teacher: {model: cnn}\nstudent: {model: mlp}\ncache: {format: hidden, dtype: int8}\n", tmp_path, training=False
+    )
+    assert found.startswith("c.yaml:3  cache.dtype: expected 'float32', 'float16' or 'bfloat16', got 'int8'")
 
 
 def test_a_teacher_that_is_neither_a_model_nor_a_store(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, suggestion
 from limbeck.field_checks import expectation
 
 KeyPath = tuple[str | int, ...]
@@ -94,9 +93,6 @@ def _message(details: Sequence[Any], path: KeyPath, schema: type[Any]) -> str:
         return "unknown key" + _suggestion(path, schema)
     if kinds == {"missing"}:
         return "missing"
-    causes = [detail.get("ctx", {}).get("error") for detail in details]
-    if all(isinstance(cause, ArgumentError) for cause in causes):
-        return " ".join(cause.message for cause in causes)
     return expectation(details)
 
 
@@ -117,10 +113,7 @@ def _suggestion(path: KeyPath, schema: type[Any]) -> str:
         candidates = [annotation, *typing.get_args(annotation)]
         schema = next((candidate for candidate in candidates if _is_section(candidate)), schema)
     known = list(schema.model_fields) if issubclass(schema, BaseModel) else [f.name for f in dataclasses.fields(schema)]
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
-    if close:
-        return f", did you mean {close[0]}?"
-    return f"; known are {', '.join(known)}" if len(known) <= 25 else ""
+    return suggestion(path[-1], known)
 
 
 def _is_section(candidate: Any) -> bool:

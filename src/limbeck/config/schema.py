@@ -9,16 +9,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from limbeck.config.faults import Origin
 from limbeck.data import Augmentation, DataConfig
 from limbeck.errors import ArgumentError
-from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, DIVERGENCES
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
 from limbeck.store import CacheConfig
 from limbeck.temperature import SearchPlan
+from limbeck.temperature.policies import POLICY_SETS_BOTH
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -114,11 +115,16 @@ class DistillationConfig(StrictModel):
             raise ValueError("should be greater than 0, or auto, or a policy as in {policy: linear, start: 8, end: 1}")
         return float(value) if number else value
 
+    @field_validator("teacher_temperature")
+    @classmethod
+    def _no_policy_beside_it(cls, teacher_temperature: float | None, info: ValidationInfo) -> float | None:
+        if teacher_temperature is not None and isinstance(info.data.get("temperature"), dict):
+            raise ArgumentError("", POLICY_SETS_BOTH)
+        return teacher_temperature
+
     @field_validator("divergence")
     @classmethod
     def _is_known(cls, divergence: str | dict[str, Any]) -> str | dict[str, Any]:
-        if isinstance(divergence, str) and divergence not in DIVERGENCES:
-            raise ValueError(f"should be one of {', '.join(DIVERGENCES)}")
         try:
             resolve_divergence(divergence)
         except ArgumentError as error:

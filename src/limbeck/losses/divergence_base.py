@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.errors import ArgumentError, ArgumentTypeError, expected_name, suggestion
 from limbeck.losses.arithmetic import LOG_ZERO
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
@@ -61,20 +61,21 @@ def resolve_divergence(divergence: DivergenceChoice, *, beta: float = 0.5, skew:
     if isinstance(divergence, Divergence):
         return divergence
     parameters: dict[str, Any] = dict(divergence) if isinstance(divergence, Mapping) else {"name": divergence}
-    name, known = parameters.pop("name", None), ", ".join(DIVERGENCES)
+    name = parameters.pop("name", None)
     if not isinstance(name, str):
+        given = divergence if isinstance(divergence, Mapping) else type(divergence).__name__
         raise ArgumentTypeError(
             "divergence",
-            "expected a name, a mapping with a name and parameters, or a Divergence object, got "
-            f"{divergence if isinstance(divergence, Mapping) else type(divergence).__name__}. The names are {known}.",
+            f"expected a name, a mapping with a name and parameters, or a Divergence object, got {given}. The names are "
+            f"{', '.join(DIVERGENCES)}.",
         )
     if name not in DIVERGENCES:
-        raise ArgumentError("divergence", f"unknown name {name!r}. The names are {known}.")
+        raise ArgumentError("divergence", expected_name(name, DIVERGENCES))
     names = DIVERGENCES[name].parameters
     for parameter in parameters:
         if parameter not in names:
-            has = f"Its parameters are {', '.join(names)}." if names else "It has none."
-            raise ArgumentError("divergence", f"{name!r} has no parameter {parameter!r}. {has}")
+            has = suggestion(parameter, names) if names else ". It has none."
+            raise ArgumentError("divergence", f"{name!r} has no parameter {parameter!r}{has}")
     shared = {"beta": beta, "skew": skew}
     return DIVERGENCES[name](**{key: value for key, value in shared.items() if key in names} | parameters)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from limbeck.field_checks import check_fields
 from limbeck.store.codecs import Codec, Dense, DenseDtype, Hidden, Sampled, TopK
 from limbeck.store.errors import StoreArgumentError
 
 Format = Literal["dense", "topk", "sampled", "hidden"]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -29,30 +34,23 @@ class CacheConfig:
     dtype: DenseDtype = Dense.dtype
     """The type of the stored numbers. "topk" has float16 and float32 only, and takes float16 in place of others; "hidden" has
     no int8; "sampled" stores no such numbers."""
-    k: int = TopK.k
+    k: PositiveInt = TopK.k
     """How many classes "topk" keeps; at least 1."""
-    temperatures: tuple[float, ...] | None = None
+    temperatures: tuple[PositiveFloat, ...] | None = None
     """The temperatures at which a "topk" store can be used, besides 1; by default the temperature of the distillation."""
-    draws: int = Sampled.draws
+    draws: PositiveInt = Sampled.draws
     """How many classes "sampled" draws, at the temperature of the distillation; at least 1."""
-    views: int = 1
+    views: PositiveInt = 1
     """How many augmented views of each image are stored, made by ``data.augmentation``; 1 for the image as it is."""
-    shard_rows: int | None = None
+    shard_rows: PositiveInt | None = None
     """The number of examples in a file; by default as many as make 128 MB."""
 
     def __post_init__(self) -> None:
-        if self.format not in get_args(Format):
-            raise StoreArgumentError("format", f"expected one of {', '.join(get_args(Format))}, got {self.format!r}.")
-        # Settings of formats that are not chosen are checked too: a wrong value is a mistake wherever it stands.
-        for format_name in ("dense", "topk", "sampled", self.format):
-            self._codec(format_name, temperature=1.0)
-        if self.views < 1:
-            raise StoreArgumentError("views", f"expected at least 1, got {self.views}.")
-        if self.shard_rows is not None and self.shard_rows < 1:
-            raise StoreArgumentError("shard_rows", f"expected at least 1, got {self.shard_rows}.")
+        check_fields(self, StoreArgumentError)
+        self.codec(temperature=1.0)  # the format may lack the dtype
 
     def codec(self, temperature: float) -> Codec:
-        """Return the codec that these settings ask for.
+        """Return the codec that these settings ask for, with those of them that its format has.
 
         Args:
             temperature: the T of the distillation, at which "sampled" draws, and which "topk" keeps a log-normaliser for
@@ -64,11 +62,7 @@ class CacheConfig:
         Raises:
             StoreArgumentError: the temperature is not positive and finite.
         """
-        return self._codec(self.format, temperature)
-
-    def _codec(self, format_name: Format, temperature: float) -> Codec:
-        """Return the codec of a format, with the settings that this format has."""
-        match format_name:
+        match self.format:
             case "dense":
                 return Dense(self.dtype)
             case "hidden":

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
-from limbeck.errors import ArgumentError
+from pydantic import AfterValidator, Field
+
+from limbeck.errors import ArgumentError, expected_name
+from limbeck.field_checks import check_fields
+from limbeck.losses import DIVERGENCES
 from limbeck.temperature.defaults import TEMPERATURES
+
+
+def _enough_and_different(temperatures: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(temperatures)) < max(3, len(temperatures)):
+        raise ValueError("should be at least 3 different numbers")
+    return temperatures
+
+
+def _known_divergence(name: str) -> str:
+    if name not in DIVERGENCES:
+        raise ArgumentError("", expected_name(name, DIVERGENCES))
+    return name
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -39,41 +58,23 @@ class SearchPlan:
         12
     """
 
-    temperatures: tuple[float, ...] = TEMPERATURES
+    temperatures: Annotated[tuple[Temperature, ...], AfterValidator(_enough_and_different)] = TEMPERATURES
     """The temperatures to choose from: at least 3 different ones. They are sorted."""
-    seeds: int = 3
+    seeds: Annotated[int, Field(ge=2)] = 3
     """How many students each temperature gets at most, at least 2. Their seeds are 0, 1, and so on."""
-    batches: tuple[int, ...] = (3, 2)
+    batches: tuple[PositiveInt, ...] = (3, 2)
     """How many promising students are trained in each of the rounds after the first."""
-    alphas: tuple[float, ...] = ()
+    alphas: tuple[Fraction, ...] = ()
     """Other weights of the soft term, from 0 to 1, which are tried at the chosen temperature."""
-    divergences: tuple[str, ...] = ()
+    divergences: tuple[Annotated[str, AfterValidator(_known_divergence)], ...] = ()
     """Other divergences, which are tried at the chosen temperature. They are compensated for their curvature."""
 
     def __post_init__(self) -> None:
-        _check(
-            len(self.temperatures) >= 3
-            and all(_is_number(t) and 0 < t < math.inf for t in self.temperatures)
-            and len(set(self.temperatures)) == len(self.temperatures),
-            "temperatures",
-            "at least 3 different positive numbers",
-            self.temperatures,
-        )
-        _check(_is_count(self.seeds) and self.seeds >= 2, "seeds", "at least 2", self.seeds)
-        _check(all(_is_count(size) for size in self.batches), "batches", "positive numbers", self.batches)
-        _check(all(_is_number(a) and 0 <= a <= 1 for a in self.alphas), "alphas", "numbers from 0 to 1", self.alphas)
-        if self.divergences:
-            from limbeck.losses import DIVERGENCES
-
-            known = all(name in DIVERGENCES for name in self.divergences)
-            _check(known, "divergences", f"names among {', '.join(DIVERGENCES)}", self.divergences)
-        for field, value in (
-            ("temperatures", tuple(sorted(map(float, self.temperatures)))),
-            ("batches", tuple(self.batches)),
-            ("alphas", tuple(map(float, self.alphas))),
-            ("divergences", tuple(self.divergences)),
-        ):
-            object.__setattr__(self, field, value)  # the class is frozen
+        for name in ("temperatures", "batches", "alphas", "divergences"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # the class is frozen
+        check_fields(self)
+        object.__setattr__(self, "temperatures", tuple(sorted(map(float, self.temperatures))))
+        object.__setattr__(self, "alphas", tuple(map(float, self.alphas)))
 
     @property
     def cost(self) -> int:
@@ -84,18 +85,3 @@ class SearchPlan:
         first_round, without_teacher = len(self.temperatures[::2]), 2
         other_settings = len(self.alphas) + len(self.divergences)
         return first_round + without_teacher + sum(self.batches) + 2 * other_settings
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check(accepted: bool, field: str, expected: str, given: Sequence[Any] | int) -> None:
-    """Raise an ArgumentError that names the field, unless its value is accepted."""
-    if not accepted:
-        shown = list(given) if isinstance(given, Sequence) else given
-        raise ArgumentError(field, f"expected {expected}, got {shown}.")

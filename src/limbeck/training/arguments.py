@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX, DistillationLoss
 from limbeck.temperature import Policy, policy_from
+from limbeck.temperature.policies import POLICY_SETS_BOTH
 
 if TYPE_CHECKING:
     Parsed = Any
@@ -159,7 +160,7 @@ class DistillationArguments(TrainingArguments):
         """
         policy, shared = self.policy(), self.teacher_temperature is None
         if policy is not None and not shared:
-            raise ArgumentError("teacher_temperature", "a policy sets both temperatures. Leave it out.")
+            raise ArgumentError("teacher_temperature", POLICY_SETS_BOTH)
         temperature = self.temperature if policy is None else policy.nominal_temperature
         return DistillationLoss(
             temperature=temperature if shared else (self.teacher_temperature, temperature),  # pyright: ignore[reportArgumentType]

@@ -76,7 +76,10 @@ class TestErrors:
         [
             ({"policy": "warm"}, r"temperature.policy: expected one of linear, .*, got 'warm'"),
             ({}, r"temperature.policy: expected one of .*, got None"),
-            ({"policy": "linear", "stop": 3}, r"temperature: linear cannot be made from .*stop"),
+            (
+                {"policy": "linear", "stop": 3},
+                r"temperature\.stop: linear has no such setting; known are start, end, over",
+            ),
             ({"policy": "linear", "start": 0}, r"temperature.start: expected a positive number, got 0"),
             ({"policy": "sharpness", "temperature": math.inf}, r"temperature.temperature: expected a positive number"),
             ({"policy": "gap", "momentum": 1.0}, r"temperature.momentum: expected a number in \[0, 1\)"),

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, expected_name, suggestion
 from limbeck.temperature.policies.base import Policy, Softening
 from limbeck.temperature.policies.learned import Learned
 from limbeck.temperature.policies.over_time import Cosine, Exponential, Gap, Linear
@@ -27,6 +27,9 @@ POLICIES: dict[str, type[Policy]] = {
     )
 }  # fmt: skip
 """The policies by the name that a config uses."""
+
+POLICY_SETS_BOTH = "a policy sets both temperatures. Leave it out."
+"""What an error says about a ``teacher_temperature`` beside a policy."""
 
 
 def policy_from(settings: Mapping[str, Any] | Policy, *, argument: str = "temperature") -> Policy:
@@ -49,9 +52,14 @@ def policy_from(settings: Mapping[str, Any] | Policy, *, argument: str = "temper
     given = dict(settings)
     name = given.pop("policy", None)
     if not isinstance(name, str) or name not in POLICIES:
-        raise ArgumentError(_joined(argument, "policy"), f"expected one of {', '.join(POLICIES)}, got {name!r}.")
+        raise ArgumentError(_joined(argument, "policy"), expected_name(name, POLICIES))
+    known = inspect.signature(POLICIES[name]).parameters
+    for setting in given:
+        if setting not in known:
+            raise ArgumentError(
+                _joined(argument, str(setting)), f"{name} has no such setting{suggestion(setting, known)}"
+            )
     try:
-        inspect.signature(POLICIES[name]).bind(**given)  # its message names no class, unlike that of the call
         return POLICIES[name](**given)
     except ArgumentError as error:
         raise ArgumentError(_joined(argument, error.argument), error.message) from None
