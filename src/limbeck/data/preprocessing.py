@@ -29,6 +29,8 @@ class Preprocessing:
     """The fast tokenizer of Transformers for texts; None where the inputs are images."""
     max_length: int = 128
     """The number of tokens after which a text is cut off."""
+    column: str | None = None
+    """The column of the data set that held the inputs; None where there was none."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
@@ -55,7 +57,7 @@ class Preprocessing:
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
         image = None if self.image is None else dataclasses.asdict(self.image)
-        settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
+        settings = {"labels": self.label_names, "image": image, "max_length": self.max_length, "column": self.column}
         write_json(folder / PREPROCESSING_FILE, settings)
 
     @classmethod
@@ -75,8 +77,9 @@ class Preprocessing:
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             labels, image, max_length = saved["labels"], saved["image"], saved["max_length"]
+            column = saved.get("column")  # older runs do not tell it
             image_format = None if image is None else ImageFormat(**{**image, "size": tuple(image["size"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None else None
-        return cls(labels, image_format, tokenizer, max_length)
+        return cls(labels, image_format, tokenizer, max_length, column)
