@@ -1,5 +1,6 @@
 """``limbeck predict``: a run's student, fed as it was trained, with plain softmax."""
 
+import io
 import json
 import re
 import shutil
@@ -54,8 +55,8 @@ def test_predictions_are_the_plain_softmax_of_the_students_logits(finished_run, 
 def test_a_folder_is_its_images_in_order_and_nothing_else(finished_run, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
     (tmp_path / "images" / "notes.txt").write_text("no image")
-    one_by_one = [predict(finished_run.folder, [images / f"{i}.png"])[0] for i in range(5)]
-    together = predict(finished_run.folder, [tmp_path / "images"])
+    one_by_one = [next(predict(finished_run.folder, [images / f"{i}.png"])) for i in range(5)]
+    together = list(predict(finished_run.folder, [tmp_path / "images"]))
     assert [prediction.label for prediction in together] == [prediction.label for prediction in one_by_one]
     assert [prediction.input for prediction in together] == [str(tmp_path / "images" / f"{i}.png") for i in range(5)]
     assert sum(together[0].probabilities.values()) == pytest.approx(1)
@@ -75,3 +76,36 @@ def test_predicting_what_is_not_there(finished_run, tmp_path, capsys):
     status, _, err = limbeck(capsys, "predict", run, tmp_path / "empty")
     assert status == 2
     assert "inputs.json: cannot be read" in err
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(finished_run, images, tmp_path, capsys):
+    deep = tmp_path / "a" / "b"
+    shutil.copytree(images, deep)
+    (deep / "2.png").write_bytes((images / "2.png").read_bytes()[:40])
+    status, out, err = limbeck(capsys, "predict", finished_run.folder, tmp_path, "--json")
+    assert status == 1
+    assert "2.png: not an image that can be read" in err
+    assert "1 input could not be read" in err
+    _, whole, _ = limbeck(capsys, "predict", finished_run.folder, images, "--json")
+    assert [json.loads(line)["label"] for line in out.splitlines()] == [
+        json.loads(line)["label"] for i, line in enumerate(whole.splitlines()) if i != 2
+    ]
+
+
+def test_a_table_of_images_names_their_files(finished_run, images, capsys):
+    table = images / "table.csv"
+    table.write_text("id,image\n7,3.png\n8,0.png\n")
+    status, out, _ = limbeck(capsys, "predict", finished_run.folder, table, "--json")
+    table.unlink()
+    assert status == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["columns"] for row in rows] == [{"id": 7}, {"id": 8}]
+    expected = [next(predict(finished_run.folder, [images / name])).label for name in ("3.png", "0.png")]
+    assert [row["label"] for row in rows] == expected
+
+
+def test_names_of_image_files_come_from_the_standard_input(finished_run, images, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{images / '4.png'}\n{images / 'absent.png'}\n"))
+    status, out, err = limbeck(capsys, "predict", finished_run.folder, "-")
+    assert (status, len(out.splitlines())) == (1, 1)
+    assert "absent.png" in err

@@ -38,7 +38,7 @@ def test_distil_a_text_classifier(shop):
     results = evaluate(folder)
     assert results["teacher"]["accuracy"] == 1.0
     assert results["student"]["accuracy"] > 0.95
-    said = predict(folder, ["the film was lovely", "and was sad"])
+    said = list(predict(folder, ["the film was lovely", "and was sad"]))
     assert [prediction.label for prediction in said] == ["good", "bad"]
 
     # the student loads with Transformers alone, tokenizer included, and names its classes

@@ -43,7 +43,7 @@ def test_values_that_yaml_cannot_write_are_refused():
             "distillation.divergence={name: jsd, beta: 3}",
             "distillation.divergence.beta: expected a number in [0, 1], got 3.",
         ),
-        ("distillation.divergence={name: jsd, bta: 1}", "distillation.divergence: 'jsd' has no parameter 'bta'."),
+        ("distillation.divergence={name: jsd, bta: 1}", "distillation.divergence: 'jsd' has no parameter 'bta', did you mean beta?"),
         (
             "distillation.temperature={policy: linear, start: -1}",
             "distillation.temperature.start: expected a positive number",

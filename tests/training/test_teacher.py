@@ -154,5 +154,5 @@ class TestRandomForest:
 
     def test_a_teacher_says_itself_what_it_gives(self, tmp_path):
         for teacher, outputs in ((InMemoryTeacher(torch.zeros(2, 3)), "probabilities"), (dict.get, "logit")):
-            with pytest.raises(ArgumentError, match="^teacher_outputs: "):
+            with pytest.raises(ArgumentError, match=r"^teacher_outputs: "):
                 resolve_teacher(teacher, Net(), arguments(tmp_path, teacher_outputs=outputs))

@@ -140,7 +140,9 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Images or a folder of them; texts, or a .txt file with one text on each line.", metavar="INPUT..."
+            help="Images; or texts, and .txt files with a text on each line. For both: folders, CSV, JSONL and Parquet "
+            "files, and - for the lines of the standard input.",
+            metavar="INPUT...",
         ),
     ],
     json: Annotated[
@@ -148,19 +150,30 @@ def predict(
     ] = False,
     functions: Functions = [],  # noqa: B006
 ) -> None:
-    """Predict with a run's student: labels, and probabilities from plain softmax (T = 1)."""
+    """Predict with a run's student: labels, and probabilities from plain softmax (T = 1).
+
+    An input that cannot be read is told and does not stop the others; the exit status is then 1.
+    """
     import dataclasses
     import json as writer
 
     from limbeck.commands.predict import predict as predict_run
 
+    unreadable = 0
     for prediction in predict_run(run, inputs, functions=functions):
-        if json:
-            typer.echo(writer.dumps(dataclasses.asdict(prediction), ensure_ascii=False))
-            continue
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
-        shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
-        typer.echo(f"{prediction.input}\t{prediction.label}\t{shown}")
+        if prediction.error is not None:
+            unreadable += 1
+            typer.echo(prediction.error, err=True)
+        elif json:
+            told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
+            typer.echo(writer.dumps(told, ensure_ascii=False, default=str))
+        else:
+            ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
+            shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+            typer.echo(f"{' '.join(prediction.input.split())}\t{prediction.label}\t{shown}")
+    if unreadable:
+        typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
+        raise typer.Exit(1)
 
 
 cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
+from limbeck.data.new_inputs import NewInput, read_new_inputs
 from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
-from limbeck.tasks import task_named
+from limbeck.tasks import Task, task_named
 
 BATCH_SIZE = 256
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,17 @@ class Prediction:
 
     input: str
     """The file, or the text."""
-    label: str
-    """The name of the most probable class; of a task with another kind of answer, that answer in words."""
-    probabilities: dict[str, float]
+    label: str | None
+    """The name of the most probable class, or what else the task answers in words; None if the input cannot be read."""
+    probabilities: dict[str, float] = field(default_factory=dict)
     """The probability of every class, by its name."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """The other columns of the input's row, where it stands in a table."""
+    error: str | None = None
+    """Why the input cannot be read; None if it can."""
 
 
-def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> list[Prediction]:
+def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> Iterator[Prediction]:
     """Predict images or texts.
 
     A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
@@ -40,47 +46,45 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
 
     Args:
         folder: the folder of a finished run.
-        inputs: image files and folders of them; or texts, and ``.txt`` files with one text on each line.
+        inputs: image files; or texts, and ``.txt`` files with one text on each line. For both: folders of such files, CSV,
+            JSONL and Parquet files, and "-" for the lines of the standard input.
         functions: names ``package.module:function`` that may be called.
 
     Returns:
-        One prediction for each image or text, in the order of the inputs.
+        An iterator over one prediction for each image or text, in the order of the inputs. An input that cannot be read has an
+        ``error`` in place of a label.
 
     Raises:
         ConfigError: the folder holds no finished run.
-        DataError: nothing to predict was found, or a file cannot be read.
+        DataError: nothing to predict was found, or a file or table is missing or cannot be read.
         ModelError: the student cannot be loaded.
     """
     folder = Path(folder)
     read_run(folder)
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     task = task_named(read.task)
-    items = _list_items(inputs, is_image=read.image is not None)
-    predictions = []
-    for start in range(0, len(items), BATCH_SIZE):
-        batch = items[start : start + BATCH_SIZE]
-        examples = _unlabelled(read(batch), len(batch))
-        for item, row in zip(batch, predict_logits(model, examples), strict=True):
-            predictions.append(Prediction(str(item), *task.tell(row, read.label_names)))
-    return predictions
-
-
-def _list_items(inputs: Sequence[str | Path], *, is_image: bool) -> list[str]:
-    """Return the image files or the texts that the inputs name."""
-    items: list[str] = []
-    for given in inputs:
-        path = Path(given)
-        if is_image and path.is_dir():
-            items += sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif is_image and not path.is_file():
-            raise DataError(f"{given}: no such file. Expected an image, or a folder of images.")
-        elif not is_image and path.suffix == ".txt" and path.is_file():
-            items += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        else:
-            items.append(str(given))
-    if not items:
+    items = read_new_inputs(inputs, is_image=read.image is not None, column=read.column)
+    first = next(items, None)
+    if first is None:
         raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
-    return items
+    items = chain([first], items)
+    batches = iter(lambda: list(islice(items, BATCH_SIZE)), [])
+    return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch))
+
+
+def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Sequence[NewInput]) -> list[Prediction]:
+    """Return the prediction for each input. One that cannot be read does not stop the others."""
+    try:
+        batch = read([item.content for item in items])
+    except DataError as error:
+        if len(items) == 1:
+            return [Prediction(items[0].name, None, columns=items[0].columns, error=str(error))]
+        return [prediction for item in items for prediction in _predict_batch(model, task, read, [item])]
+    logits = predict_logits(model, _unlabelled(batch, len(items)))
+    return [
+        Prediction(item.name, *task.tell(row, read.label_names), item.columns)
+        for item, row in zip(items, logits, strict=True)
+    ]
 
 
 def _unlabelled(batch: dict[str, Any], count: int) -> Examples:

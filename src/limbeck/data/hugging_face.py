@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ def read_with_datasets(config: DataConfig) -> Source:
         check_all_are_read(config, {*READ_BY_IMAGES, *READ_BY_TEXTS}, f"{config.name}, which is no file")
     tables = _load_tables(config)
     columns = tables["train"].features
-    label_column = _find_column(config.label_column, LABEL_COLUMNS, columns, "label_column")
+    label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
     labels, names = encode_labels(tables, label_column)
     image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     image_column = None
     if config.image_column is not None or image_columns:
-        image_column = _find_column(config.image_column, image_columns, columns, "image_column")
+        image_column = find_column(config.image_column, image_columns, columns, "data.image_column")
     if image_column is not None:
         check_all_are_read(config, (*READ_BY_IMAGES, *of_files), "images")
         loaders, shape, preprocessing, notes = _image_loaders(tables, image_column, names, config)
@@ -99,19 +100,25 @@ def _image_loaders(
         )
     image = image_format(config, size, channels)
     loaders: dict[str, LoadRows] = {split: ColumnImages(table, column, image) for split, table in tables.items()}
-    return loaders, DataShape(len(names), (channels, size[0], size[1])), Preprocessing(names, image), notes
+    return (
+        loaders,
+        DataShape(len(names), (channels, size[0], size[1])),
+        Preprocessing(names, image, column=column),
+        notes,
+    )
 
 
 def _text_loaders(
     tables: dict[str, Any], names: list[str], config: DataConfig
 ) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
-    column = _find_column(config.text_column, TEXT_COLUMNS, tables["train"].features, "text_column")
+    column = find_column(config.text_column, TEXT_COLUMNS, tables["train"].features, "data.text_column")
     _check_that_all_have(tables, column, "text_column")
     tokenizer = load_tokenizer(config.tokenizer)
     loaders: dict[str, LoadRows] = {
         split: Texts(list(table[column]), tokenizer, config.max_length) for split, table in tables.items()
     }
-    return loaders, DataShape(len(names)), Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length)
+    preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
+    return loaders, DataShape(len(names)), preprocessing
 
 
 def _load_tables(config: DataConfig) -> dict[str, Any]:
@@ -153,13 +160,38 @@ def _load_files(config: DataConfig) -> Any:
     suffix = Path(config.name).suffix
     if suffix not in FILE_FORMATS:
         raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
-    # pandas would read a class called "None" or "NA" as an empty cell
-    options = {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
     # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
     return {
-        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **options)
+        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **_options(suffix))
         for split, name in files.items()
     }
+
+
+def load_file(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a CSV, JSONL or Parquet file row by row.
+
+    Args:
+        path: the file; its suffix, one of ``FILE_FORMATS``, tells its format.
+
+    Returns:
+        An iterator over the rows, each a dictionary of its cells by column.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    suffix = path.suffix.lower()
+    try:
+        yield from datasets.load_dataset(FILE_FORMATS[suffix], data_files=str(path), split="train", **_options(suffix))
+    except (OSError, ValueError, DatasetsError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).strip().splitlines()[0]}") from None
+
+
+def _options(suffix: str) -> dict[str, Any]:
+    """Return the options for a file format: pandas would read a class called "None" or "NA" as an empty cell."""
+    return {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
 
 
 def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:
@@ -169,11 +201,24 @@ def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:
             raise DataError(f"data.{key}: {split} has no column {column!r}; there are {', '.join(table.features)}.")
 
 
-def _find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
-    """Return the column that the config's ``key`` names, or the first one with a usual name."""
+def find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
+    """Find the column that holds something.
+
+    Args:
+        given: the column that the user names; None to find it by its name.
+        usual: the names that such a column usually has.
+        columns: the columns that there are.
+        key: the config's key, or the file, for messages.
+
+    Returns:
+        The given column, or the first one with a usual name.
+
+    Raises:
+        DataError: there is no such column.
+    """
     if given is not None and given not in columns:
-        raise DataError(f"data.{key}: no column {given!r}; there are {', '.join(columns)}.")
+        raise DataError(f"{key}: no column {given!r}; there are {', '.join(columns)}.")
     found = given or next((name for name in usual if name in columns), None)
     if found is None:
-        raise DataError(f"data.{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
+        raise DataError(f"{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
     return found

@@ -31,6 +31,8 @@ class Preprocessing:
     """The number of tokens after which a text is cut off."""
     task: str = "classification"
     """What the student's outputs are for: the name of one of ``limbeck.tasks.TASKS``."""
+    column: str | None = None
+    """The column of the data set that held the inputs; None where there was none."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
@@ -57,8 +59,8 @@ class Preprocessing:
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
         image = None if self.image is None else dataclasses.asdict(self.image)
-        settings = {"labels": self.label_names, "image": image, "max_length": self.max_length, "task": self.task}
-        write_json(folder / PREPROCESSING_FILE, settings)
+        settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
+        write_json(folder / PREPROCESSING_FILE, {**settings, "task": self.task, "column": self.column})
 
     @classmethod
     def load(cls, folder: Path) -> Preprocessing:
@@ -77,9 +79,9 @@ class Preprocessing:
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             labels, image, max_length = saved["labels"], saved["image"], saved["max_length"]
-            task = saved.get("task", "classification")  # files of version 0.1 have none
+            task, column = saved.get("task", "classification"), saved.get("column")  # files of version 0.1 have neither
             image_format = None if image is None else ImageFormat(**{**image, "size": tuple(image["size"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None else None
-        return cls(labels, image_format, tokenizer, max_length, task)
+        return cls(labels, image_format, tokenizer, max_length, task, column)

@@ -107,7 +107,8 @@ class CallableTeacher(Teacher):
         output = self.function(batch)
         if isinstance(output, TeacherOutput):
             return output
-        return TeacherOutput(**{self.outputs: only_logits_of(output, self.function)})
+        told = only_logits_of(output, self.function)
+        return TeacherOutput(probabilities=told) if self.outputs == "probabilities" else TeacherOutput(told)
 
 
 def _is_quantised(model: nn.Module) -> bool:

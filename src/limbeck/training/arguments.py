@@ -54,8 +54,8 @@ class DistillationArguments(TrainingArguments):
             not recognised is refused.
         class_weights: the weight of each class in the hard term, one number for each; by default all are 1.
         ignore_index: a label that stands for no label. -100 always does.
-        teacher_outputs: what a teacher that is a module or a callable returns: "logits"; or "probabilities", rows in [0, 1] that
-            sum to 1, whose logarithms serve as logits. A probability of 0 is one at every temperature.
+        teacher_outputs: what a teacher that is a module or a callable returns: "logits"; or "probabilities", rows in [0, 1]
+            that sum to 1, whose logarithms serve as logits. A probability of 0 stays 0 at every temperature.
         teacher_dtype: dtype to which a teacher that is a module is converted: "float32", "bfloat16" or "float16"; by default
             it keeps its own.
 
