@@ -39,7 +39,7 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path):
         "c.yaml:13  distillation.divergence: expected one of forward_kl, reverse_kl",
         "c.yaml:14  distillation.compensate: should be a valid boolean or should be 'curvature', got 'maybe'",
         "--set distillation.skew=2  distillation.skew: should be less than 1, got 2",
-        "c.yaml:6  teacher.training.max_steps: should be a valid integer",
+        "c.yaml:6  teacher.training.max_steps: should be -1 or should be a valid integer",
         "c.yaml:16  training.num_train_epochs: should be a valid number, got 'three'",
         "c.yaml:17  training.lr_scheduler_typ: unknown key, did you mean lr_scheduler_type?",
         "c.yaml:18  training.optim: should be ",

@@ -43,7 +43,10 @@ def test_values_that_yaml_cannot_write_are_refused():
             "distillation.divergence={name: jsd, beta: 3}",
             "distillation.divergence.beta: expected a number in [0, 1], got 3.",
         ),
-        ("distillation.divergence={name: jsd, bta: 1}", "distillation.divergence: 'jsd' has no parameter 'bta', did you mean beta?"),
+        (
+            "distillation.divergence={name: jsd, bta: 1}",
+            "distillation.divergence: 'jsd' has no parameter 'bta', did you mean beta?",
+        ),
         (
             "distillation.temperature={policy: linear, start: -1}",
             "distillation.temperature.start: expected a positive number",
@@ -153,7 +156,7 @@ configs = st.fixed_dictionaries(
             divergence=st.sampled_from(["forward_kl", "jsd"]),
         ),
         "compare": sections(seeds=positive, temperatures=lists(positive_float, min_size=1)),
-        "training": sections(learning_rate=positive_float, max_steps=positive, bf16=st.booleans()),
+        "training": sections(learning_rate=positive_float, max_steps=positive, logging_first_step=st.booleans()),
     },
 )  # fmt: skip
 

@@ -13,14 +13,8 @@ from pydantic import ValidationError
 from limbeck.atomic_files import atomic_write
 from limbeck.config.faults import KeyPath, Origin, validation_faults
 from limbeck.config.schema import Config
-from limbeck.config.training_arguments import training_arguments_schema
+from limbeck.config.training_arguments import training_faults
 from limbeck.errors import ConfigError
-
-SET_BY_THE_RUN = {
-    "output_dir": "checkpoints stand in the run's folder, where --resume finds them. Name that folder by out:",
-    "seed": "it is the run's own. Set it by seed: at the top of the config",
-}
-"""Training arguments that a run sets itself, with what to do in their place."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
@@ -100,10 +94,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
             sections["teacher", "training"] = teacher.get("training")
         for path, section in sections.items():
             if isinstance(section, dict):
-                faults += _training_faults(section, path, values, origin)
-                faults += [
-                    origin.fault((*path, key), reason) for key, reason in SET_BY_THE_RUN.items() if key in section
-                ]
+                faults += training_faults(section, path, values, origin)
     if faults or config is None:
         raise ConfigError(*faults)
     return config
@@ -117,18 +108,6 @@ def _as_yaml_value(value: Any) -> Any:
         f"{value!r} ({type(value).__name__}): not a value that a config can hold. Expected numbers, texts, true, false, null, "
         "and mappings and lists of these. A NumPy number becomes one by .item()."
     )
-
-
-def _training_faults(
-    section: dict[str, Any], path: tuple[str, ...], values: dict[str, Any], origin: Origin
-) -> list[str]:
-    """Return the faults of one ``training`` section, which stands at ``path`` in the config."""
-    schema = training_arguments_schema()
-    try:
-        schema.model_validate(section)
-    except ValidationError as error:
-        return validation_faults(error, path, values, schema, origin)
-    return []
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
