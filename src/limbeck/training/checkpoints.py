@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from transformers import Trainer, TrainerState
 
 from limbeck.temperature import Policy
 
@@ -50,6 +51,26 @@ def find_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
             return path, faults
         faults.append(f"{path.name}: {fault}")
     return None, faults
+
+
+def load_if_finished(trainer: Trainer, checkpoint: str | Path) -> bool:
+    """Take the weights and the log of a checkpoint whose training is finished.
+
+    The Trainer would take one more step from such a checkpoint.
+
+    Args:
+        trainer: the trainer of the same run.
+        checkpoint: the checkpoint's folder.
+
+    Returns:
+        False if there are steps left to take; then the trainer is as it was.
+    """
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = state
+    return True
 
 
 def save_policy(policy: Policy, checkpoint: str | Path) -> None:
