@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from limbeck.commands.distill import distill
 from limbeck.config import load_config
+from limbeck.interruption import Interrupted
 from support.command_line import limbeck
+from support.processes import end_of, start
 from support.runs import DISTILLATION, options
 
 
@@ -67,44 +70,62 @@ def test_a_policy_in_a_config(searched_run, tmp_path, capsys):
     }
 
 
-def start(config, run, *more):
-    command = [sys.executable, "-m", "limbeck", "distill", str(config), "--out", str(run), *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def test_killed_at_any_moment_and_resumed_gives_the_same_student(config, tmp_path):
-    whole = tmp_path / "whole"
-    assert start(config, whole).wait(timeout=120) == 0
-    expected = (whole / "student" / "model.safetensors").read_bytes()
-    # killed while the teacher trains, soon after the teacher appears, after a checkpoint, and late
-    moments = ["config.yaml", "teacher/config.json", "checkpoints/checkpoint-10", "checkpoints/checkpoint-50"]
-    run = tmp_path / "run"
-    for moment in moments:
-        process = start(config, run, "--resume") if (run / "config.yaml").exists() else start(config, run)
-        while process.poll() is None and not (run / moment).exists():
+def test_ended_at_any_moment_and_resumed_gives_the_same_student(config, tmp_path):
+    expected = (
+        distill(load_config(config, [f"out={tmp_path / 'whole'}"])) / "student" / "model.safetensors"
+    ).read_bytes()
+    run, printed = tmp_path / "run", tmp_path / "printed"
+    # while the teacher trains, soon after the teacher appears, after a checkpoint, and late
+    moments = {
+        "config.yaml": signal.SIGKILL,
+        "teacher/config.json": signal.SIGKILL,
+        "checkpoints/checkpoint-10": signal.SIGINT,
+        "checkpoints/checkpoint-50": signal.SIGKILL,
+    }
+    for moment, number in moments.items():
+        resume = ["--resume"] if (run / "config.yaml").exists() else []
+        process = start(printed, "distill", config, "--out", run, *resume)
+        while process.is_alive() and not (run / moment).exists():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        os.kill(process.pid, number)
+        assert end_of(process) == (-signal.SIGKILL if number == signal.SIGKILL else 130)
         assert not (run / "metrics.json").exists(), moment
-    process = start(config, run, "--resume")
-    assert process.wait(timeout=120) == 0
-    assert (run / "student" / "model.safetensors").read_bytes() == expected
-    # once more: a finished run resumes to itself
-    assert start(config, run, "--resume").wait(timeout=120) == 0
+    told = re.search(r"step (\d+) of 60 is done and kept in (\S+)\. Go on with: (.*)", printed.read_text())
+    assert told[2] == f"{run}/checkpoints/checkpoint-{told[1]}"
+    assert told[3] == f"limbeck distill {config} --out {run} --resume"
+    (run / "checkpoints" / "checkpoint-50" / "trainer_state.json").write_text("{")  # as if it were cut short
+    assert end_of(start(printed, "distill", config, "--out", run, "--resume")) == 0
+    assert "the training goes on from checkpoint-40; not whole: checkpoint-50: " in printed.read_text()
     assert (run / "student" / "model.safetensors").read_bytes() == expected
 
 
-def test_two_processes_leave_the_single_processs_student(config, tmp_path):
+def test_a_training_that_was_ended_after_its_last_step_takes_no_other(config, tmp_path, monkeypatch):
+    settings = load_config(config, [f"out={tmp_path / 'run'}", "training.max_steps=10"])
+
+    def stop(*_, **__):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("limbeck.commands.distill.save_student", stop)
+    with pytest.raises(Interrupted):
+        distill(settings)
+    monkeypatch.undo()
+    weights = tmp_path / "run" / "checkpoints" / "checkpoint-10" / "model.safetensors"
+    before = load_file(weights)
+    distill(settings, resume=True)
+    after = load_file(tmp_path / "run" / "student" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_two_processes_leave_the_single_processs_student(config, finished_run, tmp_path):
     # 128 examples fill every batch, so that accelerate need not repeat some; plain SGD has no memory of rounding
-    shared = ["data.labelled=128", "data.transfer=labelled", "training.optim=sgd"]
-    assert start(config, tmp_path / "teacher").wait(timeout=120) == 0
-    shared += [f"teacher.model={tmp_path / 'teacher' / 'teacher'}", "teacher.training=null", "teacher.settings={}"]
-    one, two = (options(*shared, f"training.per_device_train_batch_size={rows}") for rows in (64, 32))
-    assert start(config, tmp_path / "one", *one).wait(timeout=120) == 0
+    shared = ["data.labelled=128", "data.transfer=labelled", "training.optim=sgd", finished_run.teacher]
+    one, two = ([*shared, f"training.per_device_train_batch_size={rows}"] for rows in (64, 32))
+    distill(load_config(config, [*one, f"out={tmp_path / 'one'}"]))
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     command = [
         *(sys.executable, *launch.split(), "--dynamo_backend", "no", "--main_process_port", "0", "-m", "limbeck"),
-        *("distill", str(config), "--out", str(tmp_path / "two"), *two),
+        *("distill", str(config), "--out", str(tmp_path / "two"), *options(*two)),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -149,4 +170,7 @@ class TestFaults:
         (run / "config.yaml").write_text(DISTILLATION)
         self.check(capsys, r"no student/ yet.*--resume", "predict", run, "x.png")
         self.check(capsys, r"holds a run already.*--resume", "distill", config, "--out", run)
+        missing = ("--out", tmp_path / "absent", "--resume")
+        self.check(capsys, "out: .*absent holds no run to go on with. Leave out --resume", "distill", config, *missing)
+        self.check(capsys, "out: .*c.*: .*config.yaml is not a folder", "compare", config, "--out", config / "run")
         self.check(capsys, "begun with other settings of", "distill", config, "--out", run, "--resume", "--seed", "9")

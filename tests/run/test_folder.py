@@ -6,7 +6,7 @@ from limbeck.config import config_from, write_config
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.models import load_model
-from limbeck.run.folder import check_folder, read_run, save_student
+from limbeck.run.folder import check_folder, check_writable, read_run, save_student
 from limbeck.run.training import build_seeded_model
 
 VALUES = {
@@ -36,7 +36,10 @@ def test_a_finished_run_is_read(config, tmp_path):
 
 def test_a_folder_that_a_run_may_use(config, tmp_path):
     assert not check_folder(config, tmp_path, resume=False)
-    assert not check_folder(config, tmp_path, resume=True)  # there is nothing to resume, so it begins
+    with pytest.raises(ConfigError, match=r"^out: .* holds no run to go on with\. Leave out --resume"):
+        check_folder(config, tmp_path, resume=True)
+    (tmp_path / "search").mkdir()  # of temperature: auto, which comes first
+    assert not check_folder(config, tmp_path, resume=True)
     write_config(config, tmp_path / "config.yaml")
     assert check_folder(config, tmp_path, resume=True)
 
@@ -53,3 +56,21 @@ def test_a_folder_of_another_run(config, tmp_path):
     with pytest.raises(ConfigError, match="other settings of seed;"):
         check_folder(other, tmp_path, resume=True, ignoring=("distillation",))
     assert check_folder(other, tmp_path, resume=True, ignoring=("distillation", "seed"))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "folders")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "student").touch()
+    for folder, in_the_way in (("file", "file"), ("file/run/deep", "file"), ("run", "run/student")):
+        with pytest.raises(ConfigError, match=f"^out: .*{folder} cannot be written: .*/{in_the_way} is not a folder"):
+            check_writable(tmp_path / folder)
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write to a read-only folder
+    with pytest.raises(ConfigError, match=r"^out: .* cannot be written \(.*: Permission denied\)\. Name another"):
+        check_writable(tmp_path / "run2")

@@ -6,8 +6,10 @@ Nothing heavy is imported before a command needs it, so that ``--help`` is fast.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ import typer
 from limbeck import __version__
 from limbeck.commands.printing import print_lines, print_pairs, print_table
 from limbeck.errors import LimbeckError
+from limbeck.interruption import Interrupted, raise_when_interrupted
 
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
@@ -96,10 +99,12 @@ def distill(
     from limbeck.distributed import end_process_group
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
-    settings, choice = resolve_temperature(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
-    if choice is not None and _is_main_process():
-        print_lines(describe_choice(choice, settings.search))
-    folder = distill_config(settings, resume=resume)
+    settings = load_config(config, _all_overrides(overrides, out, seed))
+    with _resumed_by_option(Path(settings.out)):
+        settings, choice = resolve_temperature(settings, resume=resume)
+        if choice is not None and _is_main_process():
+            print_lines(describe_choice(choice, settings.search))
+        folder = distill_config(settings, resume=resume)
     if _is_main_process():
         _show_metrics("Test results (T = 1)", _read_results(folder))
         print_pairs({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
@@ -119,7 +124,9 @@ def compare(
     from limbeck.config import load_config
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
-    result = compare_config(load_config(config, _all_overrides(overrides, out, seed)), resume=resume)
+    settings = load_config(config, _all_overrides(overrides, out, seed))
+    with _resumed_by_option(Path(settings.out)):
+        result = compare_config(settings, resume=resume)
     _show_comparison(result)
     folder = result.folder
     student = f"{folder / STUDENT}  ({result.best}, the best on validation)"
@@ -295,14 +302,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after the program's name; None for those that the program was started with.
 
     Raises:
-        SystemExit: always, with the exit status.
+        SystemExit: always, with the exit status: 2 for a fault in what the user gave, 130 after Ctrl-C, 143 after SIGTERM.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
     try:
-        app([argument for argument in given if argument != "--debug"])
+        with raise_when_interrupted():
+            app([argument for argument in given if argument != "--debug"])
+    except Interrupted as stop:
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo(_how_to_go_on(stop, given), err=True)
+        sys.exit(128 + stop.signal)
     except LimbeckError as error:
         if debug:
             raise
@@ -327,6 +339,25 @@ def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> l
     if seed is not None:
         given.append(f"seed={seed}")
     return given
+
+
+@contextmanager
+def _resumed_by_option(folder: Path) -> Iterator[None]:
+    """Let ``Interrupted`` know whether the command in the block goes on with ``--resume``, or must be started anew."""
+    from limbeck.run.folder import is_begun
+
+    try:
+        yield
+    except Interrupted as stop:
+        stop.option = "--resume" if is_begun(folder) else ""
+        raise
+
+
+def _how_to_go_on(stop: Interrupted, given: Sequence[str]) -> str:
+    """Return what a stopped command has finished, and the command that goes on."""
+    more = [stop.option] if stop.option and stop.option not in given else []
+    launcher = ", started by the same launcher" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    return f"Stopped. {stop.finished} Go on with: {shlex.join(['limbeck', *given, *more])}{launcher}".replace("  ", " ")
 
 
 def _is_main_process() -> bool:

@@ -105,7 +105,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     opened = open_run(config, folder, resume=resume)
     splits, teacher = opened.splits, opened.teacher
     if not isinstance(teacher, nn.Module):
-        teacher = load_or_train_teacher(config, splits, folder)
+        teacher = load_or_train_teacher(config, splits, folder, resume=resume)
     trainer = ArmTrainer(config, splits, teacher, folder)
     seeds = [config.seed + i for i in range(config.compare.seeds)]
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from limbeck.config import Config, DistillationConfig, config_from
 from limbeck.data import Splits, hide_labels
 from limbeck.evaluation import ArmResult, omitted_class_metrics, predict_logits, train_arms
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.run.folder import CHECKPOINTS, REPORT, STUDENT
+from limbeck.run.folder import CHECKPOINTS, REPORT, STUDENT, is_begun
 from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, train
 
@@ -83,7 +83,7 @@ def run_demo(out: str | None = None, overrides: Sequence[str] = ()) -> DemoResul
         ConfigError: an override is wrong, or the folder holds another run.
     """
     config = config_from(SETTINGS if out is None else SETTINGS | {"out": out}, overrides, name="demo")
-    comparison = train_all_arms(config, resume=True)
+    comparison = train_all_arms(config, resume=is_begun(Path(config.out)))
     omitted = train_without_class(config, comparison.splits, comparison.teacher)
     demo = DemoResult(comparison.folder, comparison, omitted)
 

@@ -38,7 +38,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         return folder  # to train on would change what is finished
     opened = open_run(config, folder, resume=resume)
     splits = opened.splits
-    teacher = opened.teacher or load_or_train_teacher(config, splits, folder)
+    teacher = opened.teacher or load_or_train_teacher(config, splits, folder, resume=resume)
     student = build_seeded_model(config.student, splits, config.seed)
     started = time.perf_counter()
     trainer = train(

@@ -22,7 +22,7 @@ from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.run.folder import REPORT, check_folder
+from limbeck.run.folder import REPORT, SEARCH, check_folder, check_writable
 from limbeck.run.teacher import open_teacher, precompute_teacher
 from limbeck.run.training import (
     NO_LOGS_OR_CHECKPOINTS,
@@ -35,7 +35,7 @@ from limbeck.tasks import task_named
 from limbeck.teachers import Teacher
 from limbeck.temperature import Choice, Quality, SearchPlan, Trial, search
 
-SEARCH, JOURNAL, CHOICE = "search", "students.journal", "choice.json"
+JOURNAL, CHOICE = "students.journal", "choice.json"
 
 
 def resolve_temperature(config: Config, *, resume: bool = False) -> tuple[Config, Choice | None]:
@@ -89,6 +89,7 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
     plan = config.search
     objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
     config = config.model_copy(update={"distillation": objective})
+    check_writable(folder)
     train_trial = _trial_trainer(config, folder, train_student)
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

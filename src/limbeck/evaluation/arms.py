@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.atomic_files import append_line, read_lines
+from limbeck.interruption import Interrupted
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,12 @@ def train_arms(
         for seed, arm in itertools.product(seeds, arms):
             bar.set_postfix_str(arm)
             if (arm, seed) not in finished:
-                finished[arm, seed] = train_arm(arm, seed)
+                try:
+                    finished[arm, seed] = train_arm(arm, seed)
+                except Interrupted as stop:
+                    kept = 0 if record is None else sum((a, s) in finished for s, a in itertools.product(seeds, arms))
+                    stop.finished = f"{kept} of {bar.total} students are finished and kept."
+                    raise
                 if record is not None:
                     append_line(record, {"arm": arm, "seed": seed, "metrics": finished[arm, seed]})
             bar.update()

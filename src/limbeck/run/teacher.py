@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from limbeck.evaluation import predict_logits
 from limbeck.models import BUILT_IN, functions_of, load_model, load_trained_model, save_model
 from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
-from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, train
+from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.teachers import InMemoryTeacher
 
@@ -43,13 +44,14 @@ def open_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | St
     return load_or_train_teacher(config, splits, folder)
 
 
-def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module:
+def load_or_train_teacher(config: Config, splits: Splits, folder: Path, *, resume: bool = False) -> nn.Module:
     """Load the teacher, or train it on every true label of the training set and keep it in the run's folder.
 
     Args:
         config: the run. With ``teacher.training``, the teacher is trained once and then loaded from the folder.
         splits: the run's examples.
         folder: the run's folder.
+        resume: continue a training of the same teacher that was interrupted.
 
     Returns:
         The teacher, in eval mode.
@@ -82,11 +84,13 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path) -> nn.Mo
         splits.train.with_labels(splits.true_labels),
         teacher_training_config(config),
         folder=folder / CHECKPOINTS / TEACHER,
+        resume=resume,
         title="Training the teacher",
     )
     if trainer.is_world_process_zero():
         save_model(teacher, saved, teacher_config, splits.shape)
         splits.preprocessing.save(saved)
+        shutil.rmtree(folder / CHECKPOINTS / TEACHER, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return teacher.eval()
 
@@ -119,7 +123,7 @@ def teacher_training_config(config: Config) -> Config:
     Returns:
         The config with the training arguments and the augmentation of its ``teacher`` section.
     """
-    training = {**NO_LOGS_OR_CHECKPOINTS, **(config.teacher.training or {})}
+    training = {**NO_LOGS, **(config.teacher.training or {})}
     augmentation = config.teacher.augmentation or config.data.augmentation
     data = dataclasses.replace(config.data, augmentation=augmentation)
     return config.model_copy(update={"training": training, "data": data})

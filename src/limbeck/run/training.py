@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Examples, Splits, identity_collate
+from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
+from limbeck.interruption import Interrupted, wait_when_interrupted
 from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_of_data
@@ -20,8 +23,12 @@ from limbeck.teachers import Teacher
 if TYPE_CHECKING:
     from limbeck.training import DistillationArguments, DistillationTrainer
 
-NO_LOGS_OR_CHECKPOINTS = {"save_strategy": "no", "logging_strategy": "no", "eval_strategy": "no"}
+NO_LOGS = {"logging_strategy": "no", "eval_strategy": "no"}
 """Training arguments for a training of which only the model is kept."""
+NO_LOGS_OR_CHECKPOINTS = {**NO_LOGS, "save_strategy": "no"}
+"""Training arguments for a training that is repeated if it is interrupted."""
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+"""How much of a run a crash may cost, unless the config says when to write checkpoints."""
 
 
 def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
@@ -58,6 +65,8 @@ def train(
     The objective, the training arguments, the augmentation and the seed are the config's. A training that differs from
     the run's own takes a copy of the config: ``config.model_copy(update={"seed": 1})``.
 
+    Ctrl-C and SIGTERM end the training after the current step, with a checkpoint, unless ``save_strategy`` is "no".
+
     Args:
         student: the model to train, in place.
         teacher: gives the soft targets. None for training on labels alone, whatever the config's ``alpha``.
@@ -65,7 +74,7 @@ def train(
         config: the run.
         folder: where the checkpoints are.
         validation: examples for the evaluations that the training arguments ask for.
-        resume: start from the last complete checkpoint in ``folder``, if there is one.
+        resume: start from the newest whole checkpoint in ``folder``, if there is one.
         title: the title of a progress bar; None for no bar.
 
     Returns:
@@ -73,11 +82,12 @@ def train(
 
     Raises:
         ConfigError: Transformers does not accept the training arguments, or ``temperature`` is "auto".
+        Interrupted: a signal ended the training. The checkpoint is written.
     """
     from transformers import PrinterCallback
     from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-    from limbeck.training import DistillationTrainer, last_complete_checkpoint
+    from limbeck.training import DistillationTrainer
     from limbeck.training.callbacks import ProgressBar
 
     if teacher is None:
@@ -99,9 +109,51 @@ def train(
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
         trainer.remove_callback(callback)
-    checkpoint = last_complete_checkpoint(folder) if resume else None
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    checkpoint = _checkpoint_to_resume(folder) if resume else None
+    if config.training.get("save_strategy") == "no":
+        trainer.train(resume_from_checkpoint=checkpoint)
+    else:
+        is_timed = not {"save_strategy", "save_steps"} & config.training.keys()
+        _train_interruptibly(
+            trainer, checkpoint, title or "Training", SECONDS_BETWEEN_CHECKPOINTS if is_timed else None
+        )
     return trainer
+
+
+def _checkpoint_to_resume(folder: Path) -> str | None:
+    """Return the newest whole checkpoint in a folder, or None; say so if newer ones are not whole."""
+    from tqdm import tqdm
+
+    from limbeck.training.checkpoints import find_checkpoint
+
+    checkpoint, torn = find_checkpoint(folder)
+    if torn and process_state().is_main_process:
+        where = "starts anew" if checkpoint is None else f"goes on from {checkpoint.name}"
+        tqdm.write(f"{folder}: the training {where}; not whole: {', '.join(torn)}.", file=sys.stderr)
+    return None if checkpoint is None else str(checkpoint)
+
+
+def _train_interruptibly(
+    trainer: DistillationTrainer, checkpoint: str | None, title: str, seconds: float | None
+) -> None:
+    """Train with a checkpoint every so many seconds, and with one when a signal ends the training."""
+    from limbeck.training.callbacks import TimedCheckpoints
+    from limbeck.training.checkpoints import load_if_finished
+
+    if checkpoint is not None and load_if_finished(trainer, checkpoint):
+        return
+    notice = "Stopping after this step, with a checkpoint. Ctrl-C again leaves at once."
+    with wait_when_interrupted(notice) as signal_that_came:
+        timed = TimedCheckpoints(signal_that_came, seconds)
+        trainer.add_callback(timed)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if timed.stopped_by:
+        trainer.accelerator.wait_for_everyone()
+        state = trainer.state
+        kept = f"{trainer.args.output_dir}/checkpoint-{state.global_step}"
+        raise Interrupted(
+            timed.stopped_by, f"{title}: step {state.global_step} of {state.max_steps} is done and kept in {kept}."
+        )
 
 
 def training_arguments(config: Config, folder: Path) -> DistillationArguments:

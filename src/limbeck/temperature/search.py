@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.interruption import Interrupted
 from limbeck.temperature.gaussian_process import Curve, Observation, fit_curve
 from limbeck.temperature.journal import Journal
 from limbeck.temperature.search_plan import SearchPlan, Trial
@@ -112,7 +113,13 @@ def search(
             if claim is None:  # other workers are training the rest of this round
                 time.sleep(0.5)
             else:
-                _train_claimed(train, record, *claim)
+                try:
+                    _train_claimed(train, record, *claim)
+                except Interrupted as stop:
+                    stop.finished = f"{bar.n} of {plan.cost} students are finished" + (
+                        " and kept." * (journal is not None)
+                    )
+                    raise
     return choose(plan, record.qualities())
 
 

@@ -1,9 +1,13 @@
-"""What is shown while a run trains."""
+"""What is shown while a run trains, and when it writes checkpoints beside those that its arguments ask for."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
@@ -41,3 +45,46 @@ class ProgressBar(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the bar and clear its line."""
         self._bar.close()
+
+
+class TimedCheckpoints(TrainerCallback):
+    """Writes a checkpoint after some time, and one when the run is to stop. All processes write and stop at the same step.
+
+    Args:
+        signal_that_came: returns the number of the signal that asks this process to stop, 0 if there was none.
+        seconds: the time between two checkpoints; None for none but the last. It is longer where writing is slow, so that
+            writing takes one part in 20 of the run at most.
+    """
+
+    def __init__(self, signal_that_came: Callable[[], int], seconds: float | None) -> None:
+        self.stopped_by = 0
+        """The number of the signal that ended the training, 0 if it was not ended."""
+        self._signal_that_came = signal_that_came
+        self._pause = math.inf if seconds is None else seconds
+        self._last = self._step_ended = math.nan
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint if it is time for one, and for the end if a signal came."""
+        self._step_ended = time.monotonic()
+        is_due = self._step_ended - self._last >= self._pause
+        self.stopped_by, is_due = _highest_of_all(args, self._signal_that_came(), is_due)
+        control.should_save = control.should_save or bool(self.stopped_by or is_due)
+        control.should_training_stop = control.should_training_stop or bool(self.stopped_by)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure how long the checkpoint took, and start the clock again."""
+        self._last = time.monotonic()
+        self._pause = max(self._pause, 20 * (self._last - self._step_ended))
+
+
+def _highest_of_all(args: Any, *numbers: int) -> list[int]:
+    """Return the highest value that each number has on any process."""
+    if args.world_size == 1:
+        return list(numbers)
+    shared = torch.tensor(numbers, device=args.device)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return shared.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from limbeck.tasks import Task, resolve_task
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
-from limbeck.training.checkpoints import last_complete_checkpoint, load_policy, save_policy
+from limbeck.training.checkpoints import find_checkpoint, load_policy, save_policy
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.run_parts import RunParts
@@ -168,9 +169,16 @@ class DistillationTrainer(RunParts):
             TrainingError: the loss or a weight has become NaN or infinite. The error names the step and the examples.
         """
         if resume_from_checkpoint is True:
-            checkpoint = last_complete_checkpoint(cast(str, self.args.output_dir))
+            checkpoint, torn = find_checkpoint(cast(str, self.args.output_dir))
+            found = f" ({'; '.join(torn)})" if torn else ""
             if checkpoint is None:
-                raise ArgumentError("resume_from_checkpoint", f"no complete checkpoint in {self.args.output_dir}.")
+                raise ArgumentError(
+                    "resume_from_checkpoint", f"no complete checkpoint in {self.args.output_dir}{found}."
+                )
+            if torn:
+                warnings.warn(
+                    f"The run goes on from {checkpoint.name}, since newer ones are not whole{found}.", stacklevel=2
+                )
             resume_from_checkpoint = str(checkpoint)
         if self.model_init is not None:  # a new student begins with a new policy
             self.policy = self._settings.policy()
