@@ -38,6 +38,7 @@ def build_call(
     class_weights: Tensor | None,
     reduction: Reduction,
     num_items: Tensor | float | None,
+    dtype: torch.dtype,
     with_parts: bool,
     inplace: bool,
 ) -> tuple[LossCall, Tensor, Tensor | None]:
@@ -46,7 +47,7 @@ def build_call(
     Args:
         student: logits (..., V).
         teacher: logits (..., V); None when the soft term is not asked for.
-        labels: (...,); None when the hard term is not asked for.
+        labels: (...,), int64; None when the hard term is not asked for.
         counted: bool (...,); None when all positions count.
         labelled: bool (...,); None when all positions have a label.
         divergence: of the soft term.
@@ -58,6 +59,7 @@ def build_call(
         class_weights: (V,), or None.
         reduction: of the positions.
         num_items: the mean's denominator; None for the number of counted positions.
+        dtype: of the arithmetic.
         with_parts: the two terms are asked for beside the total.
         inplace: the gradient may take the place of the student's logits.
 
@@ -72,8 +74,6 @@ def build_call(
         savable(x) if isinstance(x, Tensor) else x for x in (teacher_temperature, student_temperature, compensation)
     )
     num_items = savable(num_items) if isinstance(num_items, Tensor) else num_items
-    dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
-    dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
     student_rows, counted = _as_matrix(student), _as_vector(counted)
     teacher_temperature, student_temperature, compensation = (
         _as_column(x, student_rows, dtype) if isinstance(x, Tensor) else x
@@ -82,7 +82,7 @@ def build_call(
     if isinstance(compensation, Tensor) and counted is not None:  # a position that does not count may hold anything
         compensation = compensation.masked_fill(~counted.unsqueeze(-1), 1.0)
     if labels is not None:
-        labels = _as_vector(labels.long() if labelled is None else labels.long().masked_fill(~labelled, 0))
+        labels = _as_vector(labels if labelled is None else labels.masked_fill(~labelled, 0))
     simplest = divergence.simplest
     call = LossCall(
         labels=labels,
@@ -139,12 +139,13 @@ def _row_weights(
     if reduction != "mean":
         return weights
     if num_items is None:
-        num_items = len(student) if counted is None else counted.sum()
-    if isinstance(num_items, Tensor):
-        num_items = num_items.to(student.device).reshape(())
-        divided = weights / torch.where(num_items == 0, 1, num_items)
-        return divided if counted is not None else divided.to(dtype).expand(len(student))
-    return weights / (num_items or 1)
+        return 1 / max(1, len(student)) if counted is None else weights / counted.sum().clamp_(min=1)
+    if not isinstance(num_items, Tensor):
+        return weights / (num_items or 1)
+    num_items = num_items.to(student.device, dtype).reshape(())
+    # The check could not read it without waiting for the device. A wrong one makes the loss infinite.
+    weight = torch.where((num_items > 0) & num_items.isfinite(), 1 / num_items, torch.inf)
+    return weight.expand(len(student)) if counted is None else torch.where(counted, weight, 0.0)
 
 
 def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
