@@ -169,7 +169,8 @@ def check_weight(weight: Any, student_logits: Tensor) -> None:
     if is_cheap_to_read(weight) and not bool((right := (weight >= 0) & weight.isfinite()).all()):
         wrong = int((~right).nonzero()[0])
         raise ArgumentError(
-            "weight", f"expected numbers >= 0, got {weight[wrong].item()} for class {wrong}. A class of no weight has 0."
+            "weight",
+            f"expected numbers >= 0, got {weight[wrong].item()} for class {wrong}. A class of no weight has 0.",
         )
 
 
@@ -207,17 +208,16 @@ def check_backend(backend: Any) -> str:
     return backend
 
 
-def check_group(group: Any, backend: str, temperature: Any) -> None:
-    """Require a process group, with the only backend that serves it and a temperature that asks for no gradient.
+def check_group(group: Any, backend: str) -> None:
+    """Require a process group, with the only backend that serves it.
 
     Args:
         group: what was given; None is accepted.
         backend: as given; a group chooses its own kernel.
-        temperature: as given.
 
     Raises:
         ArgumentTypeError: not a process group of an initialised ``torch.distributed``.
-        ArgumentError: a backend was chosen, or the temperature asks for gradient.
+        ArgumentError: a backend was chosen.
     """
     if group is None:
         return
@@ -228,9 +228,6 @@ def check_group(group: Any, backend: str, temperature: Any) -> None:
         )
     if backend != "auto":
         raise ArgumentError("backend", f"{backend!r} knows no shards of the vocabulary. With a group use 'auto'.")
-    sides = temperature if isinstance(temperature, tuple | list) else (temperature,)
-    if any(isinstance(t, Tensor) and t.requires_grad for t in sides):
-        raise ArgumentError("temperature", "it asks for gradient, which is not given over shards of the vocabulary.")
 
 
 def is_cheap_to_read(tensor: Tensor) -> bool:

@@ -318,7 +318,7 @@ def prepare(
     label_smoothing = number_checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
-    checks.check_group(group, backend, temperature)
+    checks.check_group(group, backend)
     checks.check_mask(mask, student_logits, class_dim)
     labels, all_labelled = check_labels(
         labels, student_logits, ignore_index, alpha, mask, sharded=group is not None, class_dim=class_dim
@@ -353,4 +353,3 @@ def prepare(
         with_parts=with_parts,
         inplace=inplace,
     )
-
