@@ -1,4 +1,4 @@
-"""Warnings about what will be removed, one release before it is."""
+"""Warnings that point at the user's own line, among them those about what will be removed, one release before it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ def warn_deprecated(old: str, *, use: str, removed_in: str) -> None:
         use: what to write in its place.
         removed_in: the first version that will not have it.
     """
-    level, frame = 1, sys._getframe(0)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "limbeck":
+    warnings.warn(
+        f"{old} will be removed in Limbeck {removed_in}. Use {use}.", FutureWarning, stacklevel=stacklevel_of_user()
+    )
+
+
+def stacklevel_of_user() -> int:
+    """Return the ``stacklevel`` with which the caller's warning points at the first line outside of Limbeck and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("limbeck", "torch"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(f"{old} will be removed in Limbeck {removed_in}. Use {use}.", FutureWarning, stacklevel=level)
+    return level

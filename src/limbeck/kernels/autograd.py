@@ -61,7 +61,7 @@ class _RowsLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        refuse_second_derivatives()
+        refuse_second_derivatives("pass backend='reference', and no group")
         total, soft, hard = upstream
         call: LossCall = ctx.call
         gradient, ctx.gradient = ctx.gradient, None
@@ -134,11 +134,14 @@ def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
     return gradient.mul_(upstream.unsqueeze(-1) if upstream.dim() else upstream)
 
 
-def refuse_second_derivatives() -> None:
+def refuse_second_derivatives(remedy: str) -> None:
     """Raise if the backward pass is asked for its own gradient (create_graph=True).
+
+    Args:
+        remedy: what to do for second derivatives.
 
     Raises:
         RuntimeError: gradients are enabled inside of a backward pass.
     """
     if torch.is_grad_enabled():
-        raise RuntimeError("The kernels have first derivatives only. For second ones pass backend='reference'.")
+        raise RuntimeError(f"This loss has first derivatives only. For second ones {remedy}.")

@@ -133,7 +133,9 @@ class _LinearLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        refuse_second_derivatives()
+        refuse_second_derivatives(
+            "compute the logits, and pass them to distillation_loss or sparse_distillation_loss with backend='reference'"
+        )
         total, soft, hard = upstream
         gradients, ctx.gradients, has_gradients, ctx.has_gradients = ctx.gradients, None, ctx.has_gradients, False
         if not has_gradients or total is None or soft is not None or hard is not None:

@@ -8,7 +8,6 @@ Every function raises ``ArgumentTypeError`` for a wrong type and ``ArgumentError
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -128,62 +127,6 @@ def check_rows(name: str, tensor: Tensor, student_logits: Tensor, class_dim: int
     )
 
 
-def check_labels(
-    labels: Any,
-    student_logits: Tensor,
-    ignore_index: int,
-    alpha: float,
-    sharded: bool = False,
-    class_dim: int | None = None,
-) -> bool:
-    """Require integers (...,) in [0, V), or ``ignore_index``. Labels are needed unless alpha is 1.
-
-    Args:
-        labels: what was given.
-        student_logits: (..., V).
-        ignore_index: the label of a position without one.
-        alpha: the weight of the soft term.
-        sharded: the logits are one shard of the vocabulary, so that V is not known here.
-        class_dim: the dimension that the classes had in what was given; None for a function that does not take it.
-
-    Returns:
-        True if all positions are known to be labelled. False means unknown: accelerators skip the check.
-
-    Raises:
-        ArgumentTypeError: not a tensor of integers.
-        ArgumentError: missing, of another shape, or out of range.
-    """
-    if labels is None:
-        if alpha < 1:
-            raise ArgumentError(
-                "labels",
-                f"needed for the hard term when alpha = {alpha}. Pass labels, or alpha=1 for soft targets only.",
-            )
-        return False
-    if (
-        not isinstance(labels, Tensor)
-        or labels.is_floating_point()
-        or labels.is_complex()
-        or labels.dtype == torch.bool
-    ):
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise ArgumentTypeError("labels", f"expected a tensor of integers (class indices), got {got}.")
-    check_rows("labels", labels, student_logits, class_dim)
-    if _is_cheap_to_read(labels) and labels.numel():
-        classes = student_logits.shape[-1]
-        low, high = (int(value) for value in labels.aminmax())
-        if low >= 0 and (high < classes or sharded):
-            return ignore_index < low or ignore_index > high
-        wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
-        if wrong.numel() and not (sharded and wrong.min() >= 0):
-            raise ArgumentError(
-                "labels",
-                f"{wrong[0].item()} is out of range for {classes} classes (expected 0 to {classes - 1}, or "
-                f"ignore_index = {ignore_index} for a position without a label).",
-            )
-    return False
-
-
 def check_mask(mask: Any, student_logits: Tensor, class_dim: int | None = None) -> None:
     """Require a bool tensor (...,), True where a position counts.
 
@@ -207,14 +150,14 @@ def check_mask(mask: Any, student_logits: Tensor, class_dim: int | None = None) 
 
 
 def check_weight(weight: Any, student_logits: Tensor) -> None:
-    """Require one weight per class, (V,).
+    """Require one weight per class, (V,): finite numbers that are not negative.
 
     Args:
         weight: what was given; None is accepted.
         student_logits: (..., V).
 
     Raises:
-        ArgumentError: not a tensor, or of another shape.
+        ArgumentError: not a tensor, of another shape, or with a number that is negative or not finite.
     """
     if weight is None:
         return
@@ -223,25 +166,12 @@ def check_weight(weight: Any, student_logits: Tensor) -> None:
         raise ArgumentError(
             "weight", f"expected a tensor with one weight per class, ({student_logits.shape[-1]},), got {got}."
         )
-
-
-def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
-    """Require a number in [0, 1].
-
-    Args:
-        name: of the argument.
-        value: what was given.
-        below_one: 1 itself is not accepted.
-
-    Raises:
-        ArgumentTypeError: not a number.
-        ArgumentError: out of range.
-    """
-    interval = "[0, 1)" if below_one else "[0, 1]"
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ArgumentTypeError(name, f"expected a number in {interval}, got {value!r} ({type(value).__name__}).")
-    if not (0 <= value < 1 or (value == 1 and not below_one)):
-        raise ArgumentError(name, f"expected a number in {interval}, got {value!r}.")
+    if is_cheap_to_read(weight) and not bool((right := (weight >= 0) & weight.isfinite()).all()):
+        wrong = int((~right).nonzero()[0])
+        raise ArgumentError(
+            "weight",
+            f"expected numbers >= 0, got {weight[wrong].item()} for class {wrong}. A class of no weight has 0.",
+        )
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -278,36 +208,16 @@ def check_backend(backend: Any) -> str:
     return backend
 
 
-def check_scale(scale: Any, student_logits: Tensor) -> None:
-    """Require a number, or a floating-point tensor with one number for all positions or one for each.
-
-    Args:
-        scale: what was given in the place of C(T).
-        student_logits: (..., V).
-
-    Raises:
-        ArgumentTypeError: not a number or a floating-point tensor.
-        ArgumentError: another shape.
-    """
-    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not is_number and not (isinstance(scale, Tensor) and scale.is_floating_point()):
-        got = scale.dtype if isinstance(scale, Tensor) else repr(scale)
-        raise ArgumentTypeError("scale", f"expected a number, or a floating-point tensor of positions, got {got}.")
-    if isinstance(scale, Tensor) and scale.dim():
-        check_rows("scale", scale, student_logits)
-
-
-def check_group(group: Any, backend: str, temperature: Any) -> None:
-    """Require a process group, with the only backend that serves it and a temperature that asks for no gradient.
+def check_group(group: Any, backend: str) -> None:
+    """Require a process group, with the only backend that serves it.
 
     Args:
         group: what was given; None is accepted.
         backend: as given; a group chooses its own kernel.
-        temperature: as given.
 
     Raises:
         ArgumentTypeError: not a process group of an initialised ``torch.distributed``.
-        ArgumentError: a backend was chosen, or the temperature asks for gradient.
+        ArgumentError: a backend was chosen.
     """
     if group is None:
         return
@@ -318,80 +228,12 @@ def check_group(group: Any, backend: str, temperature: Any) -> None:
         )
     if backend != "auto":
         raise ArgumentError("backend", f"{backend!r} knows no shards of the vocabulary. With a group use 'auto'.")
-    sides = temperature if isinstance(temperature, tuple | list) else (temperature,)
-    if any(isinstance(t, Tensor) and t.requires_grad for t in sides):
-        raise ArgumentError("temperature", "it asks for gradient, which is not given over shards of the vocabulary.")
 
 
-def check_num_items(num_items: Any, reduction: str) -> None:
-    """Require a number >= 0 or a tensor of one element, and the reduction "mean", whose denominator it replaces.
+def is_cheap_to_read(tensor: Tensor) -> bool:
+    """Return True if values can be read without waiting for a device or breaking a compiled graph.
 
     Args:
-        num_items: what was given; None is accepted.
-        reduction: as given.
-
-    Raises:
-        ArgumentError: a negative number, several numbers, or another reduction.
+        tensor: holds the values.
     """
-    if num_items is None:
-        return
-    if reduction != "mean":
-        raise ArgumentError(
-            "num_items", f"it replaces the mean's denominator, so reduction={reduction!r} has no use for it."
-        )
-    if isinstance(num_items, Tensor):
-        if num_items.numel() != 1:
-            raise ArgumentError("num_items", f"expected one number, got a tensor of shape {tuple(num_items.shape)}.")
-    elif isinstance(num_items, bool) or not isinstance(num_items, int | float) or not num_items >= 0:
-        raise ArgumentError("num_items", f"expected the number of counted positions (>= 0), got {num_items!r}.")
-
-
-def split_temperature(temperature: Any, student_logits: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Return both temperatures, after checking them.
-
-    Args:
-        temperature: T for both models, or a pair (T_teacher, T_student); each a number or a tensor.
-        student_logits: (..., V).
-
-    Returns:
-        (T_teacher, T_student), each a positive float, or a tensor (..., 1) with one T per position.
-
-    Raises:
-        ArgumentTypeError: not a number or a floating-point tensor.
-        ArgumentError: not positive and finite, of another shape, or not a pair.
-    """
-    if isinstance(temperature, tuple | list):
-        if len(temperature) != 2:
-            raise ArgumentError("temperature", f"a pair is (T_teacher, T_student), got {len(temperature)} values.")
-        teacher, student = temperature
-        return _check_temperature(teacher, student_logits), _check_temperature(student, student_logits)
-    shared = _check_temperature(temperature, student_logits)
-    return shared, shared
-
-
-def _check_temperature(temperature: Any, student_logits: Tensor) -> Tensor | float:
-    """Return one model's temperature as a float or a tensor (..., 1), after checking it."""
-    if isinstance(temperature, Tensor):
-        if not temperature.is_floating_point():
-            raise ArgumentTypeError("temperature", f"expected a floating-point tensor, got {temperature.dtype}.")
-        if temperature.dim():
-            check_rows("temperature", temperature, student_logits)
-        if _is_cheap_to_read(temperature) and not bool(((temperature > 0) & temperature.isfinite()).all()):
-            raise ArgumentError("temperature", "every T must be a positive finite number; this tensor has others.")
-        return temperature.unsqueeze(-1)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-        raise ArgumentTypeError(
-            "temperature",
-            f"expected a positive number, a tensor with one T per position or a pair "
-            f"(T_teacher, T_student), got {temperature!r}.",
-        )
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ArgumentError(
-            "temperature", f"expected a positive finite number, got {temperature!r}. T = 1 is plain softmax."
-        )
-    return float(temperature)
-
-
-def _is_cheap_to_read(tensor: Tensor) -> bool:
-    """Return True if the tensor's values can be read without waiting for a device or breaking a compiled graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

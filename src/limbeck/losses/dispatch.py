@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from limbeck.errors import ArgumentError
-from limbeck.kernels import cpu, sharded
+from limbeck.kernels import cpu, sharded, sparse
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
 from limbeck.kernels.call import LossCall, RowKernel, column_as_rows, savable
 from limbeck.losses import reference
@@ -38,6 +39,7 @@ def build_call(
     class_weights: Tensor | None,
     reduction: Reduction,
     num_items: Tensor | float | None,
+    dtype: torch.dtype,
     with_parts: bool,
     inplace: bool,
 ) -> tuple[LossCall, Tensor, Tensor | None]:
@@ -46,7 +48,7 @@ def build_call(
     Args:
         student: logits (..., V).
         teacher: logits (..., V); None when the soft term is not asked for.
-        labels: (...,); None when the hard term is not asked for.
+        labels: (...,), int64; None when the hard term is not asked for.
         counted: bool (...,); None when all positions count.
         labelled: bool (...,); None when all positions have a label.
         divergence: of the soft term.
@@ -58,6 +60,7 @@ def build_call(
         class_weights: (V,), or None.
         reduction: of the positions.
         num_items: the mean's denominator; None for the number of counted positions.
+        dtype: of the arithmetic.
         with_parts: the two terms are asked for beside the total.
         inplace: the gradient may take the place of the student's logits.
 
@@ -72,8 +75,6 @@ def build_call(
         savable(x) if isinstance(x, Tensor) else x for x in (teacher_temperature, student_temperature, compensation)
     )
     num_items = savable(num_items) if isinstance(num_items, Tensor) else num_items
-    dtypes = {student.dtype} if teacher is None else {student.dtype, teacher.dtype}
-    dtype = torch.float64 if dtypes == {torch.float64} else torch.float32
     student_rows, counted = _as_matrix(student), _as_vector(counted)
     teacher_temperature, student_temperature, compensation = (
         _as_column(x, student_rows, dtype) if isinstance(x, Tensor) else x
@@ -82,7 +83,7 @@ def build_call(
     if isinstance(compensation, Tensor) and counted is not None:  # a position that does not count may hold anything
         compensation = compensation.masked_fill(~counted.unsqueeze(-1), 1.0)
     if labels is not None:
-        labels = _as_vector(labels.long() if labelled is None else labels.long().masked_fill(~labelled, 0))
+        labels = _as_vector(labels if labelled is None else labels.masked_fill(~labelled, 0))
     simplest = divergence.simplest
     call = LossCall(
         labels=labels,
@@ -139,12 +140,13 @@ def _row_weights(
     if reduction != "mean":
         return weights
     if num_items is None:
-        num_items = len(student) if counted is None else counted.sum()
-    if isinstance(num_items, Tensor):
-        num_items = num_items.to(student.device).reshape(())
-        divided = weights / torch.where(num_items == 0, 1, num_items)
-        return divided if counted is not None else divided.to(dtype).expand(len(student))
-    return weights / (num_items or 1)
+        return 1 / max(1, len(student)) if counted is None else weights / counted.sum().clamp_(min=1)
+    if not isinstance(num_items, Tensor):
+        return weights / (num_items or 1)
+    num_items = num_items.to(student.device, dtype).reshape(())
+    # The check could not read it without waiting for the device. A wrong one makes the loss infinite.
+    weight = torch.where((num_items > 0) & num_items.isfinite(), 1 / num_items, torch.inf)
+    return weight.expand(len(student)) if counted is None else torch.where(counted, weight, 0.0)
 
 
 def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -167,11 +169,13 @@ def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> t
     # A logit of -inf stays where it is: without this it would receive a gradient of -p_t.
     student = student.masked_fill(student.isneginf(), -torch.inf)
     soft = hard = None
-    if teacher is not None:
+    if call.sparse is not None:
+        soft = reference.sparse_soft_rows(student, call.sparse, call.student_temperature)
+    elif teacher is not None:
         assert isinstance(call.divergence, Divergence)
         temperatures = call.teacher_temperature, call.student_temperature
         soft = reference.soft_rows(student, teacher, call.divergence, *temperatures)
-        soft = soft * column_as_rows(call.compensation)
+    soft = None if soft is None else soft * column_as_rows(call.compensation)
     if call.labels is not None:
         hard = reference.hard_rows(student, call.labels, call.class_weights, call.label_smoothing)
         hard = hard if call.labelled is None else torch.where(call.labelled, hard, 0.0)
@@ -246,10 +250,14 @@ def kernel_for(call: LossCall, student: Tensor, backend: str, group: ProcessGrou
         ArgumentError: the backend cannot compute the call.
     """
     if group is not None:
+        if name := argument_with_gradient(call, student):
+            raise ArgumentError(name, "it asks for gradient, which is not given over shards of the vocabulary.")
         if obstacle := _obstacle_of_shards(call):
             raise ArgumentError("divergence", f"{obstacle}. Without a group it can be computed.")
         return partial(sharded.row_kernel, group=group)
     backend = default_backend if backend == "auto" else backend
+    if call.sparse is not None:
+        return _sparse_kernel(call, student, backend)
     obstacles = {"cpu": _obstacle_of_cpu, "triton": _obstacle_of_triton}
     if backend in obstacles and (obstacle := obstacles[backend](call, student)):
         raise ArgumentError("backend", f"{backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
@@ -271,7 +279,7 @@ def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
         return "torch.compile has its own way to fuse"
     if type(student) not in (Tensor, torch.nn.Parameter):
         return f"it reads and writes the values of plain tensors, and the logits are a {type(student).__name__}"
-    return _obstacle_of_gradient(call)
+    return _obstacle_of_gradient(call, student)
 
 
 def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
@@ -288,7 +296,7 @@ def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
             return f"the divergence {name} has no terms_and_slopes, only terms"
         if not all(isinstance(value, int | float) for value in call.divergence.parameter_values):
             return f"the divergence {name} has a parameter that is not a number"
-    return _obstacle_of_gradient(call)
+    return _obstacle_of_gradient(call, student)
 
 
 def _obstacle_of_shards(call: LossCall) -> str | None:
@@ -301,10 +309,46 @@ def _obstacle_of_shards(call: LossCall) -> str | None:
     return None
 
 
-def _obstacle_of_gradient(call: LossCall) -> str | None:
-    """Return which number beside the logits asks for a gradient that kernels do not compute, or None."""
+def _sparse_kernel(call: LossCall, student: Tensor, backend: str) -> RowKernel | None:
+    """Return the kernel of sparse targets, which runs on every device; None for the reference."""
+    obstacle = _obstacle_of_gradient(call, student)
+    if backend == "triton":
+        obstacle = "sparse targets have no Triton kernel"
+    if backend == "cpu" and student.device.type != "cpu":
+        obstacle = f"it is for the CPU, and the logits are on {student.device}"
+    if backend in ("cpu", "triton") and obstacle:
+        raise ArgumentError("backend", f"{backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
+    return None if backend == "reference" or obstacle else sparse.row_kernel
+
+
+def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
+    """Return which argument beside the logits asks for a gradient that kernels do not compute, or None."""
+    name = argument_with_gradient(call, student)
+    return f"the {name} asks for gradient, which only the reference gives" if name else None
+
+
+def argument_with_gradient(call: LossCall, student: Tensor) -> str | None:
+    """Return the name of an argument beside the logits that asks for gradient, or None.
+
+    Args:
+        call: what to compute.
+        student: a tensor (N, V) on the logits' device.
+    """
+    if not torch.is_grad_enabled():
+        return None
     if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        return "the temperature asks for gradient, which only the reference gives"
+        return "temperature"
     if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
-        return "the scale asks for gradient, which only the reference gives"
-    return None
+        return "scale"
+    if call.class_weights is not None and call.class_weights.requires_grad:
+        return "weight"
+    return "divergence" if call.has_soft_term and _learns(call, student) else None
+
+
+def _learns(call: LossCall, student: Tensor) -> bool:
+    """Return True if a tensor inside of the divergence asks for gradient. A divergence of Limbeck's has none."""
+    divergence = call.divergence
+    if not isinstance(divergence, Divergence) or type(divergence).__module__ == ForwardKL.__module__:
+        return False
+    row = student.new_full((1, student.shape[-1]), -math.log(student.shape[-1]), dtype=call.dtype)
+    return divergence.value(row, row, torch.ones_like(row, dtype=torch.bool)).requires_grad

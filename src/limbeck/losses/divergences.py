@@ -30,11 +30,11 @@ import torch
 from torch import Tensor
 
 from limbeck.losses.arithmetic import FAR, exp, expectation, log, log_mixture_ratio, minimum, sign
-from limbeck.losses.checks import check_fraction
 from limbeck.losses.divergence_base import DIVERGENCES as DIVERGENCES
 from limbeck.losses.divergence_base import Divergence, register_divergence
 from limbeck.losses.divergence_base import DivergenceChoice as DivergenceChoice
 from limbeck.losses.divergence_base import resolve_divergence as resolve_divergence
+from limbeck.losses.number_checks import check_fraction
 
 
 @register_divergence("forward_kl")
@@ -83,7 +83,7 @@ class JSD(Divergence):
     beta: float = 0.5
 
     def __post_init__(self) -> None:
-        check_fraction("beta", self.beta)
+        object.__setattr__(self, "beta", check_fraction("beta", self.beta))
 
     @property
     def curvature(self) -> float:
@@ -121,7 +121,7 @@ class SkewKL(Divergence):
     skew: float = 0.1
 
     def __post_init__(self) -> None:
-        check_fraction("skew", self.skew, below_one=True)
+        object.__setattr__(self, "skew", check_fraction("skew", self.skew, below_one=True))
 
     @property
     def curvature(self) -> float:
@@ -151,7 +151,7 @@ class SkewReverseKL(Divergence):
     skew: float = 0.1
 
     def __post_init__(self) -> None:
-        check_fraction("skew", self.skew, below_one=True)
+        object.__setattr__(self, "skew", check_fraction("skew", self.skew, below_one=True))
 
     @property
     def curvature(self) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from limbeck.kernels.call import LossCall
-from limbeck.losses import checks, reference
+from limbeck.losses import checks, number_checks, reference
 from limbeck.losses.arguments import (
     DEFAULT_ALPHA,
     DEFAULT_TEMPERATURE,
@@ -22,6 +22,7 @@ from limbeck.losses.class_axis import classes_last
 from limbeck.losses.dispatch import build_call, compute, kernel_for
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.divergences import LogitMSE
+from limbeck.losses.labels import check_labels, labelled_positions
 from limbeck.losses.parts import LossParts, with_arguments_of
 
 
@@ -74,12 +75,14 @@ def distillation_loss(
         label_smoothing: eps in [0, 1], spread over the classes in the hard term.
         ignore_index: the label of a position without one.
         mask: bool (...,), True where a position counts; by default where ``labels != ignore_index``. A position inside
-            the mask whose label is ``ignore_index`` (an unlabelled example) counts in the soft term alone.
-        weight: (V,) class weights of the hard term. They do not enter the mean's denominator.
+            the mask whose label is ``ignore_index`` (an unlabelled example) counts in the soft term alone. A label outside
+            the mask may be any number.
+        weight: (V,) class weights of the hard term, 0 or more. They do not enter the mean's denominator.
         reduction: "mean" over the counted positions, one denominator for both terms; "sum"; or "none": (...,), 0 where
             a position does not count.
         num_items: replaces the mean's denominator: the number of counted positions of the whole accumulated batch, on
-            all devices, so that the gradients of its parts add up to its own.
+            all devices, so that the gradients of its parts add up to its own. A number or a tensor of one element; 0 only
+            where no position counts. A wrong one in a tensor that only a device can read makes the loss infinite.
         class_dim: the dimension of the classes in both models' logits: 1 for the (N, C, H, W) of segmentation, with labels and
             masks of shape (N, H, W). Wherever (..., V) stands here, V is this dimension. Another than the last costs one
             copy of each model's logits, with the classes last. Shapes alone cannot show it where C = H = W.
@@ -94,8 +97,8 @@ def distillation_loss(
             collectives over a few numbers per row (three for divergences other than forward and reverse KL).
 
     Returns:
-        A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when both logits are float64. When no
-        position counts: 0, attached to the graph, with gradient 0.
+        A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when all logits that are given are float64. When
+        no position counts: 0, attached to the graph, with gradient 0.
 
     Raises:
         ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
@@ -307,32 +310,36 @@ def prepare(
         ArgumentError: a wrong shape, range or choice.
         ArgumentTypeError: a wrong type.
     """
-    checks.check_fraction("alpha", alpha)
+    alpha = number_checks.check_fraction("alpha", alpha)
     checks.check_logits(student_logits, teacher_logits, alpha, class_dim)
     chosen = resolve_divergence(divergence, beta=beta, skew=skew)
     has_hard_term = alpha < 1 or (with_parts and labels is not None)
     checks.check_columns(student_logits, chosen, has_hard_term=has_hard_term, sharded=group is not None)
-    checks.check_fraction("label_smoothing", label_smoothing)
+    label_smoothing = number_checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("compensate", compensate, (True, False, "curvature"))
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
-    checks.check_group(group, backend, temperature)
-    all_labelled = checks.check_labels(
-        labels, student_logits, ignore_index, alpha, sharded=group is not None, class_dim=class_dim
-    )
+    checks.check_group(group, backend)
     checks.check_mask(mask, student_logits, class_dim)
+    labels, all_labelled = check_labels(
+        labels, student_logits, ignore_index, alpha, mask, sharded=group is not None, class_dim=class_dim
+    )
     checks.check_weight(weight, student_logits)
-    checks.check_num_items(num_items, reduction)
-    teacher_temperature, student_temperature = checks.split_temperature(temperature, student_logits)
+    labelled = None if labels is None or all_labelled else labelled_positions(labels, mask, ignore_index)
+    counted = labelled if mask is None else mask
+    positions = student_logits.shape[:-1].numel()
+    num_items = number_checks.check_num_items(num_items, reduction, counted, positions)
+    teacher_temperature, student_temperature = number_checks.split_temperature(temperature, student_logits)
     if scale is None:
         scale = reference.compensation(chosen, student_temperature, compensate)
     else:
-        checks.check_scale(scale, student_logits)
+        scale = number_checks.check_scale(scale, student_logits)
+    given = (student_logits,) if teacher_logits is None else (student_logits, teacher_logits)
     return build_call(
         student_logits,
         teacher_logits if alpha > 0 or with_parts else None,
         labels if alpha < 1 or with_parts else None,
-        counted=_counted(labels, mask, ignore_index, all_labelled),
-        labelled=None if labels is None or all_labelled else labels != ignore_index,
+        counted=counted,
+        labelled=labelled,
         divergence=chosen,
         teacher_temperature=teacher_temperature,
         student_temperature=student_temperature,
@@ -342,13 +349,7 @@ def prepare(
         class_weights=weight,
         reduction=reduction,
         num_items=num_items,
+        dtype=torch.float64 if all(x.dtype == torch.float64 for x in given) else torch.float32,
         with_parts=with_parts,
         inplace=inplace,
     )
-
-
-def _counted(labels: Tensor | None, mask: Tensor | None, ignore_index: int, all_labelled: bool) -> Tensor | None:
-    """Return which positions count; None when all do."""
-    if mask is not None or labels is None or all_labelled:
-        return mask
-    return labels != ignore_index

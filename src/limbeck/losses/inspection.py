@@ -7,8 +7,10 @@ import warnings
 import torch
 from torch import Tensor
 
+from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError
 from limbeck.losses.arguments import Temperature
+from limbeck.losses.number_checks import is_number
 
 COLLAPSED_BELOW = 1e-3
 """If the mean probability outside the teacher's most likely class is lower, its soft targets are as good as hard labels."""
@@ -41,7 +43,7 @@ def inspect_teacher(
         CollapsedTeacherWarning: at this temperature the teacher gives nearly all probability to one class, so that its soft
             targets are as good as hard labels.
     """
-    rows = teacher_logits[mask] if mask is not None else teacher_logits.flatten(0, -2)
+    rows = teacher_logits[mask] if mask is not None else teacher_logits.reshape(-1, teacher_logits.shape[-1])
     if rows.numel() == 0:
         return
     broken = rows.isnan().any(-1)
@@ -65,13 +67,12 @@ def inspect_teacher(
         teacher_temperature = positions.unsqueeze(-1)
     outside = (1 - (rows.double() / teacher_temperature).softmax(-1).amax(-1)).mean().item()
     if outside < COLLAPSED_BELOW:
-        is_number = isinstance(teacher_temperature, int | float)
-        shown = f"T = {teacher_temperature:g}" if is_number else "this temperature"
+        shown = f"T = {teacher_temperature:g}" if is_number(teacher_temperature) else "this temperature"
         warnings.warn(
             f"At {shown} the teacher gives on average {1 - outside:.4%} of the probability to one class: its soft "
             "targets are as good as hard labels, and distillation adds little. Use a higher temperature.",
             CollapsedTeacherWarning,
-            stacklevel=3,
+            stacklevel=stacklevel_of_user(),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -21,9 +23,10 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
-from limbeck.losses.dispatch import kernel_for, loss_parts
+from limbeck.losses.dispatch import argument_with_gradient, kernel_for, loss_parts
 from limbeck.losses.divergence_base import DivergenceChoice
 from limbeck.losses.functional import prepare
+from limbeck.losses.number_checks import check_fraction, check_positive, is_number
 from limbeck.losses.parts import LossParts, with_arguments_of
 
 Chunk = int | Literal["auto"]
@@ -185,6 +188,7 @@ def _linear_parts(
     **options: Any,
 ) -> LossParts:
     """Return the loss of both models' hidden states, with its terms where they are asked for."""
+    alpha = check_fraction("alpha", alpha)
     check_projection("student", student_hidden, student_weight, student_bias)
     sizes, teacher_layer = {"student": len(student_weight)}, None
     if teacher_hidden is not None or teacher_weight is not None or alpha > 0:
@@ -194,12 +198,6 @@ def _linear_parts(
         sizes["teacher"] = len(teacher_weight)
         teacher_layer = output_layer("teacher", teacher_weight, teacher_bias, teacher_logit_scale, teacher_softcap)
     classes = count_classes(sizes, vocab_size)
-    sides = temperature if isinstance(temperature, tuple | list) else (temperature,)
-    if any(isinstance(t, Tensor) and t.requires_grad for t in sides):
-        raise ArgumentError(
-            "temperature",
-            "it asks for gradient, which the fused projection does not give. Use distillation_loss on the logits.",
-        )
     backend = checks.check_backend(backend)
     call, student_logits, teacher_logits = prepare(
         logits_placeholder(student_hidden, classes),
@@ -211,13 +209,32 @@ def _linear_parts(
         student_hidden,
         output_layer("student", student_weight, student_bias, student_logit_scale, student_softcap),
         call,
-        kernel_for(call, student_logits, backend, group) or cpu.reference_row_kernel,
+        fused_kernel(call, student_logits, backend, group),
         classes=classes,
         chunk=chunk,
         teacher_hidden=None if teacher_logits is None else teacher_hidden,
         teacher_layer=None if teacher_logits is None else teacher_layer,
         group=group,
     )
+
+
+def fused_kernel(call: LossCall, student: Tensor, backend: str, group: ProcessGroup | None = None) -> RowKernel:
+    """Return the kernel that computes the rows of a chunk.
+
+    Args:
+        call: what to compute.
+        student: a placeholder of the student's logits, (N, V).
+        backend: as given.
+        group: the processes that hold shards of the vocabulary, or None.
+
+    Raises:
+        ArgumentError: the backend cannot compute the call, or a number beside the hidden states asks for gradient.
+    """
+    if name := argument_with_gradient(call, student):
+        raise ArgumentError(
+            name, "it asks for gradient, which the fused projection does not give. Compute the loss of the logits."
+        )
+    return kernel_for(call, student, backend, group) or cpu.reference_row_kernel
 
 
 def project(
@@ -326,11 +343,15 @@ def output_layer(
         softcap: the bound of the logits, or None.
 
     Raises:
-        ArgumentError: the cap is not positive.
+        ArgumentTypeError: the factor or the cap is not a number.
+        ArgumentError: the factor is not finite, or the cap is not positive.
     """
-    if softcap is not None and not softcap > 0:
-        raise ArgumentError(f"{model}_softcap", f"expected a positive number or None, got {softcap!r}.")
-    return OutputLayer(weight, bias, logit_scale, softcap)
+    if not is_number(logit_scale):
+        raise ArgumentTypeError(f"{model}_logit_scale", f"expected a number, got {logit_scale!r}.")
+    if not math.isfinite(logit_scale):
+        raise ArgumentError(f"{model}_logit_scale", f"expected a finite number, got {logit_scale!r}.")
+    softcap = None if softcap is None else check_positive(f"{model}_softcap", softcap, remedy=" None is for no cap.")
+    return OutputLayer(weight, bias, float(logit_scale), softcap)
 
 
 def count_classes(sizes: dict[str, int], vocab_size: int | None) -> int:
@@ -353,22 +374,23 @@ def count_classes(sizes: dict[str, int], vocab_size: int | None) -> int:
                 "class by class.",
             )
         return smallest
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or not 1 <= vocab_size <= smallest:
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, Integral) or not 1 <= vocab_size <= smallest:
         raise ArgumentError("vocab_size", f"expected a number of classes from 1 to {smallest}, got {vocab_size!r}.")
-    return vocab_size
+    return int(vocab_size)
 
 
-def logits_placeholder(hidden: Tensor, classes: int) -> Tensor:
+def logits_placeholder(hidden: Tensor, classes: int, dtype: torch.dtype | None = None) -> Tensor:
     """Return a stride-0 placeholder with the logits' shape, dtype and device.
 
     Args:
         hidden: (..., d).
         classes: V.
+        dtype: of the logits; by default that of the hidden states.
 
     Returns:
         (..., V), of memory for one number and without meaning.
     """
-    return hidden.detach().new_empty(()).expand(*hidden.shape[:-1], classes)
+    return hidden.detach().new_empty((), dtype=dtype).expand(*hidden.shape[:-1], classes)
 
 
 def _rows(hidden: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from limbeck.losses.class_axis import check_class_dim, classes_last
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import dense_loss_parts
 from limbeck.losses.inspection import inspect_teacher
+from limbeck.losses.labels import counted_positions
 from limbeck.losses.parts import LossParts
 from limbeck.losses.sparse import sparse_loss_parts
 from limbeck.losses.sparse_targets import SparseTargets
@@ -152,8 +153,7 @@ class DistillationLoss(nn.Module):
             mask: bool (...,), True where a position counts.
             num_items: replaces the mean's denominator.
             temperature: for this batch, in the place of the module's own.
-            scale: takes the place of C(T): a number, or (...,) with one for each position. It may ask for gradient, unless
-                the targets are sparse.
+            scale: takes the place of C(T): a number, or (...,) with one for each position. It may ask for gradient.
 
         Returns:
             ``LossParts``: total, soft and hard, each reduced like the total.
@@ -180,14 +180,14 @@ class DistillationLoss(nn.Module):
         """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
         if self._teacher_was_seen or not isinstance(teacher, Tensor):
             return
-        counted = labels != self.ignore_index if mask is None and labels is not None else mask
+        counted = counted_positions(labels, mask, self.ignore_index)
         logits = classes_last("teacher_logits", teacher, self.class_dim)
         inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
         self._teacher_was_seen = True
 
     def _check_settings(self) -> None:
         """Call the function itself, so that a wrong setting is known before the first batch."""
-        checks.check_group(self.group, self.backend, self.temperature)
+        checks.check_group(self.group, self.backend)
         sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
         positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
         # One column may be a shard of more, or a wrong shape that the first batch tells better.
@@ -233,7 +233,7 @@ class DistillationLoss(nn.Module):
         if self.group is not None:
             raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
         student_logits = classes_last("student_logits", student_logits, self.class_dim)
-        return sparse_loss_parts(student_logits, teacher, labels, mode=None, **settings)
+        return sparse_loss_parts(student_logits, teacher, labels, mode=None, **{"backend": self.backend} | settings)
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""

@@ -7,16 +7,22 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.kernels import cpu
-from limbeck.kernels import sparse as kernel
-from limbeck.kernels.call import LossCall, RowKernel
+from limbeck.errors import ArgumentTypeError
+from limbeck.kernels.call import LossCall
 from limbeck.losses import checks
 from limbeck.losses.arguments import DEFAULT_ALPHA, IGNORE_INDEX, Compensate, Reduction, Temperature
-from limbeck.losses.dispatch import compute
+from limbeck.losses.dispatch import compute, kernel_for
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import as_positions, prepare
-from limbeck.losses.linear import Chunk, check_projection, count_classes, logits_placeholder, output_layer, project
+from limbeck.losses.linear import (
+    Chunk,
+    check_projection,
+    count_classes,
+    fused_kernel,
+    logits_placeholder,
+    output_layer,
+    project,
+)
 from limbeck.losses.parts import LossParts, with_arguments_of
 from limbeck.losses.sparse_modes import MODES, Mode, check_mode, sparse_rows
 from limbeck.losses.sparse_targets import SparseTargets, check_targets
@@ -41,6 +47,7 @@ def sparse_distillation_loss(
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
     inplace: bool = False,
+    backend: str = "auto",
 ) -> Tensor:
     r"""Return the distillation loss against a teacher that is known by K classes of each position.
 
@@ -75,6 +82,8 @@ def sparse_distillation_loss(
         reduction: "mean", "sum" or "none".
         num_items: replaces the mean's denominator.
         inplace: allows ``student_logits`` to be overwritten with their gradient.
+        backend: "auto" for the kernel of sparse targets, which runs on every device; "reference" for plain torch, which has
+            second derivatives; or "cpu", the kernel on a CPU.
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``, like ``distillation_loss``.
@@ -96,7 +105,7 @@ def sparse_distillation_loss(
     return sparse_loss_parts(
         student_logits, targets, labels, mode=mode, temperature=temperature, alpha=alpha, divergence=divergence, beta=beta,
         skew=skew, compensate=compensate, label_smoothing=label_smoothing, ignore_index=ignore_index, mask=mask,
-        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, with_parts=False,
+        weight=weight, reduction=reduction, num_items=num_items, inplace=inplace, backend=backend, with_parts=False,
     ).total  # fmt: skip
 
 
@@ -150,6 +159,7 @@ def sparse_linear_distillation_loss(
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     num_items: Tensor | float | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """Return the loss of ``sparse_distillation_loss`` from the student's hidden states: its logits are never whole.
 
@@ -176,6 +186,7 @@ def sparse_linear_distillation_loss(
         weight: (V,) class weights of the hard term.
         reduction: "mean", "sum" or "none".
         num_items: replaces the mean's denominator.
+        backend: "auto", "reference" (the loss of a chunk in plain torch) or "cpu".
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``, like ``distillation_loss``.
@@ -197,7 +208,8 @@ def sparse_linear_distillation_loss(
         student_hidden, student_weight, targets, labels, student_bias=student_bias, student_softcap=student_softcap,
         student_logit_scale=student_logit_scale, vocab_size=vocab_size, chunk=chunk, mode=mode, temperature=temperature,
         alpha=alpha, divergence=divergence, beta=beta, skew=skew, compensate=compensate, label_smoothing=label_smoothing,
-        ignore_index=ignore_index, mask=mask, weight=weight, reduction=reduction, num_items=num_items, with_parts=False,
+        ignore_index=ignore_index, mask=mask, weight=weight, reduction=reduction, num_items=num_items, backend=backend,
+        with_parts=False,
     ).total  # fmt: skip
 
 
@@ -229,7 +241,7 @@ def sparse_linear_distillation_loss_parts(*args: Any, **options: Any) -> LossPar
 
 
 def sparse_loss_parts(
-    student_logits: Tensor, targets: SparseTargets, labels: Tensor | None = None, **options: Any
+    student_logits: Tensor, targets: SparseTargets, labels: Tensor | None = None, *, backend: str, **options: Any
 ) -> LossParts:
     """Return the loss of logits against sparse targets.
 
@@ -237,13 +249,15 @@ def sparse_loss_parts(
         student_logits: as in ``sparse_distillation_loss``.
         targets: the same.
         labels: the same.
+        backend: the same.
         **options: the other arguments of ``prepare``, and ``mode``.
 
     Returns:
         The total; with its terms where ``with_parts`` asks for them.
     """
+    backend = checks.check_backend(backend)
     call, student = _prepare(student_logits, targets, labels, **options)
-    parts = compute(call, student, None, _row_kernel(call))
+    parts = compute(call, student, None, kernel_for(call, student, backend))
     return parts if call.summed else as_positions(parts, student_logits.shape[:-1])
 
 
@@ -258,6 +272,7 @@ def _sparse_linear_parts(
     student_logit_scale: float,
     vocab_size: int | None,
     chunk: Chunk,
+    backend: str,
     **options: Any,
 ) -> LossParts:
     """Return the loss of hidden states against sparse targets, with its terms where they are asked for."""
@@ -265,8 +280,9 @@ def _sparse_linear_parts(
     classes = count_classes({"student": len(student_weight)}, vocab_size)
     layer = output_layer("student", student_weight, student_bias, student_logit_scale, student_softcap)
     placeholder = logits_placeholder(student_hidden, classes)
-    call, _ = _prepare(placeholder, targets, labels, inplace=True, **options)
-    return project(student_hidden, layer, call, _row_kernel(call), classes=classes, chunk=chunk)
+    backend = checks.check_backend(backend)
+    call, student = _prepare(placeholder, targets, labels, inplace=True, **options)
+    return project(student_hidden, layer, call, fused_kernel(call, student, backend), classes=classes, chunk=chunk)
 
 
 def _prepare(
@@ -294,19 +310,13 @@ def _prepare(
         raise ArgumentTypeError(
             "temperature", "sparse targets take one number for T, or a pair (T_teacher, T_student), not a tensor."
         )
-    # There are no teacher's logits; a placeholder of their shape takes their place in the checks.
-    teacher = logits_placeholder(student_logits, student_logits.shape[-1]) if alpha > 0 or with_parts else None
+    # There are no teacher's logits; a placeholder of their shape and dtype takes their place in the checks.
+    dtype = None if targets.log_probs is None else targets.log_probs.dtype
+    teacher = logits_placeholder(student_logits, student_logits.shape[-1], dtype)
     call, student, _ = prepare(
         student_logits, teacher, labels, temperature=temperature, alpha=alpha, divergence=chosen, beta=beta, skew=skew,
         with_parts=with_parts, **options,
     )  # fmt: skip
-    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
-        raise ArgumentError("scale", "it asks for gradient, which sparse targets do not give. Detach it.")
     if call.has_soft_term:
         call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student, call.dtype))
     return call, student
-
-
-def _row_kernel(call: LossCall) -> RowKernel:
-    """Return the kernel of sparse teachers; without a soft term there is no sparse teacher either."""
-    return cpu.row_kernel if call.sparse is None else kernel.row_kernel

@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.errors import ArgumentError
 from limbeck.kernels.sparse import SparseRows
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
+from limbeck.losses.labels import as_int64
 from limbeck.losses.sparse_targets import SparseTargets
 
 Mode = Literal["tail", "zero", "renormalise", "sample"]
@@ -79,13 +80,13 @@ def sparse_rows(
     def flat(x: Tensor) -> Tensor:
         return x.detach().to(student.device).reshape(len(student), x.shape[-1])
 
-    ids = flat(targets.ids).long()
+    ids = as_int64(flat(targets.ids))
     if mode == "sample":
         assert targets.counts is not None
         weights = flat(targets.counts).double().masked_fill(ids < 0, 0.0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
         b = torch.zeros_like(weights)
-        if targets.log_probs is not None and (t == targets.drawn_at == 1 or targets.log_normalizers):
+        if targets.log_probs is not None:
             b = flat(targets.at(t).double())
         if t != targets.drawn_at:
             weights = weights * (b - flat(targets.at(targets.drawn_at).double())).exp()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.losses.checks import is_cheap_to_read
+from limbeck.losses.labels import as_int64, is_integers
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class SparseTargets:
             ArgumentError: as ``at`` does.
         """
         log_probs = self.at(temperature)
-        listed = log_probs.double().masked_fill(self.ids.to(log_probs.device) < 0, -torch.inf)
+        listed = log_probs.double().masked_fill(as_int64(self.ids).to(log_probs.device) < 0, -torch.inf)
         difference = 1 - listed.exp().sum(-1)
         rest = torch.log(difference.clamp(min=0.0))
         known = _entry(self.log_rests, temperature)
@@ -191,7 +193,7 @@ def check_targets(targets: Any, student_logits: Tensor) -> None:
             f"expected limbeck.SparseTargets, got {type(targets).__name__}. Try SparseTargets.top_k(logits, k).",
         )
     ids, positions = targets.ids, student_logits.shape[:-1]
-    if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+    if not is_integers(ids):
         raise ArgumentTypeError("targets.ids", f"expected integers, got {getattr(ids, 'dtype', type(ids).__name__)}.")
     if ids.shape[:-1] != positions or ids.dim() == 0 or ids.shape[-1] == 0:
         raise ArgumentError("targets.ids", f"expected shape {(*positions, 'K')}, K >= 1, got {tuple(ids.shape)}.")
@@ -207,7 +209,8 @@ def check_targets(targets: Any, student_logits: Tensor) -> None:
                     f"targets.{name}[{t:g}]",
                     f"expected one number per position, {tuple(positions)}, got {tuple(number.shape)}.",
                 )
-    if ids.device.type == "cpu" and ids.numel():
+    if is_cheap_to_read(ids) and ids.numel():
+        ids = as_int64(ids)
         low, high = (int(x) for x in ids.aminmax())
         if low < -1 or high >= student_logits.shape[-1]:
             wrong = low if low < -1 else high

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError
+from limbeck.losses.number_checks import is_number
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,22 @@ class Policy(nn.Module):
         raise NotImplementedError
 
 
-def check_positive(**values: float) -> None:
-    """Check that settings are positive, finite numbers.
+def check_positive(**values: float) -> tuple[float, ...]:
+    """Return settings, after checking that they are positive, finite numbers.
 
     Args:
-        **values: the settings by name.
+        **values: the settings by name. A NumPy number is one too.
+
+    Returns:
+        The settings, in their order, as numbers of Python.
 
     Raises:
         ArgumentError: one of them is not; the error carries its name.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
+        if not is_number(value) or not 0 < value < math.inf:
             raise ArgumentError(name, f"expected a positive number, got {value!r}.")
+    return tuple(value if type(value) in (int, float) else float(value) for value in values.values())
 
 
 def require_teacher_logits(teacher_logits: Tensor | None) -> Tensor:

@@ -35,7 +35,7 @@ class Learned(Policy):
 
     def __init__(self, lowest: float = 1.0, span: float = 20.0, ramp: float = 0.05, start: float | None = None) -> None:
         super().__init__()
-        check_positive(lowest=lowest, span=span, ramp=ramp)
+        lowest, span, ramp = check_positive(lowest=lowest, span=span, ramp=ramp)
         position = 0.5 if start is None else (start - lowest) / span
         if not 0 < position < 1:
             raise ArgumentError("start", f"expected a number between {lowest} and {lowest + span}, got {start!r}.")

@@ -26,8 +26,7 @@ class _Annealed(Policy):
 
     def __init__(self, start: float = 8.0, end: float = 1.0, over: float = 1.0) -> None:
         super().__init__()
-        check_positive(start=start, end=end, over=over)
-        self.start, self.end, self.over = start, end, over
+        self.start, self.end, self.over = check_positive(start=start, end=end, over=over)
 
     @property
     def nominal_temperature(self) -> float:
@@ -141,7 +140,7 @@ class Gap(Policy):
     ) -> None:
         super().__init__()
         highest = start if highest is None else highest
-        check_positive(start=start, lowest=lowest, highest=highest)
+        start, lowest, highest = check_positive(start=start, lowest=lowest, highest=highest)
         if not 0 <= momentum < 1:
             raise ArgumentError("momentum", f"expected a number in [0, 1), got {momentum!r}.")
         self.start, self.lowest, self.highest, self.momentum = start, lowest, highest, momentum

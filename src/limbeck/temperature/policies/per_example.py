@@ -31,8 +31,7 @@ class _OneTemperature(Policy):
 
     def __init__(self, temperature: float = DEFAULT_TEMPERATURE) -> None:
         super().__init__()
-        check_positive(temperature=temperature)
-        self.temperature = temperature
+        (self.temperature,) = check_positive(temperature=temperature)
 
     @property
     def nominal_temperature(self) -> float:
@@ -57,8 +56,7 @@ class MaxLogit(Policy):
 
     def __init__(self, ratio: float = 3.0) -> None:
         super().__init__()
-        check_positive(ratio=ratio)
-        self.ratio = ratio
+        (self.ratio,) = check_positive(ratio=ratio)
 
     @property
     def nominal_temperature(self) -> float:
