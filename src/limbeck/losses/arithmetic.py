@@ -41,7 +41,9 @@ FAR_APART = 4.0
 """A log-ratio past which the digits that the difference of two log-probabilities has are enough."""
 
 NEAR = 0.25
-"""The size of a log-ratio below which the power series is used. Its error is a millionth of it."""
+"""The size of a log-ratio below which the power series is used in float32. Its error is a millionth of it."""
+NEAR_IN_FLOAT64 = 4e-3
+"""The same in float64."""
 
 
 def minimum(x: Tensor, bound: float) -> Tensor:
@@ -71,7 +73,7 @@ def expectation(probabilities: Tensor, log_ratio: Tensor) -> Tensor:
 
 
 def excess_of_exp(x: Any) -> Any:
-    """Return e^x - 1 - x for ``|x| < NEAR``, by its power series.
+    """Return e^x - 1 - x for small x, by its power series.
 
     Args:
         x: of any shape.
@@ -189,5 +191,5 @@ def log_ratio(student: Tensor, teacher: Tensor, t_s: Any, t_t: Any, p_s: Tensor,
 
 def _near(ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Return where the ratio is small, and the ratio with 0 where it is not."""
-    near = ratio.abs() < NEAR
+    near = ratio.abs() < (NEAR_IN_FLOAT64 if ratio.dtype == torch.float64 else NEAR)
     return near, torch.where(near, ratio, 0.0)

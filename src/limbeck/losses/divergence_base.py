@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.losses.arithmetic import LOG_ZERO
+from limbeck.losses.arithmetic import LOG_ZERO, log_ratio
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
@@ -94,6 +94,8 @@ class Divergence:
     has_terms_and_slopes: ClassVar[bool] = False
     """True if ``terms_and_slopes`` is defined on the class that defines ``terms`` and ``value``, or on a subclass of it."""
 
+    log_ratio = staticmethod(log_ratio)
+    """Computes log(p_t / p_s) with all its digits, for the kernels, which do not know this room."""
     is_sum_of_terms: ClassVar[bool] = True
     """False if ``value`` is more than the sum of ``terms``."""
 

@@ -29,7 +29,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.losses.arithmetic import FAR, difference, log_mixture, minimum, minus_expm1, mixture, relative_entropy, sign
+from limbeck.losses.arithmetic import (
+    FAR,
+    difference,
+    log_mixture,
+    minimum,
+    minus_expm1,
+    mixture,
+    relative_entropy,
+    sign,
+)
 from limbeck.losses.checks import check_fraction
 from limbeck.losses.divergence_base import DIVERGENCES as DIVERGENCES
 from limbeck.losses.divergence_base import Divergence, register_divergence
