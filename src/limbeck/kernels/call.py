@@ -31,6 +31,8 @@ class DivergenceProtocol(Protocol):
     def parameter_values(self) -> tuple[Any, ...]: ...
     @property
     def terms_and_slopes(self) -> Callable[..., tuple[Any, Any]]: ...
+    @property
+    def log_ratio(self) -> Callable[..., Tensor]: ...
     def terms(self, a: Tensor, b: Tensor) -> Tensor: ...
 
 
@@ -125,7 +127,7 @@ also be (B, L, V) with N = B L, where sequences do not follow each other in memo
 """
 
 
-def scales_of_rows(scales: GradientScales, rows: slice) -> GradientScales:
+def scales_of_rows(scales: GradientScales, rows: RowIndex) -> GradientScales:
     """Return the scales of some rows."""
     return tuple(x[rows] if isinstance(x, Tensor) and x.dim() else x for x in scales)  # pyright: ignore[reportReturnType]
 

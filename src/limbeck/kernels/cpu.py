@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
+from limbeck.kernels.close_rows import CLOSE, Plain, Short, short_forward_kl, short_log_ratio, written_with
 from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
 from limbeck.kernels.sequences import by_sequences
 
@@ -35,6 +38,7 @@ CHUNK_ELEMENTS = 1 << 19
 SMALL = 1 << 14
 """Logits in a call below which fewer operations are better than fewer passes."""
 LOG2_E = math.log2(math.e)
+_NONE = torch.zeros(0, dtype=torch.long)
 Buffer = Any
 """A tensor to write to; None takes new memory, which is faster where there is little to write."""
 
@@ -54,15 +58,45 @@ def row_kernel(
     buffers: tuple[Buffer, ...] = (None,) * 7
     if closed and count * classes > SMALL:
         upcast = (student.dtype != call.dtype) + (teacher is not None and teacher.dtype != call.dtype)
-        buffers = workspace((3 if few_passes else 5) + upcast, min(size, count), classes, call.dtype, student.device)
+        buffers = workspace((4 if few_passes else 5) + upcast, min(size, count), classes, call.dtype, student.device)
     whole = _Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient)
+    kernel, digits = _forward_kl if few_passes else _terms_and_slopes, False
     for start in range(0, count, size):
         chunk = whole if count <= size else whole.part(slice(start, min(count, start + size)))
-        if len(chunk.student) < size and count > size:
-            buffers = tuple(None if buffer is None else buffer[: len(chunk.student)] for buffer in buffers)
-        if not (closed and (_forward_kl if few_passes else _terms_and_slopes)(chunk, call, *buffers)):
+        buffers = _first_rows(buffers, len(chunk.student))
+        write = kernel(chunk, call, *buffers, digits=digits) if closed else None
+        close = _NONE if write is None or digits else _close_rows(chunk, call)
+        if 2 * len(close) > len(chunk.student):
+            digits = True  # the next chunk of a batch is mostly like this one
+            write = kernel(chunk, call, *buffers, digits=True)
+        if write is None:
             _by_reference(chunk, call)
+        elif digits:
+            write()
+            digits = 2 * len(_close_rows(chunk, call)) > len(chunk.student)
+        elif not len(close):
+            write()
+        else:
+            part = chunk.copies(close)  # the gradient may overwrite the logits
+            write()
+            again = kernel(part, call.part(close + start), *_first_rows(buffers, len(close)), digits=True)
+            if again is not None:
+                again()
+                chunk.put(close, part)
     return soft, hard
+
+
+def _first_rows(buffers: tuple[Buffer, ...], rows: int) -> tuple[Buffer, ...]:
+    """Return the first rows of every buffer."""
+    return tuple(x if x is None or len(x) == rows else x[:rows] for x in buffers)
+
+
+def _close_rows(chunk: _Chunk, call: LossCall) -> Tensor:
+    """Return the indices of the chunk's rows that need more digits."""
+    if chunk.teacher is None or call.divergence.on_logits:
+        return _NONE
+    close = chunk.soft < column_as_rows(chunk.of(call.compensation)) * CLOSE
+    return close.nonzero().squeeze(-1) if close.any() else _NONE
 
 
 def reference_row_kernel(
@@ -126,14 +160,35 @@ class _Chunk(NamedTuple):
         student, teacher, soft, hard, gradient = (None if field is None else field[rows] for field in fields)
         return _Chunk(student, teacher, rows, scales_of_rows(self.scales, rows), soft, hard, gradient)  # pyright: ignore[reportArgumentType]
 
+    def copies(self, rows: Tensor) -> _Chunk:
+        """Return some rows as a call of their own, with new memory for what they write."""
+        student, soft, hard = self.student[rows], self.soft[rows], self.hard[rows]
+        teacher = None if self.teacher is None else self.teacher[rows]
+        gradient = None if self.gradient is None else torch.empty_like(student)
+        return _Chunk(student, teacher, None, scales_of_rows(self.scales, rows), soft, hard, gradient)
+
+    def put(self, rows: Tensor, part: _Chunk) -> None:
+        """Take over what some rows have written; their cross-entropy is the same."""
+        self.soft[rows] = part.soft
+        if self.gradient is not None and part.gradient is not None:
+            self.gradient[rows] = part.gradient
+
 
 def _terms_and_slopes(
-    chunk: _Chunk, call: LossCall, a: Buffer, b: Buffer, d: Buffer, p: Buffer, scaled: Buffer, *upcast: Buffer
-) -> bool:
-    """Compute any divergence that has terms and slopes; return False, with nothing written, if a value is not finite."""
+    chunk: _Chunk,
+    call: LossCall,
+    a: Buffer,
+    b: Buffer,
+    d: Buffer,
+    p: Buffer,
+    scaled: Buffer,
+    *upcast: Buffer,
+    digits: bool,
+) -> Callable[[], None] | None:
+    """Compute any divergence that has terms and slopes, as ``_forward_kl`` does."""
     t_s, t_t = chunk.of(call.student_temperature), chunk.of(call.teacher_temperature)
     s, t = _upcast(chunk, call, upcast)
-    divergence, value, cross_entropy, slopes, target = call.divergence, None, None, None, None
+    divergence, functions, value, cross_entropy, slopes = call.divergence, Plain, None, None, None
     if call.labels is not None:
         p = torch.log_softmax(s, -1, out=p)
         cross_entropy = _cross_entropy(chunk, call, p)
@@ -145,16 +200,36 @@ def _terms_and_slopes(
                 d.sub_(d.mean(-1, keepdim=True))
         else:
             a = torch.log_softmax(_over(s, t_s, scaled), -1, out=a)
-            b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
-            d = torch.sub(b, a, out=d)
-            p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
-        terms, slopes = divergence.terms_and_slopes(d, p_s, p_t, *divergence.parameter_values)
+            near = None
+            if digits and _is_one_temperature(t_s, t_t):
+                p_s = torch.mul(a, LOG2_E, out=scaled).exp2_()
+                near = short_log_ratio(s, t, t_s, p_s, d, b)
+            if near is not None:
+                a, (d, p_t), functions = p_s, near, Short
+            else:
+                b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
+                d = torch.sub(b, a, out=d)
+                p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
+                if digits:
+                    d, functions = divergence.log_ratio(s, t, t_s, t_t, p_s, d), None
+        function = divergence.terms_and_slopes
+        if functions is not None:
+            function = written_with(function, functions)
+        terms, slopes = function(d, p_s, p_t, *divergence.parameter_values)
         value = terms.sum(-1)
     if not _store(chunk, call, value, cross_entropy):
-        return False
+        return None
+    return partial(_write_gradient, chunk, call, slopes, a, b, p)
+
+
+def _write_gradient(
+    chunk: _Chunk, call: LossCall, slopes: Tensor | None, a: Tensor | None, b: Buffer, p: Tensor | None
+) -> None:
+    """Write the gradient from the slopes, the student's probabilities ``a`` at T and log-probabilities ``p`` at 1."""
     if chunk.gradient is None:
-        return True
-    if slopes is not None and divergence.on_logits:
+        return
+    target, t_s = None, chunk.of(call.student_temperature)
+    if slopes is not None and call.divergence.on_logits:
         target = slopes.mul_(chunk.scales[0] * chunk.of(call.compensation))
     elif slopes is not None and a is not None:
         soft_scale = chunk.scales[0] * (chunk.of(call.compensation) / t_s)
@@ -171,46 +246,75 @@ def _terms_and_slopes(
         _subtract_labels(target, chunk, call, hard_scale)
     assert target is not None
     chunk.gradient.copy_(target)
-    return True
 
 
-def _forward_kl(chunk: _Chunk, call: LossCall, a: Tensor, b: Tensor, c: Tensor, *upcast: Tensor) -> bool:
-    """Compute forward KL in the fewest passes; return False, with nothing written, if a value is not finite."""
+def _forward_kl(
+    chunk: _Chunk, call: LossCall, a: Tensor, b: Tensor, c: Tensor, d: Tensor, *upcast: Tensor, digits: bool
+) -> Callable[[], None] | None:
+    """Compute forward KL in the fewest passes: write the values, and return what writes the gradient.
+
+    Return None, with nothing written, if a value is not finite.
+    """
     t_s, t_t = chunk.of(call.student_temperature), chunk.of(call.teacher_temperature)
-    compensation = chunk.of(call.compensation)
     s, t = _upcast(chunk, call, upcast)
     assert t is not None
     max_s = s.amax(-1, keepdim=True)
     _scaled(s, max_s, t_s, out=a)
-    _scaled(t, t.amax(-1, keepdim=True), t_t, out=b)
-    torch.sub(b, a, out=c)
-    a.exp2_()
-    b.exp2_()
-    sum_a, sum_b = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
-    kl = (c.mul_(b).sum(-1, keepdim=True) / sum_b).mul_(1 / LOG2_E).add_((sum_a / sum_b).log_())
-    cross_entropy = sum_1 = None
+    if digits:
+        sum_a = a.exp2_().sum(-1, keepdim=True)
+        near = short_forward_kl(s, t, t_s, a, sum_a, b, c, d) if _is_one_temperature(t_s, t_t) else None
+        if near is None:
+            return _terms_and_slopes(chunk, call, *[None] * 7, digits=True)
+        kl, of_a, of_b = near
+    else:
+        _scaled(t, t.amax(-1, keepdim=True), t_t, out=b)
+        torch.sub(b, a, out=c)
+        sum_a, sum_b = a.exp2_().sum(-1, keepdim=True), b.exp2_().sum(-1, keepdim=True)
+        kl = (c.mul_(b).sum(-1, keepdim=True) / sum_b).mul_(1 / LOG2_E).add_((sum_a / sum_b).log_())
+        of_a, of_b = 1 / sum_a, 1 / sum_b
+    cross_entropy = of_1 = None
     if call.labels is not None:
         sum_1 = _at_one(s, max_s, a, sum_a, c, t_s)
-        cross_entropy = _cross_entropy(chunk, call, s, max_s + sum_1.log())
+        cross_entropy, of_1 = _cross_entropy(chunk, call, s, max_s + sum_1.log()), 1 / sum_1
     if not _store(chunk, call, kl.squeeze(-1), cross_entropy):
-        return False
+        return None
+    return partial(_write_gradient_of_forward_kl, chunk, call, (a, b, c), (of_a, of_b, of_1))
+
+
+def _write_gradient_of_forward_kl(
+    chunk: _Chunk, call: LossCall, exponentials: tuple[Tensor, ...], factors: tuple[Tensor, Tensor, Tensor | None]
+) -> None:
+    """Write the gradient.
+
+    Args:
+        chunk: the rows.
+        call: the call.
+        exponentials: a and b, with p_s - p_t = of_a a - of_b b; and c, with softmax(s) = of_1 c, or of_1 a at T = 1.
+        factors: of_a, of_b and of_1, (n, 1) each; of_1 is None without labels.
+    """
     if chunk.gradient is None:
-        return True
-    soft_scale = chunk.scales[0] * (compensation / t_s)
-    hard_scale = None if sum_1 is None else _hard_scale(chunk, call)
-    if hard_scale is None or sum_1 is None:
-        a.mul_(soft_scale / sum_a)
-    elif sum_1 is sum_a:  # at T = 1 both terms pull at the same softmax
-        a.mul_((soft_scale + hard_scale) / sum_a)
+        return
+    (a, b, c), (of_a, of_b, of_1) = exponentials, factors
+    t_s = chunk.of(call.student_temperature)
+    soft_scale = chunk.scales[0] * (chunk.of(call.compensation) / t_s)
+    hard_scale = None if of_1 is None else _hard_scale(chunk, call)
+    if hard_scale is None or of_1 is None:
+        a.mul_(soft_scale * of_a)
+    elif isinstance(t_s, float) and t_s == 1:
+        a.mul_(soft_scale * of_a + hard_scale * of_1)
     else:
-        a.mul_(soft_scale / sum_a).addcmul_(c, hard_scale / sum_1)
+        a.mul_(soft_scale * of_a).addcmul_(c, hard_scale * of_1)
     target = chunk.gradient if chunk.gradient.dtype == call.dtype else a
-    torch.addcmul(a, b, -soft_scale / sum_b, out=target)
+    torch.addcmul(a, b, -soft_scale * of_b, out=target)
     if hard_scale is not None:
         _subtract_labels(target, chunk, call, hard_scale)
     if target is not chunk.gradient:
         chunk.gradient.copy_(target)
-    return True
+
+
+def _is_one_temperature(t_s: Tensor | float, t_t: Tensor | float) -> bool:
+    """Return True if both models are known to have the same temperature."""
+    return t_s is t_t or (isinstance(t_s, float) and isinstance(t_t, float) and t_s == t_t)
 
 
 def _upcast(chunk: _Chunk, call: LossCall, buffers: tuple[Buffer, ...]) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError, expected_name, suggestion
-from limbeck.losses.arithmetic import LOG_ZERO
+from limbeck.losses.arithmetic import LOG_ZERO, log_ratio
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
@@ -95,6 +95,8 @@ class Divergence:
     has_terms_and_slopes: ClassVar[bool] = False
     """True if ``terms_and_slopes`` is defined on the class that defines ``terms`` and ``value``, or on a subclass of it."""
 
+    log_ratio = staticmethod(log_ratio)
+    """Computes log(p_t / p_s) with all its digits, for the kernels, which do not know this room."""
     is_sum_of_terms: ClassVar[bool] = True
     """False if ``value`` is more than the sum of ``terms``."""
 
@@ -170,7 +172,9 @@ class Divergence:
         Returns:
             (..., V), differentiable in ``a``.
         """
-        raise NotImplementedError
+        if self.simplest is not self:
+            return self.simplest.terms(a, b)
+        return self.terms_and_slopes(b - a, a.exp(), b.exp(), *self.parameter_values)[0]
 
     # Type checkers accept any override of (*args, **kwargs): subclasses name d, p_s, p_t and their own parameters.
     @staticmethod
@@ -199,6 +203,22 @@ class Divergence:
             (...,), differentiable in ``a``.
         """
         return self.terms(a, b).sum(-1)
+
+    def value_with_digits(self, a: Tensor, b: Tensor, d: Tensor, present: Tensor) -> Tensor:
+        """Return D of each row, with all its digits where ``terms_and_slopes`` is its only formula.
+
+        Args:
+            a: as in ``value``.
+            b: as in ``value``.
+            d: b - a, with the digits that this difference lacks where both are close.
+            present: as in ``value``.
+
+        Returns:
+            (...,), differentiable in ``a`` and ``d``.
+        """
+        if not self.is_sum_of_terms or type(self).terms is not Divergence.terms:
+            return self.value(a, b, present)
+        return self.simplest.terms_and_slopes(d, a.exp(), b.exp(), *self.simplest.parameter_values)[0].sum(-1)
 
 
 DivergenceChoice = str | Mapping[str, Any] | Divergence

@@ -29,7 +29,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.losses.arithmetic import FAR, exp, expectation, log, log_mixture_ratio, minimum, sign
+from limbeck.losses.arithmetic import (
+    FAR,
+    difference,
+    log_mixture,
+    minimum,
+    minus_expm1,
+    mixture,
+    relative_entropy,
+    sign,
+)
 from limbeck.losses.divergence_base import DIVERGENCES as DIVERGENCES
 from limbeck.losses.divergence_base import Divergence, register_divergence
 from limbeck.losses.divergence_base import DivergenceChoice as DivergenceChoice
@@ -45,12 +54,9 @@ class ForwardKL(Divergence):
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        return expectation(b.exp(), b - a)
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:
-        return p_t * d, -p_t
+        return relative_entropy(p_t, p_s, d), difference(p_t, p_s, d)
 
 
 @register_divergence("reverse_kl")
@@ -61,13 +67,10 @@ class ReverseKL(Divergence):
     Gu et al., "MiniLLM: Knowledge Distillation of Large Language Models", 2024.
     """
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        return expectation(a.exp(), a - b)
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:
-        terms = -p_s * d
-        return terms, terms
+        opposite = -d
+        return relative_entropy(p_s, p_t, opposite), p_s * opposite
 
 
 @register_divergence("jsd")
@@ -93,21 +96,12 @@ class JSD(Divergence):
     def simplest(self) -> Divergence:
         return {0.0: ForwardKL(), 1.0: ReverseKL()}.get(self.beta, self)
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.beta == 0:
-            return ForwardKL().terms(a, b)
-        if self.beta == 1:
-            return ReverseKL().terms(a, b)
-        from_teacher = expectation(b.exp(), -log_mixture_ratio(b, self.beta, a))
-        from_student = expectation(a.exp(), -log_mixture_ratio(a, 1 - self.beta, b))
-        return self.beta * from_teacher + (1 - self.beta) * from_student
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, beta: float) -> tuple[Any, Any]:
-        d = minimum(d, FAR)
-        r = -log(beta * exp(d) + (1 - beta))  # a - log m
-        slope = (1 - beta) * p_s * r
-        return beta * p_t * (d + r) + slope, slope
+        d, m = minimum(d, FAR), mixture(p_t, p_s, beta)
+        r = -log_mixture(d, beta)  # a - log m
+        terms = beta * relative_entropy(p_t, m, d + r) + (1 - beta) * relative_entropy(p_s, m, r)
+        return terms, (1 - beta) * p_s * r
 
 
 @register_divergence("skew_kl")
@@ -131,13 +125,10 @@ class SkewKL(Divergence):
     def simplest(self) -> Divergence:
         return self if self.skew else ForwardKL()
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        return expectation(b.exp(), -log_mixture_ratio(b, self.skew, a))
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, skew: float) -> tuple[Any, Any]:
-        u = (1 - skew) * exp(minimum(-d, FAR))  # (1 - skew) p_s / p_t
-        return -p_t * log(skew + u), -p_t * (u / (skew + u))
+        r = -log_mixture(minimum(-d, FAR), 1 - skew)  # b - log m
+        return relative_entropy(p_t, mixture(p_t, p_s, skew), r), (1 - skew) * p_s * minus_expm1(r)
 
 
 @register_divergence("skew_reverse_kl")
@@ -161,14 +152,10 @@ class SkewReverseKL(Divergence):
     def simplest(self) -> Divergence:
         return self if self.skew else ReverseKL()
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        return expectation(a.exp(), -log_mixture_ratio(a, self.skew, b))
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, skew: float) -> tuple[Any, Any]:
-        mixture = skew + (1 - skew) * exp(minimum(d, FAR))  # over p_s
-        terms = -p_s * log(mixture)
-        return terms, terms - p_s * (skew / mixture)
+        r = -log_mixture(minimum(d, FAR), 1 - skew)  # a - log m
+        return relative_entropy(p_s, mixture(p_s, p_t, skew), r), p_s * (skew * minus_expm1(r) + r)
 
 
 @register_divergence("tvd")
@@ -182,14 +169,11 @@ class TVD(Divergence):
     def compensation(self, temperature: Tensor | float) -> Tensor | float:
         return temperature
 
-    def terms(self, a: Tensor, b: Tensor) -> Tensor:
-        return 0.5 * (a.exp() - b.exp()).abs()
-
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:
-        difference = 0.5 * (p_s - p_t)
-        towards = sign(difference)
-        return difference * towards, 0.5 * p_s * towards
+        half = 0.5 * difference(p_t, p_s, d)
+        towards = sign(half)
+        return half * towards, 0.5 * p_s * towards
 
 
 @register_divergence("logit_mse")

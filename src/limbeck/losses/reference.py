@@ -36,6 +36,7 @@ from torch.nn.functional import log_softmax
 
 from limbeck.kernels.sparse import SparseRows
 from limbeck.losses.arguments import Compensate
+from limbeck.losses.arithmetic import log_ratio
 from limbeck.losses.divergences import Divergence
 
 
@@ -68,7 +69,13 @@ def soft_rows(
         absent = a.isneginf() & b.isneginf()
         a, b = log_softmax(a, -1), log_softmax(b, -1)
     a, b = a.masked_fill(absent, divergence.log_zero), b.masked_fill(absent, divergence.log_zero)
-    return divergence.value(a, b, ~absent)
+    if divergence.on_logits:
+        return divergence.value(a, b, ~absent)
+    d = b - a
+    with torch.no_grad():  # d has the gradient of b - a, and digits that b - a has lost
+        exact = log_ratio(student_logits, teacher_logits, student_temperature, teacher_temperature, a.exp(), d)
+        lost = torch.where(d.isfinite(), exact - d, 0.0)
+    return divergence.value_with_digits(a, b, d + lost, ~absent)
 
 
 def _softened(logits: Tensor, temperature: Tensor | float) -> Tensor:
