@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from cases import ON_PROBABILITIES
 from limbeck import (
+    DistillationLoss,
     SparseTargets,
     distillation_loss,
     sparse_distillation_loss,
@@ -329,3 +330,61 @@ class TestErrors:
             sparse_distillation_loss(draw(N, V), targets, LABELS, divergence="jsd")
         with pytest.raises(ValueError, match="these targets are draws"):
             sparse_distillation_loss(draw(N, V), targets, LABELS, mode="tail")
+
+
+MODES = [
+    ("tail", "forward_kl"),
+    ("tail", "jsd"),
+    ("zero", "forward_kl"),
+    ("renormalise", "tvd"),
+    ("sample", "forward_kl"),
+]
+
+
+@pytest.mark.parametrize(("mode", "divergence"), MODES)
+@pytest.mark.parametrize("where", ["ordinary", "padded", "every class", "absent"])
+def test_the_kernel_is_the_reference(mode, divergence, where):
+    teacher, student = draw(N, V, seed=1), draw(N, V)
+    k = V if where == "every class" else K
+    if mode == "sample":
+        targets = SparseTargets.sample(teacher, 9, temperature=2.0, generator=torch.Generator().manual_seed(0))
+    else:
+        targets = SparseTargets.top_k(teacher, k, temperatures=[2.0])
+        if where == "padded":
+            targets.ids[1, 2:], targets.ids[2] = -1, -1
+    if where == "absent":
+        student[:, 20:] = student[3, targets.ids[3, 0]] = -math.inf
+    options = dict(mode=mode, divergence=divergence, temperature=2.0, alpha=0.7, label_smoothing=0.1, reduction="none")
+    labels = torch.tensor([0, 22, -100, 5, 5, -100, 2])
+    rows = torch.arange(N) % 2 + 1.0
+    kernel, reference = (
+        run(student, targets, labels, rows, backend=backend, **options) for backend in ("cpu", "reference")
+    )
+    for ours, truth in zip(kernel, reference, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-12)
+
+
+def test_the_fused_form_takes_a_backend():
+    hidden, weight, targets = draw(N, 4), draw(V, 4, seed=2), SparseTargets.top_k(draw(N, V, seed=1), K)
+    found = [
+        sparse_linear_distillation_loss(hidden, weight, targets, LABELS, backend=backend, chunk=2)
+        for backend in ("auto", "cpu", "reference")
+    ]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[2])
+
+
+def test_a_backend_that_cannot_is_refused():
+    targets = SparseTargets.top_k(draw(N, V, seed=1), K)
+    for loss in (sparse_distillation_loss, DistillationLoss(temperature=1.0, backend="triton")):
+        with pytest.raises(ValueError, match=r"backend: 'triton' cannot .*sparse targets have no Triton kernel"):
+            loss(draw(N, V), targets, LABELS, **({"backend": "triton"} if loss is sparse_distillation_loss else {}))
+    with pytest.raises(ValueError, match="backend: expected one of 'auto'"):
+        sparse_distillation_loss(draw(N, V), targets, LABELS, backend="cuda")
+
+
+def test_draws_whose_normaliser_is_not_known_are_no_estimate_of_the_divergence():
+    """Their log-probabilities at T are not known, and without them the value would be a cross-entropy."""
+    targets = replace(SparseTargets.sample(draw(N, V, seed=1), 9, temperature=2.0), log_normalizers={})
+    with pytest.raises(ValueError, match=r"log-normaliser at T = 2 is not among the targets"):
+        sparse_distillation_loss(draw(N, V), targets, alpha=1, temperature=2.0)

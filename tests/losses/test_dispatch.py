@@ -7,9 +7,21 @@ import torch
 
 from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu
-from limbeck.losses import Divergence, distillation_loss
-from limbeck.losses.dispatch import kernel_for
+from limbeck.losses import (
+    DistillationLoss,
+    Divergence,
+    SparseTargets,
+    distillation_loss,
+    distillation_loss_parts,
+    expectation,
+    linear_distillation_loss,
+    linear_distillation_loss_parts,
+    sparse_distillation_loss,
+    sparse_distillation_loss_parts,
+    sparse_linear_distillation_loss,
+)
 from limbeck.losses.functional import prepare
+from limbeck.losses.kernel_choice import fused_kernel, kernel_for
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,96 @@ def test_auto_takes_the_kernel_of_the_device(backend):
     assert kernel_for(call, student, "cpu") is cpu.row_kernel
 
 
-@pytest.mark.parametrize("name", ["temperature", "scale"])
+@dataclass(frozen=True)
+class Learned(Divergence):
+    """Its weight is a field, as a user would have it; terms_and_slopes would give it no gradient."""
+
+    weight: torch.Tensor
+
+    def terms(self, a, b):
+        return self.weight * expectation(b.exp(), b - a)
+
+    @staticmethod
+    def terms_and_slopes(d, p_s, p_t, weight):
+        return weight * p_t * d, -weight * p_t
+
+
+WEIGHT = torch.nn.Parameter(torch.tensor(3.0))
+
+
+@dataclass(frozen=True)
+class Hidden(Divergence):
+    """Its weight is no field, but a parameter that its terms use."""
+
+    def terms(self, a, b):
+        return WEIGHT * expectation(b.exp(), b - a)
+
+
+WITH_GRADIENT = {
+    "temperature": torch.tensor(2.0, requires_grad=True),
+    "scale": torch.tensor(2.0, requires_grad=True),
+    "weight": torch.ones(5, requires_grad=True),
+    "divergence": Learned(WEIGHT),
+}
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_what_asks_for_gradient_goes_to_the_reference(name):
-    call, student, _ = call_for(**{name: torch.tensor(2.0, requires_grad=True)})
+    call, student, _ = call_for(**{name: WITH_GRADIENT[name]})
     assert kernel_for(call, student, "auto") is None
     with pytest.raises(ArgumentError, match=rf"backend: 'cpu' cannot compute this call: the {name} asks for gradient"):
         kernel_for(call, student, "cpu")
+    with torch.no_grad():
+        assert kernel_for(call, student, "cpu") is cpu.row_kernel
+    with pytest.raises(
+        ArgumentError, match=rf"^{name}: it asks for gradient, which the fused projection does not give"
+    ):
+        fused_kernel(call, student, "auto")
+
+
+@pytest.mark.parametrize("divergence", [Learned(WEIGHT), Hidden()], ids=["field", "hidden"])
+def test_a_parameter_of_a_divergence_is_learned(divergence):
+    """KL is linear in the weight, so its gradient is KL itself."""
+    student, teacher = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5)
+    plain = distillation_loss(student, teacher, alpha=1)
+    targets = SparseTargets.top_k(teacher, 5, temperatures=[4.0])
+    for loss in (
+        distillation_loss(student, teacher, alpha=1, divergence=divergence),
+        DistillationLoss(alpha=1, divergence=divergence)(student, teacher),
+        sparse_distillation_loss(student, targets, alpha=1, temperature=4.0, divergence=divergence),
+    ):
+        of_weight, of_student = torch.autograd.grad(loss, (WEIGHT, student))
+        torch.testing.assert_close(of_weight, plain.detach())
+        torch.testing.assert_close(of_student, 3 * torch.autograd.grad(plain, student, retain_graph=True)[0])
+    hidden, weight = torch.randn(4, 3), torch.randn(5, 3)
+    fused = dict(alpha=1, divergence=divergence)
+    with pytest.raises(ArgumentError, match="divergence: it asks for gradient, which the fused projection"):
+        linear_distillation_loss(hidden, weight, hidden, weight, **fused)
+    with pytest.raises(ArgumentError, match="divergence: it asks for gradient, which the fused projection"):
+        sparse_linear_distillation_loss(hidden, weight, targets, **fused)
+
+
+def test_the_dtype_is_that_of_what_was_given_whatever_alpha_is():
+    """float64 only when both are."""
+    student, labels = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    hidden, weight = torch.randn(4, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    for dtype in (torch.float32, torch.float64):
+        teacher = torch.randn(4, 5, dtype=dtype)
+        targets, own = SparseTargets.top_k(teacher, 3), (hidden.to(dtype), weight.to(dtype))
+        for alpha in (0.0, 0.5):
+            options = dict(alpha=alpha)
+            found = [
+                distillation_loss(student, teacher, labels, **options),
+                distillation_loss_parts(student, teacher, labels, **options).total,
+                DistillationLoss(**options)(student, teacher, labels),
+                sparse_distillation_loss(student, targets, labels, **options),
+                sparse_distillation_loss_parts(student, targets, labels, **options).hard,
+                linear_distillation_loss(hidden, weight, *own, labels, **options),
+                linear_distillation_loss_parts(hidden, weight, *own, labels, **options).hard,
+                sparse_linear_distillation_loss(hidden, weight, targets, labels, **options),
+            ]
+            assert {value.dtype for value in found} == {dtype}
+    assert distillation_loss(student, None, labels, alpha=0).dtype == torch.float64
 
 
 def test_a_closed_form():

@@ -1,9 +1,12 @@
 """Every wrong input ends in an error that names the argument, what was given and the remedy."""
 
+import math
+
 import pytest
 import torch
 
 from limbeck import DistillationLoss, distillation_loss, logit_mse_loss
+from limbeck.errors import ArgumentError
 from limbeck.losses import CollapsedTeacherWarning
 
 S, T, Y = torch.zeros(2, 3), torch.ones(2, 3), torch.tensor([0, 1])
@@ -102,3 +105,13 @@ class TestObjective:
         objective = DistillationLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
         assert objective.to(torch.float64).weight.dtype == torch.float64
         assert objective.state_dict() == {}
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf], ids=str)
+def test_a_class_weight_that_cannot_be(wrong):
+    weight = torch.tensor([1.0, wrong, 1.0])
+    with pytest.raises(ArgumentError, match=r"^weight: expected numbers >= 0, got .* for class 1"):
+        distillation_loss(S, T, Y, weight=weight)
+    with pytest.raises(ArgumentError, match=r"^weight: expected numbers >= 0"):
+        DistillationLoss(weight=weight)
+    assert distillation_loss(S, T, Y, weight=torch.tensor([1, 0, 2])).isfinite()

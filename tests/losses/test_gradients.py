@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from cases import CASES, SMOOTH
-from limbeck import distillation_loss, logit_mse_loss
+from limbeck import (
+    DistillationLoss,
+    SparseTargets,
+    distillation_loss,
+    linear_distillation_loss,
+    logit_mse_loss,
+    sparse_distillation_loss,
+    sparse_linear_distillation_loss,
+)
 
 
 def draw(*shape, seed=0, scale=1.0):
@@ -127,3 +135,36 @@ def test_no_gradient_at_columns_that_both_models_lack(case):
     got = gradient(*wide, **options)
     torch.testing.assert_close(got[:, :5], gradient(student, teacher, **options))
     assert (got[:, 5:] == 0).all()
+
+
+HIDDEN = torch.randn(4, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+HEAD = torch.randn(5, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+TARGETS = SparseTargets.top_k(HIDDEN.flip(0) @ HEAD.T, 3, temperatures=[2.0])
+SECOND = {
+    "dense": lambda x, **o: distillation_loss(x @ HEAD.T, HIDDEN.flip(0) @ HEAD.T, LABELS, **o),
+    "module": lambda x, **o: DistillationLoss(**o)(x @ HEAD.T, HIDDEN.flip(0) @ HEAD.T, LABELS),
+    "sparse": lambda x, **o: sparse_distillation_loss(x @ HEAD.T, TARGETS, LABELS, **o),
+}
+FUSED = {
+    "dense": lambda x: linear_distillation_loss(x, HEAD, HIDDEN, HEAD, LABELS, alpha=0.5),
+    "sparse": lambda x: sparse_linear_distillation_loss(x, HEAD, TARGETS, LABELS, alpha=0.5),
+}
+LABELS = torch.tensor([0, 4, 2, 1])
+
+
+@pytest.mark.parametrize("loss", SECOND.values(), ids=SECOND.keys())
+def test_the_remedy_for_second_derivatives_is_right(loss):
+    options = dict(alpha=0.5, temperature=2.0, backend="reference")
+    leaf = HIDDEN.clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: loss(x, **options), leaf)
+    with pytest.raises(RuntimeError, match=r"first derivatives only\. For second ones pass backend='reference'"):
+        torch.autograd.grad(loss(leaf, **options | {"backend": "cpu"}), leaf, create_graph=True)
+
+
+@pytest.mark.parametrize("loss", FUSED.values(), ids=FUSED.keys())
+def test_a_fused_loss_names_the_loss_of_logits(loss):
+    leaf = HIDDEN.clone().requires_grad_()
+    with pytest.raises(
+        RuntimeError, match=r"compute the logits, and pass them to .*sparse_distillation_loss with backend"
+    ):
+        torch.autograd.grad(loss(leaf), leaf, create_graph=True)

@@ -131,3 +131,29 @@ def test_the_teacher_is_looked_at_with_the_temperature_of_the_call(recwarn):
     assert len(recwarn) == 0
     with pytest.warns(CollapsedTeacherWarning, match="At T = 1 "):
         DistillationLoss(alpha=1.0, temperature=8.0).parts(torch.zeros(2, 3), teacher, temperature=1.0)
+
+
+def test_the_warning_points_at_the_users_line():
+    teacher, objective = torch.tensor([[90.0, 0.0, 0.0]]), dict(alpha=1.0, temperature=1.0)
+    for call in (DistillationLoss(**objective), DistillationLoss(**objective).parts):
+        with pytest.warns(CollapsedTeacherWarning) as seen:
+            call(torch.zeros(1, 3), teacher)
+        assert [warning.filename for warning in seen] == [__file__]
+
+
+@pytest.mark.filterwarnings("error::limbeck.CollapsedTeacherWarning")
+@pytest.mark.parametrize("labels", [None, torch.tensor(1), torch.tensor(-100)], ids=str)
+def test_one_position_without_a_batch(labels):
+    alpha = 1.0 if labels is None else 0.4
+    expected = distillation_loss(STUDENT[0], TEACHER[0], labels, alpha=alpha)
+    torch.testing.assert_close(DistillationLoss(alpha=alpha)(STUDENT[0], TEACHER[0], labels), expected)
+    one_row = None if labels is None else labels.reshape(1)
+    torch.testing.assert_close(expected, distillation_loss(STUDENT[:1], TEACHER[:1], one_row, alpha=alpha))
+
+
+def test_labels_with_a_column_are_told_alike():
+    for call in (DistillationLoss(), DistillationLoss().parts, distillation_loss):
+        with pytest.raises(ArgumentError, match=r"^labels: expected one per position, shape \(6,\).*got \(6, 1\)"):
+            call(STUDENT, TEACHER, LABELS.unsqueeze(-1))
+        with pytest.raises(ArgumentError, match=r"^labels: expected one per position, shape \(\).*got \(1,\)"):
+            call(STUDENT[0], TEACHER[0], LABELS[:1])

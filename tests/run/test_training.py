@@ -1,10 +1,12 @@
 """One training does what its config says, with no more and no fewer steps."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from limbeck.config import DistillationConfig, config_from
+from limbeck.config import DistillationConfig, config_from, load_config, write_config
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, training_arguments
@@ -78,3 +80,52 @@ def test_without_a_teacher_the_labels_alone_count(splits, tmp_path):
     for ours, parameter in zip(student.parameters(), by_hand.parameters(), strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(ours, parameter - 0.1 * parameter.grad)
+
+
+OWN = """
+from dataclasses import dataclass
+from limbeck.losses import Divergence, expectation
+from limbeck.temperature import Policy, Softening
+
+@dataclass(frozen=True)
+class Weighted(Divergence):
+    weight: float = 2.0
+
+    def terms(self, a, b):
+        return self.weight * expectation(b.exp(), b - a)
+
+class Steps(Policy):
+    nominal_temperature = 8.0
+
+    def forward(self, student_logits, teacher_logits, labels=None, progress=0.0, mask=None):
+        return Softening(8.0, 8.0)
+"""
+
+
+@pytest.fixture
+def config_with_own_classes(tmp_path, monkeypatch):
+    (tmp_path / "own_of_run.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"divergence": {"name": "own_of_run:Weighted", "weight": 3.0}, "temperature": {"policy": "own_of_run:Steps"}}
+    yield config_from({**VALUES, "distillation": own})
+    sys.modules.pop("own_of_run", None)
+
+
+def test_a_run_takes_classes_of_the_users_own(config_with_own_classes, tmp_path):
+    arguments = training_arguments(config_with_own_classes, tmp_path)
+    assert repr(arguments.objective().divergence) == "Weighted(weight=3.0)"
+    assert type(arguments.policy()).__name__ == "Steps"
+
+
+def test_reading_the_config_of_a_folder_imports_nothing(config_with_own_classes, tmp_path):
+    write_config(config_with_own_classes, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml", training=False) == config_with_own_classes
+    assert "own_of_run" not in sys.modules
+
+
+def test_a_class_that_cannot_be_imported_is_told_before_the_training(config_with_own_classes, tmp_path):
+    config = config_with_own_classes
+    for key, value in (("divergence", "no_such_module:X"), ("temperature", {"policy": "own_of_run:Missing"})):
+        wrong = config.model_copy(update={"distillation": config.distillation.model_copy(update={key: value})})
+        with pytest.raises(ConfigError, match=rf"^distillation\.{key}.*Expected package\.module:Class"):
+            training_arguments(wrong, tmp_path)

@@ -17,6 +17,7 @@ from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
+from limbeck.own_code import is_own
 from limbeck.store import CacheConfig
 from limbeck.temperature import SearchPlan
 from limbeck.temperature.policies import POLICY_SETS_BOTH
@@ -67,18 +68,24 @@ class TeacherConfig(ModelConfig):
 
 
 class DistillationConfig(StrictModel):
-    """The objective: alpha * soft term + (1 - alpha) * hard term."""
+    """The objective: alpha * soft term + (1 - alpha) * hard term.
+
+    Classes of the user's own are imported when a run is opened for training, and not here: the config of a run's folder, which
+    may come from somebody else, is read without running any code that it names.
+    """
 
     temperature: Any = DEFAULT_TEMPERATURE
     """The temperature of teacher and student in the soft term: a number; "auto", which lets ``limbeck temperature search``
-    choose it first; or a policy that changes it in training, such as {policy: linear, start: 8, end: 1}."""
+    choose it first; or a policy that changes it in training, such as {policy: linear, start: 8, end: 1}. ``policy`` may also be
+    a class of your own, package.module:Class."""
     teacher_temperature: Temperature | None = None
     """The teacher's temperature, if it is to differ from the student's. By default both have ``temperature``."""
     alpha: Fraction = DEFAULT_ALPHA
     """The weight of the soft term, from 0 (hard labels alone) to 1 (soft targets alone)."""
     divergence: str | dict[str, Any] = "forward_kl"
-    """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", or
-    one that was registered; or a mapping of its name and its own parameters, as in {name: jsd, beta: 0.3}."""
+    """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", one
+    that was registered, or a class of your own as package.module:Class; or a mapping of its name and its own parameters, as in
+    {name: jsd, beta: 0.3}."""
     beta: Fraction = 0.5
     """The weight of the teacher's distribution in the mixture of "jsd"; at 0.5 the divergence is symmetric."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -105,6 +112,8 @@ class DistillationConfig(StrictModel):
         if isinstance(value, dict):
             from limbeck.temperature import policy_from
 
+            if is_own(value.get("policy")):
+                return value
             try:
                 policy_from(value, argument="")
             except ArgumentError as error:
@@ -125,6 +134,8 @@ class DistillationConfig(StrictModel):
     @field_validator("divergence")
     @classmethod
     def _is_known(cls, divergence: str | dict[str, Any]) -> str | dict[str, Any]:
+        if is_own(divergence.get("name") if isinstance(divergence, dict) else divergence):
+            return divergence
         try:
             resolve_divergence(divergence)
         except ArgumentError as error:

@@ -100,7 +100,7 @@ def add_cross_entropy_gradient(
         scale: the factor of the gradient, a number or (n, 1).
         offset: the class of the first column.
     """
-    _, weight, present, weights, _ = (x.unsqueeze(-1) for x in sums)
+    label_logit, weight, present, weights, _ = (x.unsqueeze(-1) for x in sums)
     eps = call.label_smoothing
     scale = zero_without_label(scale, call.labelled, out.dtype)
     columns, owned = _label_columns(z, call, offset)
@@ -111,7 +111,8 @@ def add_cross_entropy_gradient(
         is_present = ~z.isneginf()
         everywhere = is_present.to(out.dtype) if call.class_weights is None else is_present * call.class_weights
         everywhere.mul_(eps / present * scale)
-    at_label = torch.where(owned.unsqueeze(-1), (1 - eps) * weight * scale, 0.0)
+    pulled = owned.unsqueeze(-1) & ~label_logit.isneginf()  # a logit of -inf stays where it is
+    at_label = torch.where(pulled, (1 - eps) * weight * scale, 0.0)
     subtract_targets(out, columns, at_label.to(out.dtype), everywhere)
 
 

@@ -135,13 +135,15 @@ def _write_soft_gradient(softmax: _Softmax, slopes: Tensor, factor: Tensor | flo
     """Write the gradient of the soft term, times a number or (n, 1), into ``softmax.e``."""
     listed, ids, a, e, e_sum = softmax
     a, slope_sum = a.detach(), slopes.sum(-1, keepdim=True)
+    listed_slopes = slopes[:, :-1]
+    lacking = a[:, :-1].isneginf()  # a logit of -inf stays where it is
     if repeated:
         e.mul_(-slope_sum * factor / e_sum)
-        e.scatter_add_(-1, ids, (slopes[:, :-1] * factor).masked_fill(~listed, 0.0))
+        e.scatter_add_(-1, ids, (listed_slopes * factor).masked_fill(~listed | lacking, 0.0))
     else:
         of_rest = torch.where(e_sum > 0, (slopes[:, -1:] - slope_sum * a[:, -1:].exp()) / e_sum, 0.0)
         e.mul_(of_rest * factor)
-        _put(e, ids, listed, (slopes[:, :-1] - slope_sum * a[:, :-1].exp()) * factor)
+        _put(e, ids, listed, ((listed_slopes - slope_sum * a[:, :-1].exp()) * factor).masked_fill(lacking, 0.0))
 
 
 def _put(out: Tensor, ids: Tensor, listed: Tensor, values: Tensor) -> None:

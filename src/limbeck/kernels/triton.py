@@ -11,7 +11,9 @@ pass only multiplies by the upstream gradient, and leaves that out where it is 1
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType
@@ -21,14 +23,22 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import Parameter
 
+from limbeck.deprecation import stacklevel_of_user
 from limbeck.kernels import triton_kernels as kernels
 from limbeck.kernels.call import GradientScales, LossCall
+from limbeck.kernels.self_check import disagreement
 
 BLOCK = 8192
 """Columns that a program takes at a time, at most."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """``terms_and_slopes`` of the divergences that were used, by the names under which the custom operator finds them."""
+CHECK = "LIMBECK_TRITON_CHECK"
+"""The environment variable that turns the check of this kernel off if it is 0."""
+FAULTS: dict[tuple[Any, ...], str | None] = {}
+"""What the check of this process found, by divergence and dtypes: None where the kernel agrees with the reference."""
+ISSUES = "https://github.com/limbeck-ml/limbeck/issues"
 
 
 def row_kernel(
@@ -53,6 +63,45 @@ def row_kernel(
         call.label_smoothing, power,
     ).unbind()  # fmt: skip
     return soft, hard
+
+
+def fault(call: LossCall, student: Tensor) -> str | None:
+    """Return why the kernel is not to compute a call on this machine, or None.
+
+    The first call of each divergence and dtype in a process is compared with the reference on a few random rows, which takes
+    a few milliseconds beside the compilation. A call that is compiled or captured, where no value can be read, is not.
+
+    Args:
+        call: what to compute.
+        student: a tensor (N, V), for the number of classes, the dtype and the device of the logits.
+
+    Warns:
+        RuntimeWarning: the kernel does not agree, or cannot run; said once.
+    """
+    if torch.compiler.is_compiling() or os.environ.get(CHECK) == "0" or type(student) not in (Tensor, Parameter):
+        return None
+    divergence = type(call.divergence) if call.has_soft_term else None
+    key = divergence, student.dtype, call.dtype
+    if key not in FAULTS:
+        if student.is_cuda and torch.cuda.is_current_stream_capturing():
+            return None
+        try:
+            FAULTS[key] = disagreement(row_kernel, call, student)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler or a driver may say
+            FAULTS[key] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if FAULTS[key] is not None:
+            device = torch.cuda.get_device_name(student.device) if student.is_cuda else str(student.device)
+            name = "cross-entropy alone" if divergence is None else divergence.__name__
+            warnings.warn(
+                f"The Triton kernel is not used for {name} in {student.dtype}, because a check on random rows failed "
+                f"({FAULTS[key]}). Plain torch takes its place, which is slower. Please report this at {ISSUES} ({device}, "
+                f"torch {torch.__version__}, triton {triton.__version__}). {CHECK}=0 turns the check off.",
+                RuntimeWarning,
+                stacklevel=stacklevel_of_user(),
+            )
+    return FAULTS[key]
 
 
 def _kind(call: LossCall) -> int:

@@ -1,27 +1,17 @@
-"""From positions to rows, and the backend that computes them."""
+"""From positions to rows, and from the values of rows to the loss."""
 
 from __future__ import annotations
 
-import math
-import os
-from functools import partial
-
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from limbeck.errors import ArgumentError
-from limbeck.kernels import cpu, sharded, sparse
-from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
+from limbeck.kernels.autograd import rows_loss
 from limbeck.kernels.call import LossCall, RowKernel, column_as_rows, savable
 from limbeck.kernels.sequences import as_rows
 from limbeck.losses import reference
 from limbeck.losses.arguments import Reduction
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
 from limbeck.losses.parts import LossParts
-
-default_backend = "auto"
-"""What ``backend="auto"`` stands for: "auto" takes the fastest that can compute the call. Tests set another."""
 
 
 def build_call(
@@ -231,123 +221,3 @@ def _weighted(values: Tensor, call: LossCall) -> Tensor:
     if isinstance(call.weights, Tensor):
         weighted = torch.where(call.weights > 0, weighted, 0.0)
     return weighted.sum() if call.summed else weighted
-
-
-def kernel_for(call: LossCall, student: Tensor, backend: str, group: ProcessGroup | None = None) -> RowKernel | None:
-    """Return the kernel that computes a call.
-
-    Args:
-        call: what to compute.
-        student: a tensor on the logits' device.
-        backend: one of ``checks.BACKENDS``.
-        group: the processes that hold shards of the vocabulary, or None.
-
-    Returns:
-        The kernel; None for the reference on whole tensors.
-
-    Raises:
-        ArgumentError: the backend cannot compute the call.
-    """
-    if group is not None:
-        if name := argument_with_gradient(call, student):
-            raise ArgumentError(name, "it asks for gradient, which is not given over shards of the vocabulary.")
-        if obstacle := _obstacle_of_shards(call):
-            raise ArgumentError("divergence", f"{obstacle}. Without a group it can be computed.")
-        return partial(sharded.row_kernel, group=group)
-    backend = default_backend if backend == "auto" else backend
-    if call.sparse is not None:
-        return _sparse_kernel(call, student, backend)
-    obstacles = {"cpu": _obstacle_of_cpu, "triton": _obstacle_of_triton}
-    if backend in obstacles and (obstacle := obstacles[backend](call, student)):
-        raise ArgumentError("backend", f"{backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
-    if backend == "auto":
-        backend = "cpu" if student.device.type == "cpu" else "triton"
-        backend = "reference" if obstacles[backend](call, student) else backend
-    if backend == "triton":
-        from limbeck.kernels import triton
-
-        return triton.row_kernel
-    return cpu.row_kernel if backend == "cpu" else None
-
-
-def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
-    """Return why the CPU kernel cannot compute the call, or None."""
-    if student.device.type != "cpu":
-        return f"it is for the CPU, and the logits are on {student.device}"
-    if torch.compiler.is_compiling():
-        return "torch.compile has its own way to fuse"
-    if type(student) not in (Tensor, torch.nn.Parameter):
-        return f"it reads and writes the values of plain tensors, and the logits are a {type(student).__name__}"
-    return _obstacle_of_gradient(call, student)
-
-
-def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
-    """Return why the Triton kernel cannot compute the call, or None."""
-    if not TRITON_IS_INSTALLED:
-        return "Triton is not installed"
-    if student.device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "0") != "1":
-        return "it is for GPUs, and the logits are on the CPU"
-    if call.class_weights is not None:
-        return "class weights are for the reference"
-    if call.has_soft_term:
-        name = type(call.divergence).__name__
-        if not call.divergence.has_terms_and_slopes:
-            return f"the divergence {name} has no terms_and_slopes, only terms"
-        if not all(isinstance(value, int | float) for value in call.divergence.parameter_values):
-            return f"the divergence {name} has a parameter that is not a number"
-    return _obstacle_of_gradient(call, student)
-
-
-def _obstacle_of_shards(call: LossCall) -> str | None:
-    """Return why the kernel for shards cannot compute the divergence, or None."""
-    divergence = call.divergence
-    if not call.has_soft_term or divergence.has_terms_and_slopes:
-        return None
-    if divergence.on_logits or (isinstance(divergence, Divergence) and not divergence.is_sum_of_terms):
-        return f"{type(divergence).__name__} has a value of its own, which shards of the vocabulary cannot add up"
-    return None
-
-
-def _sparse_kernel(call: LossCall, student: Tensor, backend: str) -> RowKernel | None:
-    """Return the kernel of sparse targets, which runs on every device; None for the reference."""
-    obstacle = _obstacle_of_gradient(call, student)
-    if backend == "triton":
-        obstacle = "sparse targets have no Triton kernel"
-    if backend == "cpu" and student.device.type != "cpu":
-        obstacle = f"it is for the CPU, and the logits are on {student.device}"
-    if backend in ("cpu", "triton") and obstacle:
-        raise ArgumentError("backend", f"{backend!r} cannot compute this call: {obstacle}. Use 'auto'.")
-    return None if backend == "reference" or obstacle else sparse.row_kernel
-
-
-def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
-    """Return which argument beside the logits asks for a gradient that kernels do not compute, or None."""
-    name = argument_with_gradient(call, student)
-    return f"the {name} asks for gradient, which only the reference gives" if name else None
-
-
-def argument_with_gradient(call: LossCall, student: Tensor) -> str | None:
-    """Return the name of an argument beside the logits that asks for gradient, or None.
-
-    Args:
-        call: what to compute.
-        student: a tensor (N, V) on the logits' device.
-    """
-    if not torch.is_grad_enabled():
-        return None
-    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        return "temperature"
-    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
-        return "scale"
-    if call.class_weights is not None and call.class_weights.requires_grad:
-        return "weight"
-    return "divergence" if call.has_soft_term and _learns(call, student) else None
-
-
-def _learns(call: LossCall, student: Tensor) -> bool:
-    """Return True if a tensor inside of the divergence asks for gradient. A divergence of Limbeck's has none."""
-    divergence = call.divergence
-    if not isinstance(divergence, Divergence) or type(divergence).__module__ == ForwardKL.__module__:
-        return False
-    row = student.new_full((1, student.shape[-1]), -math.log(student.shape[-1]), dtype=call.dtype)
-    return divergence.value(row, row, torch.ones_like(row, dtype=torch.bool)).requires_grad

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError, expected_name, suggestion
 from limbeck.losses.arithmetic import LOG_ZERO, log_ratio
+from limbeck.own_code import add_class, check_name, import_class, is_own
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
 """Every registered divergence, by the name that ``divergence=`` takes."""
@@ -21,27 +23,55 @@ def register_divergence(name: str) -> Callable[[_Class], _Class]:
     """Return a class decorator that makes a divergence known by ``name``; put it above ``@dataclass``.
 
     Args:
-        name: what users write for it, in ``divergence=`` and in configs.
+        name: what users write for it, in ``divergence=`` and in configs. No colon: that names a class in a module.
 
     Returns:
         The decorator, which returns the class that it is given.
+
+    Raises:
+        ArgumentTypeError: the name is no text, or the class is not a ``Divergence``.
+        ArgumentError: another divergence has this name, or the class has parameters and is no dataclass.
     """
+    check_name(name, "register_divergence")
 
     def add(cls: _Class) -> _Class:
+        check_class(cls)
+        add_class(DIVERGENCES, name, cls)
         cls.name = name
-        cls.parameters = tuple(field.name for field in fields(cls))
-        DIVERGENCES[name] = cls
         return cls
 
     return add
+
+
+def check_class(cls: Any) -> None:
+    """Require a class of divergences whose parameters are the fields of a dataclass, and keep their names in it.
+
+    Args:
+        cls: what was given.
+
+    Raises:
+        ArgumentTypeError: not a subclass of ``Divergence``.
+        ArgumentError: it has parameters and is no dataclass.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Divergence)):
+        raise ArgumentTypeError("divergence", f"expected a subclass of limbeck.losses.Divergence, got {cls!r}.")
+    cls.parameters = tuple(field.name for field in fields(cls))  # here, because torch.compile cannot ask for fields
+    annotations = inspect.get_annotations(cls).items()
+    forgotten = [name for name, kind in annotations if name not in cls.parameters and "ClassVar" not in str(kind)]
+    if forgotten:
+        raise ArgumentError(
+            "divergence",
+            f"{cls.__qualname__} has the parameter {forgotten[0]}, but is no dataclass. Write @dataclass(frozen=True) right "
+            "above the class.",
+        )
 
 
 def resolve_divergence(divergence: DivergenceChoice, *, beta: float = 0.5, skew: float = 0.1) -> Divergence:
     """Return the divergence that the user chose.
 
     Args:
-        divergence: a registered name; a mapping with the ``name`` and the divergence's own parameters; or a ``Divergence``,
-            which is returned as it is.
+        divergence: a registered name, or ``package.module:Class`` for a class that is imported; a mapping with the ``name`` and
+            the divergence's own parameters; or a ``Divergence``, which is returned as it is.
         beta: for divergences with a parameter of this name, where a mapping does not set it.
         skew: the same for ``skew``.
 
@@ -69,15 +99,20 @@ def resolve_divergence(divergence: DivergenceChoice, *, beta: float = 0.5, skew:
             f"expected a name, a mapping with a name and parameters, or a Divergence object, got {given}. The names are "
             f"{', '.join(DIVERGENCES)}.",
         )
-    if name not in DIVERGENCES:
+    if is_own(name):
+        cls = import_class(name, Divergence, "divergence")
+        check_class(cls)
+    elif name in DIVERGENCES:
+        cls = DIVERGENCES[name]
+    else:
         raise ArgumentError("divergence", expected_name(name, DIVERGENCES))
-    names = DIVERGENCES[name].parameters
+    names = cls.parameters
     for parameter in parameters:
         if parameter not in names:
             has = suggestion(parameter, names) if names else ". It has none."
             raise ArgumentError("divergence", f"{name!r} has no parameter {parameter!r}{has}")
     shared = {"beta": beta, "skew": skew}
-    return DIVERGENCES[name](**{key: value for key, value in shared.items() if key in names} | parameters)
+    return cls(**{key: value for key, value in shared.items() if key in names} | parameters)
 
 
 @dataclass(frozen=True)
@@ -87,7 +122,7 @@ class Divergence:
     name: ClassVar[str]
     """What users call it: the registered name, else the name of the class."""
     parameters: ClassVar[tuple[str, ...]] = ()
-    """The names of its own parameters, once it is registered."""
+    """The names of its own parameters, once it has been chosen by a name."""
     on_logits: ClassVar[bool] = False
     """True if the divergence compares raw logits and so has no temperature."""
     log_zero: ClassVar[float] = LOG_ZERO
@@ -222,4 +257,4 @@ class Divergence:
 
 
 DivergenceChoice = str | Mapping[str, Any] | Divergence
-"""A registered name, a mapping with a name and the divergence's own parameters, or a divergence."""
+"""A registered name or ``package.module:Class``, a mapping with it and the divergence's own parameters, or a divergence."""

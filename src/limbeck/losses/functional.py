@@ -19,9 +19,10 @@ from limbeck.losses.arguments import (
     Temperature,
 )
 from limbeck.losses.class_axis import classes_last
-from limbeck.losses.dispatch import build_call, compute, kernel_for
+from limbeck.losses.dispatch import build_call, compute
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.divergences import LogitMSE
+from limbeck.losses.kernel_choice import kernel_for
 from limbeck.losses.labels import check_labels, labelled_positions
 from limbeck.losses.parts import LossParts, with_arguments_of
 

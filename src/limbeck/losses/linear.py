@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.kernels import cpu
 from limbeck.kernels.call import LossCall, RowKernel
 from limbeck.kernels.linear import OutputLayer, Projection, linear_loss, rows_in_chunk
 from limbeck.losses import checks
@@ -23,9 +22,10 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
-from limbeck.losses.dispatch import argument_with_gradient, kernel_for, loss_parts
+from limbeck.losses.dispatch import loss_parts
 from limbeck.losses.divergence_base import DivergenceChoice
 from limbeck.losses.functional import prepare
+from limbeck.losses.kernel_choice import fused_kernel
 from limbeck.losses.number_checks import check_fraction, check_positive, is_number
 from limbeck.losses.parts import LossParts, with_arguments_of
 
@@ -216,25 +216,6 @@ def _linear_parts(
         teacher_layer=None if teacher_logits is None else teacher_layer,
         group=group,
     )
-
-
-def fused_kernel(call: LossCall, student: Tensor, backend: str, group: ProcessGroup | None = None) -> RowKernel:
-    """Return the kernel that computes the rows of a chunk.
-
-    Args:
-        call: what to compute.
-        student: a placeholder of the student's logits, (N, V).
-        backend: as given.
-        group: the processes that hold shards of the vocabulary, or None.
-
-    Raises:
-        ArgumentError: the backend cannot compute the call, or a number beside the hidden states asks for gradient.
-    """
-    if name := argument_with_gradient(call, student):
-        raise ArgumentError(
-            name, "it asks for gradient, which the fused projection does not give. Compute the loss of the logits."
-        )
-    return kernel_for(call, student, backend, group) or cpu.reference_row_kernel
 
 
 def project(

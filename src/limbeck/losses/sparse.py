@@ -11,14 +11,14 @@ from limbeck.errors import ArgumentTypeError
 from limbeck.kernels.call import LossCall
 from limbeck.losses import checks
 from limbeck.losses.arguments import DEFAULT_ALPHA, IGNORE_INDEX, Compensate, Reduction, Temperature
-from limbeck.losses.dispatch import compute, kernel_for
+from limbeck.losses.dispatch import compute
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import as_positions, prepare
+from limbeck.losses.kernel_choice import fused_kernel, kernel_for
 from limbeck.losses.linear import (
     Chunk,
     check_projection,
     count_classes,
-    fused_kernel,
     logits_placeholder,
     output_layer,
     project,

@@ -9,7 +9,7 @@ whether the teacher pays. The room may import ``limbeck.losses``, ``limbeck.eval
 from limbeck.temperature.analysis import Analysis, analyze
 from limbeck.temperature.defaults import TEMPERATURES
 from limbeck.temperature.gaussian_process import Curve, Observation, fit_curve
-from limbeck.temperature.policies import POLICIES, policy_from
+from limbeck.temperature.policies import POLICIES, policy_from, register_policy
 from limbeck.temperature.policies.base import Policy, Softening
 from limbeck.temperature.search import Choice, search
 from limbeck.temperature.search_plan import SearchPlan, Trial
@@ -31,5 +31,6 @@ __all__ = [
     "analyze",
     "fit_curve",
     "policy_from",
+    "register_policy",
     "search",
 ]

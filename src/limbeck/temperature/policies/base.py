@@ -43,7 +43,11 @@ class Policy(nn.Module):
     """
 
     name: ClassVar[str]
-    """The value of ``policy`` that selects this class in a config."""
+    """The value of ``policy`` that selects this class in a config: the registered name, else ``package.module:Class``."""
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     def forward(
         self,
