@@ -167,3 +167,19 @@ def test_a_config_remembers_where_its_keys_were_written(tmp_path):
     in_python = Config(teacher=config.teacher, student=config.student, out="elsewhere")
     assert in_python.fault("data", "wrong") == "data: wrong"
     assert in_python == config
+
+
+def test_names_and_settings_of_models_are_told_at_once(tmp_path):
+    text = """\
+student:
+  model: mlp
+  settings:
+    hiden: [8]
+    classes: 3
+teacher: {model: resnte, training: {max_steps: 0}}
+"""
+    assert [fault.partition(": ")[0] for fault in faults(text, tmp_path)] == [
+        "c.yaml:4  student.settings.hiden",
+        "c.yaml:6  teacher.model",
+        "c.yaml:6  teacher.training.max_steps",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from limbeck.atomic_files import atomic_write
 from limbeck.config.faults import KeyPath, Origin, validation_faults
 from limbeck.config.schema import Config
 from limbeck.config.training_arguments import training_faults
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
+from limbeck.models import ModelConfig, model_faults
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bool = True) -> Config:
@@ -23,7 +25,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, training: bo
     Args:
         path: the file.
         overrides: keys that replace those of the file, such as ``"distillation.temperature=2"``. Values are YAML.
-        training: check the ``training`` sections as well, which imports Transformers.
+        training: check what a training needs as well: the names and settings of the models, which imports a function that one
+            of them names, and the ``training`` sections, which imports Transformers.
 
     Returns:
         The config, with every default filled in.
@@ -88,6 +91,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
     except ValidationError as error:
         faults += validation_faults(error, (), values, Config, origin)
     if training:
+        faults += _model_faults(values, origin)
         teacher = values.get("teacher")
         sections: dict[tuple[str, ...], Any] = {("training",): values.get("training")}
         if isinstance(teacher, dict):
@@ -98,6 +102,24 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
     if faults or config is None:
         raise ConfigError(*faults)
     return config
+
+
+def _model_faults(values: dict[str, Any], origin: Origin) -> list[str]:
+    """Return one line for each fault of the models' names and settings; what has a wrong type is told elsewhere."""
+    faults = []
+    for section in ("student", "teacher"):
+        try:
+            keys = {
+                field.name: values[section][field.name]
+                for field in fields(ModelConfig)
+                if field.name in values[section]
+            }
+            model = ModelConfig(**keys)
+        except (ArgumentError, TypeError, KeyError):
+            continue
+        found = model_faults(model) if model.model else {}
+        faults += [origin.fault((section, *key.split(".")), message) for key, message in found.items()]
+    return faults
 
 
 def _as_yaml_value(value: Any) -> Any:

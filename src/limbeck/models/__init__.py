@@ -1,10 +1,10 @@
 """Models: the built-in networks, models by name, and the step from a batch to logits.
 
-This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``).
-Its files: ``networks`` has the built-in networks,
-``loading`` builds, saves and loads models by name, ``hugging_face`` builds and loads those of
-Transformers, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model
-whose columns stand in another order or that gives probabilities.
+This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its
+files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
+with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
+whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
+probabilities.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -18,6 +18,7 @@ from limbeck.models.loading import (
     load_trained_model,
     save_model,
 )
+from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
 
@@ -41,5 +42,6 @@ __all__ = [
     "load_model",
     "load_trained_model",
     "logits_of_probabilities",
+    "model_faults",
     "save_model",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, suggestion
 from limbeck.models.networks import BUILT_IN
 
 
@@ -31,24 +32,66 @@ def build_classifier(
     head: dict[str, Any] = {"num_labels": classes}
     if labels is not None:
         head |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    config, auto = _classifier(name, {**head, **settings})
+    config, auto = _classifier(name, settings, head)
     try:
         if from_scratch:
             return auto.from_config(config)
         return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, error) from None
 
 
-def _classifier(name: str, settings: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the config of a classifier and the auto class that builds it."""
-    from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGE_MODELS
+def read_config(name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Return the config of a model of Transformers.
+
+    Args:
+        name: a Hugging Face id or folder.
+        settings: entries that are changed.
+
+    Raises:
+        ModelError: there is no such model, its config needs code of its own, or an entry has a wrong type.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **settings)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **(settings or {}))
+    except StrictDataclassError as error:
+        raise ModelError(f"model {name!r}: {' '.join(str(error).split())}") from None
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from None
+
+
+def unknown_settings(config: Any, settings: Mapping[str, Any], section: str = "settings") -> dict[str, str]:
+    """Return a fault for each setting that a model's config lacks, by its key. Transformers would ignore it.
+
+    Args:
+        config: the config of a model of Transformers, as it was saved.
+        settings: entries that are to be changed; a mapping for a config inside of the config.
+        section: the key that holds the settings.
+    """
+    from transformers import PreTrainedConfig
+
+    faults: dict[str, str] = {}
+    for name, value in settings.items():
+        key = f"{section}.{name}"
+        inner = getattr(config, name, None)
+        if not hasattr(config, name):
+            known = [other for other in (*vars(config), *config.attribute_map) if not other.startswith("_")]
+            faults[key] = f"unknown entry of {type(config).__name__}{suggestion(name, known)}"
+        elif isinstance(inner, PreTrainedConfig) and isinstance(value, Mapping):
+            faults |= unknown_settings(inner, value, key)
+    return faults
+
+
+def _classifier(name: str, settings: dict[str, Any], head: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    """Return the config of a classifier and the auto class that builds it."""
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGE_MODELS
+
+    if settings and (faults := unknown_settings(read_config(name), settings)):
+        raise ModelError(*(f"{key}: {message}" for key, message in faults.items()))
+    config = read_config(name, {**(head or {}), **settings})
     is_image = config.model_type in IMAGE_MODELS
     return config, AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
 

@@ -111,9 +111,9 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
-    if _is_function(name):
+    if is_function(name):
         return _build_with_function(name, settings, shape)
-    if _is_ours(Path(name)):
+    if is_written_by_limbeck(Path(name)):
         if config.from_scratch:
             raise ModelError(
                 f"model {name!r}: from_scratch is for Hugging Face models, and this folder was written by Limbeck. "
@@ -142,7 +142,7 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
         raise ModelError(
             f"model {name!r}: has no weights yet. Name a trained model, or add teacher.training to train it first."
         )
-    if _is_function(name):
+    if is_function(name):
         with torch.random.fork_rng(devices=[]):
             first, second = (_build_seeded(config, shape, seed) for seed in (0, 1))
         weights = dict(second.named_parameters())
@@ -153,7 +153,7 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
                 "function load trained weights, or add teacher.training to train the model first."
             )
         return first.eval()
-    if _is_ours(Path(name)):
+    if is_written_by_limbeck(Path(name)):
         return load_model(name, model=config.function)
     return load_trained_classifier(name, dict(config.settings)).eval()
 
@@ -172,7 +172,7 @@ def functions_of(config: ModelConfig) -> list[str]:
     Returns:
         Names ``package.module:function``; empty for a built-in network and for a model of Transformers.
     """
-    named = [config.model] if _is_function(config.model) else []
+    named = [config.model] if is_function(config.model) else []
     return named if config.function is None else [*named, config.function]
 
 
@@ -225,7 +225,7 @@ def model_files(folder: Path) -> Iterator[Path]:
 
 def _described(config: ModelConfig, shape: DataShape | None) -> dict[str, Any]:
     """Return what ``config.json`` says about a model that does not save itself."""
-    if _is_ours(Path(config.model)):  # the new folder must not depend on the one that the model came from
+    if is_written_by_limbeck(Path(config.model)):  # the new folder must not depend on the one that the model came from
         return _read_config(Path(config.model))
     settings = dict(config.settings)
     if config.model in BUILT_IN and shape is not None:
@@ -287,13 +287,24 @@ def _check_may_be_built(name: Any, folder: Path, named: Collection[str]) -> None
     )
 
 
-def _is_function(name: str) -> bool:
-    """Return True if a model's name is ``package.module:function``."""
+def is_function(name: str) -> bool:
+    """Return True if a model's name is ``package.module:function``.
+
+    Args:
+        name: the name.
+    """
     return name not in BUILT_IN and ":" in name and not Path(name).exists()
 
 
-def _is_ours(folder: Path) -> bool:
-    """Return True if ``save_model`` wrote this folder's config."""
+def is_written_by_limbeck(folder: Path) -> bool:
+    """Return True if ``save_model`` wrote a folder's config.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        ModelError: its config is not JSON.
+    """
     return (folder / CONFIG).is_file() and MODEL_KEY in _read_config(folder)
 
 
@@ -317,12 +328,30 @@ def _construct(name: str, make: Callable[..., Any], settings: dict[str, Any]) ->
 
 def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) -> nn.Module:
     """Call the function ``package.module:function`` with the settings, and with what it asks to know about the data."""
-    module_name, function_name = name.split(":", 1)
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
+    make = import_function(name)
     parameters = inspect.signature(make).parameters
     offered = {"classes": shape.classes, "num_classes": shape.classes, "image": shape.image}
     known = {key: value for key, value in offered.items() if key in parameters}
     return _construct(name, make, {**known, **settings})
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """Import the function that a model's name gives.
+
+    Args:
+        name: ``package.module:function``.
+
+    Returns:
+        The function.
+
+    Raises:
+        ModelError: it cannot be imported, or it is nothing that can be called.
+    """
+    module_name, function_name = name.split(":", 1)
+    try:
+        make = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
+    if not callable(make):
+        raise ModelError(f"model {name!r}: expected a function, got {type(make).__name__}.")
+    return make
