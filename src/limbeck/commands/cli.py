@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,7 +106,9 @@ def distill(
             print_lines(describe_choice(choice, settings.search))
         folder = distill_config(settings, resume=resume)
     if _is_main_process():
-        _show_metrics("Test results (T = 1)", _read_results(folder))
+        told = _read_metrics(folder)
+        _show_metrics("Test results (T = 1)", told["results"])
+        print_lines(told.get("findings", []))
         print_pairs({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
     end_process_group()
 
@@ -366,12 +368,12 @@ def _is_main_process() -> bool:
     return process_state().is_main_process
 
 
-def _read_results(folder: Path) -> dict[str, dict[str, float]]:
+def _read_metrics(folder: Path) -> dict[str, Any]:
     import json
 
     from limbeck.run.folder import METRICS
 
-    return json.loads((folder / METRICS).read_text(encoding="utf-8"))["results"]
+    return json.loads((folder / METRICS).read_text(encoding="utf-8"))
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
@@ -383,7 +385,6 @@ def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
 def _show_comparison(result: ComparisonResult) -> None:
     from limbeck.report import comparison_table
 
-    print_table(
-        "Test results (T = 1, ± standard error over seeds)", comparison_table(result.teacher_metrics, result.arms)
-    )
+    print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
+    print_lines([result.caption])
     print_lines(result.findings)

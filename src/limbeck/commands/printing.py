@@ -25,12 +25,13 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print an empty line, then the lines.
+    """Print an empty line, then the lines; nothing if there are none.
 
     Args:
         lines: the texts.
     """
-    typer.echo("")
+    if lines:
+        typer.echo("")
     for line in lines:
         typer.echo(line)
 

@@ -6,11 +6,17 @@ import statistics
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
+<<<<<<< HEAD
+=======
+from limbeck.evaluation.arms import Measured
+from limbeck.evaluation.metrics import classification_metrics
+>>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
 from limbeck.models import count_parameters, forward_logits
 from limbeck.tasks import Task, task_named
 
@@ -86,12 +92,17 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     results = {}
     for name, model in models.items():
         reference = logits.get("teacher") if name != "teacher" else None
+<<<<<<< HEAD
         metrics = _test_metrics(task_named(splits.task), logits[name], splits, reference)
+=======
+        metrics = test_metrics(logits[name], splits, reference).metrics
+>>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
 
 
+<<<<<<< HEAD
 def _test_metrics(task: Task, logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
     """Return the metrics on the test set; of a test set without labels, the agreement with the teacher alone."""
     if splits.has_test_labels:
@@ -99,6 +110,32 @@ def _test_metrics(task: Task, logits: Tensor, splits: Splits, teacher_logits: Te
     if teacher_logits is None:
         return {}
     return {"agreement": task.agreement(logits, teacher_logits).double().mean().item()}
+=======
+def main_metric(splits: Splits) -> str:
+    """Return the metric that students are compared by: the accuracy, or the agreement if the test set has no labels."""
+    return "accuracy" if splits.has_test_labels else "agreement"
+
+
+def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> Measured:
+    """Measure a model on the test set; of a test set without labels, its agreement with the teacher alone.
+
+    Args:
+        logits: (N, V), the model's logits of the test examples.
+        splits: the examples.
+        teacher_logits: (N, V), the teacher's; None leaves the agreement out.
+
+    Returns:
+        The metrics, and which examples the model gets right and agrees with the teacher on.
+    """
+    by_example: dict[str, np.ndarray] = {}
+    if splits.has_test_labels:
+        by_example["accuracy"] = (logits.argmax(-1) == splits.test.labels).numpy()
+    if teacher_logits is not None:
+        by_example["agreement"] = (logits.argmax(-1) == teacher_logits.argmax(-1)).numpy()
+    if splits.has_test_labels:
+        return Measured(classification_metrics(logits, splits.test.labels, teacher_logits).as_dict(), by_example)
+    return Measured({name: float(row.mean()) for name, row in by_example.items()}, by_example)
+>>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

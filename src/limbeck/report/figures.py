@@ -20,12 +20,13 @@ CANDIDATES = 500
 """Test images among which the least certain ones are looked for."""
 
 
-def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]) -> Figure:
-    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it.
+def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult], metric: str = "accuracy") -> Figure:
+    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it where it is known.
 
     Args:
         teacher: the teacher's metrics.
         arms: the result of each arm, by its name.
+        metric: what the students are compared by: "accuracy", or "agreement" on a test set without labels.
 
     Returns:
         The figure.
@@ -33,25 +34,20 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
     names = list(arms)
     figure, axes = new_axes(8.6, 0.9 + 0.42 * len(names))
     for row, name in enumerate(names):
-        accuracy = arms[name]["accuracy"]
-        error = 0.0 if math.isnan(accuracy.error) else 100 * accuracy.error
-        axes.errorbar(100 * accuracy.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
-        text = f"{100 * accuracy.mean:.1f}" + (f" ± {error:.1f}" if error else "")
-        nll = arms[name]["nll"].mean
-        axes.annotate(
-            f"{text} %   NLL {nll:.2f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
-        )
-    axes.axvline(100 * teacher["accuracy"], color=TEACHER_COLOUR, linestyle="--", linewidth=1)
-    axes.annotate(
-        f"teacher {100 * teacher['accuracy']:.1f} %",
-        (100 * teacher["accuracy"], -0.62),
-        color=TEACHER_COLOUR,
-        fontsize=9,
-        ha="right",
-    )
+        reached = arms[name][metric]
+        error = 0.0 if math.isnan(reached.error) else 100 * reached.error
+        axes.errorbar(100 * reached.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
+        text = f"{100 * reached.mean:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
+        text += f"   NLL {arms[name]['nll'].mean:.2f}" if "nll" in arms[name].metrics else ""
+        axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    if metric in teacher:
+        reached = 100 * teacher[metric]
+        axes.axvline(reached, color=TEACHER_COLOUR, linestyle="--", linewidth=1)
+        axes.annotate(f"teacher {reached:.1f} %", (reached, -0.62), color=TEACHER_COLOUR, fontsize=9, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.9)
-    axes.set_xlabel("test accuracy, % (T = 1; bars: standard error over seeds)")
+    what = "accuracy" if metric == "accuracy" else "agreement with the teacher"
+    axes.set_xlabel(f"test {what}, % (T = 1; bars: standard error over seeds and test examples)")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
