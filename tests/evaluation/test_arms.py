@@ -19,10 +19,10 @@ def test_a_difference_is_paired_by_seed():
 
 
 def test_a_difference_is_paired_by_example_where_examples_are_known():
-    rows = np.random.default_rng(0).random((2, 2, 50)) < 0.8
+    rows = (np.random.default_rng(0).random((2, 2, 50)) < 0.8).astype(float)
     one, other = (ArmResult(n, {"x": list(r.mean(1))}, {"x": r}) for n, r in zip("ab", rows, strict=True))
-    assert difference(one, other, "x") == Estimate.of_examples(rows[0].astype(float) - rows[1])
-    assert one["x"] == Estimate.of_examples(rows[0].astype(float))
+    assert difference(one, other, "x") == Estimate.of_examples(rows[0] - rows[1])
+    assert one["x"] == Estimate.of_examples(rows[0])
     same = difference(one, one, "x")
     assert (same.mean, same.error, same.is_clear) == (0, 0, False)
 
@@ -57,7 +57,12 @@ def test_what_is_recorded_is_not_trained_again(tmp_path):
     assert results["bb"].metrics == {"accuracy": [3, 0.5]}
 
 
-@given(rows=st.lists(st.lists(st.booleans(), min_size=11, max_size=11), min_size=2, max_size=3))
+ROWS = st.lists(st.sampled_from([0.0, 1.0]), min_size=11, max_size=11) | st.lists(
+    st.sampled_from([0.0, 1 / 3]), min_size=11, max_size=11
+)
+
+
+@given(rows=st.lists(ROWS, min_size=2, max_size=3))
 def test_the_examples_of_a_resumed_comparison_are_those_of_the_first(rows, tmp_path_factory):
     record = tmp_path_factory.mktemp("record") / "arms.jsonl"
 

@@ -23,13 +23,13 @@ def test_metrics_in_their_units():
 
 
 def test_errors_where_they_include_the_test_sets():
-    rows = np.array([[True] * 90 + [False] * 10, [True] * 92 + [False] * 8])
+    rows = np.array([[1.0] * 90 + [0.0] * 10, [1.0] * 92 + [0.0] * 8])
     arm = ArmResult(
         "arm", {**{name: [value] * 2 for name, value in METRICS.items()}, "nll": [0.25, 0.35]}, {"accuracy": rows}
     )
     header, teacher, row = comparison_table(METRICS, {"arm": arm})
     assert (teacher[0], row[0]) == ("teacher", "arm")
-    error = 100 * Estimate.of_examples(rows.astype(float)).error
+    error = 100 * Estimate.of_examples(rows).error
     assert row[header.index("accuracy, %")] == f"91.0 ± {error:.1f}"
     assert row[header.index("NLL")] == "0.300"
     assert row[header.index("parameters")] == "4,810"

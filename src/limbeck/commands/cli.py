@@ -19,6 +19,7 @@ from limbeck import __version__
 from limbeck.commands.printing import print_lines, print_pairs, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
+from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
@@ -179,7 +180,8 @@ def predict(
         else:
             ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
-            typer.echo(f"{' '.join(prediction.input.split())}\t{prediction.label}\t{shown}")
+            given = " ".join(prediction.input.split())
+            typer.echo("\t".join(map(one_line, (given, prediction.label, shown))))
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)

@@ -58,7 +58,7 @@ class ComparisonResult:
     findings: list[str]
     """What the numbers say, in sentences."""
     best: str
-    """The arm with the highest mean accuracy on validation; its student of the first seed is the run's."""
+    """The arm with the highest mean score on validation; its student of the first seed is the run's."""
     seeds: list[int]
     labels: int
     """How many labels of the training examples each student knows."""
@@ -146,7 +146,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     }
     temperatures = config.compare.temperatures
     findings = [
-        *comparison_findings(arms, temperatures, metric),
+        *comparison_findings(arms, temperatures, metric, trainer.validation_score),
         confidence_finding(trainer.teacher_logits, temperatures),
         *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
     ]

@@ -11,7 +11,7 @@ from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.findings import teacher_findings
 from limbeck.config import Config
-from limbeck.evaluation import evaluate_models
+from limbeck.evaluation import evaluate_models, main_metric
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_finished, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher
@@ -57,7 +57,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         save_student(student, folder, config, splits)
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
         results = evaluate_models({**live, "student": student}, splits)
-        findings = teacher_findings(results.get("teacher", {}), results["student"].get("accuracy", 0.0))
+        metric = main_metric(splits)
+        findings = teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric)
         log = trainer.state.log_history
         write_json(
             folder / METRICS, {"results": results, "findings": findings, "seconds": round(seconds, 2), "log": log}

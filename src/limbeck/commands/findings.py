@@ -12,14 +12,18 @@ from limbeck.evaluation import ArmResult, Estimate, difference
 
 
 def comparison_findings(
-    arms: Mapping[str, ArmResult], temperatures: Sequence[float], metric: str = "accuracy"
+    arms: Mapping[str, ArmResult],
+    temperatures: Sequence[float],
+    metric: str = "accuracy",
+    validation_score: str = "validation_accuracy",
 ) -> list[str]:
     """Say what softness, the temperature and the transfer set gained.
 
     Args:
         arms: the result of each arm, by its name.
         temperatures: the temperatures of the arms with soft targets.
-        metric: what the students are compared by: "accuracy" or "agreement".
+        metric: what the students are compared by, such as "accuracy"; or "agreement" on a test set without labels.
+        validation_score: what temperatures are chosen by.
 
     Returns:
         One line for each of the three, where it was measured.
@@ -27,8 +31,8 @@ def comparison_findings(
     low, high = min(temperatures), max(temperatures)
 
     def chosen(arm: Callable[[float], Arm]) -> float:
-        """Return the temperature with the highest validation accuracy."""
-        return max(temperatures, key=lambda t: arms[arm(t).name]["validation_accuracy"].mean)
+        """Return the temperature with the highest score on validation."""
+        return max(temperatures, key=lambda t: arms[arm(t).name][validation_score].mean)
 
     def gain(first: Arm, second: Arm) -> str:
         return describe_gain(difference(arms[first.name], arms[second.name], metric))
@@ -79,13 +83,13 @@ def teacher_findings(teacher: Mapping[str, float], student: float, metric: str =
 
     Args:
         teacher: the teacher's metrics.
-        student: the student's accuracy, between 0 and 1.
-        metric: what the students are compared by.
+        student: the student's value of ``metric``, between 0 and 1.
+        metric: what they are compared by.
 
     Returns:
-        One sentence; none if the accuracy is not known, as on a test set without labels.
+        One sentence; none if the teacher's metric is not known, as on a test set without labels.
     """
-    if metric != "accuracy" or metric not in teacher:
+    if metric not in teacher:
         return []
     points = 100 * (teacher[metric] - student)
     if round(points, 1) == 0:

@@ -21,7 +21,7 @@ class Measured:
 
     metrics: dict[str, float]
     by_example: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """For metrics that are a share of the test examples: (n,) booleans, True for the examples that count."""
+    """For metrics that are a mean over the test examples: (n,), the value of each example."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class ArmResult:
     metrics: dict[str, list[float]]
     """The values of each metric, one for each seed."""
     by_example: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
-    """For metrics that are a share of the test examples: (seeds, n) booleans, True for the examples that count."""
+    """For metrics that are a mean over the test examples: (seeds, n), the value of each example."""
 
     def __getitem__(self, metric: str) -> Estimate:
         """Return a metric's mean; its error includes that of the test set where it is known example by example."""
         if metric in self.by_example:
-            return Estimate.of_examples(self.by_example[metric].astype(float))
+            return Estimate.of_examples(self.by_example[metric])
         return Estimate.of(self.metrics[metric])
 
 
@@ -88,19 +88,30 @@ def _read_finished(record: Path | None) -> dict[tuple[str, int], Measured]:
 
 
 def _as_json(measured: Measured) -> dict[str, Any]:
-    """Return what was measured as JSON can hold it: one bit for each example, in hexadecimal digits."""
-    packed = {name: np.packbits(row).tobytes().hex() for name, row in measured.by_example.items()}
-    examples = max(map(len, measured.by_example.values()), default=0)
-    return {"metrics": measured.metrics, "examples": examples, "by_example": packed}
+    """Return what was measured as JSON can hold it."""
+    return {
+        "metrics": measured.metrics,
+        "by_example": {name: _packed(row) for name, row in measured.by_example.items()},
+    }
 
 
 def _from_json(line: Mapping[str, Any]) -> Measured:
     """Return what ``_as_json`` wrote."""
-    rows = {
-        name: np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=line["examples"]).astype(bool)
-        for name, text in line["by_example"].items()
-    }
-    return Measured(line["metrics"], rows)
+    return Measured(line["metrics"], {name: _unpacked(row) for name, row in line["by_example"].items()})
+
+
+def _packed(row: np.ndarray) -> list[Any]:
+    """Return values in hexadecimal digits: one bit for each if all are 0 or 1, else 64."""
+    is_binary = bool(np.isin(row, (0, 1)).all())
+    return [len(row), (np.packbits(row.astype(bool)) if is_binary else row.astype("<f8")).tobytes().hex()]
+
+
+def _unpacked(packed: Sequence[Any]) -> np.ndarray:
+    """Return the values that ``_packed`` wrote."""
+    count, data = packed[0], bytes.fromhex(packed[1])
+    if len(data) == 8 * count:
+        return np.frombuffer(data, "<f8")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(float)
 
 
 def _collect(arm: str, measured: Sequence[Measured]) -> ArmResult:
@@ -124,6 +135,6 @@ def difference(first: ArmResult, second: ArmResult, metric: str) -> Estimate:
         The mean difference. Its error includes that of the test set where the metric is known example by example.
     """
     if metric in first.by_example and metric in second.by_example:
-        return Estimate.of_examples(np.subtract(first.by_example[metric], second.by_example[metric], dtype=float))
+        return Estimate.of_examples(first.by_example[metric] - second.by_example[metric])
     pairs = zip(first.metrics[metric], second.metrics[metric], strict=True)
     return Estimate.of([a - b for a, b in pairs])

@@ -6,19 +6,14 @@ import statistics
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
-<<<<<<< HEAD
-=======
 from limbeck.evaluation.arms import Measured
-from limbeck.evaluation.metrics import classification_metrics
->>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
 from limbeck.models import count_parameters, forward_logits
-from limbeck.tasks import Task, task_named
+from limbeck.tasks import task_named
 
 
 @torch.no_grad()
@@ -92,28 +87,15 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     results = {}
     for name, model in models.items():
         reference = logits.get("teacher") if name != "teacher" else None
-<<<<<<< HEAD
-        metrics = _test_metrics(task_named(splits.task), logits[name], splits, reference)
-=======
         metrics = test_metrics(logits[name], splits, reference).metrics
->>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
 
 
-<<<<<<< HEAD
-def _test_metrics(task: Task, logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
-    """Return the metrics on the test set; of a test set without labels, the agreement with the teacher alone."""
-    if splits.has_test_labels:
-        return task.metrics(logits, splits.test.labels, teacher_logits)
-    if teacher_logits is None:
-        return {}
-    return {"agreement": task.agreement(logits, teacher_logits).double().mean().item()}
-=======
 def main_metric(splits: Splits) -> str:
-    """Return the metric that students are compared by: the accuracy, or the agreement if the test set has no labels."""
-    return "accuracy" if splits.has_test_labels else "agreement"
+    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels."""
+    return task_named(splits.task).score if splits.has_test_labels else "agreement"
 
 
 def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> Measured:
@@ -125,17 +107,18 @@ def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) 
         teacher_logits: (N, V), the teacher's; None leaves the agreement out.
 
     Returns:
-        The metrics, and which examples the model gets right and agrees with the teacher on.
+        The metrics; and of the task's score and the agreement, which are means over examples, the value of each example.
     """
-    by_example: dict[str, np.ndarray] = {}
+    task, labels = task_named(splits.task), splits.test.labels
+    values: dict[str, Tensor] = {}
     if splits.has_test_labels:
-        by_example["accuracy"] = (logits.argmax(-1) == splits.test.labels).numpy()
+        values[task.score] = task.scores(logits, labels)[task.score]
     if teacher_logits is not None:
-        by_example["agreement"] = (logits.argmax(-1) == teacher_logits.argmax(-1)).numpy()
+        values["agreement"] = task.agreement(logits, teacher_logits)
+    by_example = {name: value.double().numpy() for name, value in values.items()}
     if splits.has_test_labels:
-        return Measured(classification_metrics(logits, splits.test.labels, teacher_logits).as_dict(), by_example)
+        return Measured(task.metrics(logits, labels, teacher_logits), by_example)
     return Measured({name: float(row.mean()) for name, row in by_example.items()}, by_example)
->>>>>>> d047f74 (State what a comparison knows: errors that include the test set's own)
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, predict_logits
-from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, hide_frame, new_axes, new_figure
+from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, as_drawn, hide_frame, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
     Args:
         teacher: the teacher's metrics.
         arms: the result of each arm, by its name.
-        metric: what the students are compared by: "accuracy", or "agreement" on a test set without labels.
+        metric: what the students are compared by, such as "accuracy"; or "agreement" on a test set without labels.
 
     Returns:
         The figure.
@@ -46,7 +46,7 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
         axes.annotate(f"teacher {reached:.1f} %", (reached, -0.62), color=TEACHER_COLOUR, fontsize=9, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.9)
-    what = "accuracy" if metric == "accuracy" else "agreement with the teacher"
+    what = "agreement with the teacher" if metric == "agreement" else metric.replace("_", " ")
     axes.set_xlabel(f"test {what}, % (T = 1; bars: standard error over seeds and test examples)")
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -87,7 +87,7 @@ def _draw_image(axes: Any, image: Tensor) -> None:
 def _draw_probabilities(axes: Any, probabilities: Tensor, labels: Sequence[str]) -> None:
     axes.bar(range(len(labels)), probabilities.tolist(), color=STUDENT_COLOUR)
     axes.set_ylim(0, 1)
-    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(range(len(labels)), list(map(as_drawn, labels)), fontsize=7)
     if max(map(len, labels)) > 2:
         axes.tick_params(axis="x", rotation=90)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)
