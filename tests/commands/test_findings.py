@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limbeck.commands.arms import ALONE, HARD, all_arms, soft_arm, transfer_arm
-from limbeck.commands.findings import comparison_findings, confidence_finding, describe_gain
+from limbeck.commands.findings import comparison_findings, confidence_finding, describe_gain, teacher_findings
 from limbeck.evaluation import ArmResult, Estimate
 
 
@@ -39,7 +39,7 @@ def test_the_transfer_set_is_compared_with_the_teachers_hard_labels():
         "on the transfer set, soft targets (T = 1) over the teacher's hard labels: +0.0 ± 1.2 points, nothing"
         in softness
     )
-    assert "on the transfer set: -0.3 ± 0.7 points, nothing that these seeds can show" in temperature
+    assert "on the transfer set: -0.3 ± 0.7 points, nothing that these seeds and test examples can show" in temperature
     assert transfer.startswith(
         "Transfer set: the unlabelled examples (T = 1) over the labelled ones alone (T = 4): +7.0"
     )
@@ -53,9 +53,9 @@ def test_one_temperature_has_nothing_to_compare():
 @pytest.mark.parametrize(
     ("gain", "text"),
     [
-        (Estimate(0.031, 0.002, 5), "+3.1 ± 0.2 points, a gain"),
-        (Estimate(-0.031, 0.002, 5), "-3.1 ± 0.2 points, a loss"),
-        (Estimate(0.002, 0.01, 5), "+0.2 ± 1.0 points, nothing that these seeds can show"),
+        (Estimate(0.031, 0.002, 5, 0.006), "+3.1 ± 0.2 points, a gain"),
+        (Estimate(-0.031, 0.002, 5, 0.006), "-3.1 ± 0.2 points, a loss"),
+        (Estimate(0.002, 0.01, 5, 0.028), "+0.2 ± 1.0 points, nothing that these seeds and test examples can show"),
         (Estimate(0.05, math.nan), "+5.0 points (one seed: no error known)"),
     ],
 )
@@ -66,3 +66,17 @@ def test_a_gain_in_points(gain, text):
 def test_the_teachers_confidence_at_each_temperature():
     logits = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]])  # 3/4 at T = 1; sqrt(3) / (1 + sqrt(3)) at T = 2
     assert "75.000 % at T = 1, 63.397 % at T = 2" in confidence_finding(logits, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("student", "text"),
+    [
+        (0.902, "better than its student, by 2.8 points"),
+        (0.9302, "as good as its student"),
+        (0.95, "worse than its student, by 2.0 points. A better teacher"),
+    ],
+)
+def test_whether_the_teacher_is_better_than_its_student(student, text):
+    (found,) = teacher_findings({"accuracy": 0.93}, student)
+    assert text in found
+    assert teacher_findings({}, student) == teacher_findings({"accuracy": 0.93}, student, "agreement") == []

@@ -21,11 +21,15 @@ def test_a_comparison_has_a_point_for_each_arm():
         "alone": ArmResult("alone", {"accuracy": [0.8], "nll": [0.5]}),
         "soft": ArmResult("soft", {"accuracy": [0.9, 0.92], "nll": [0.25, 0.35]}),
     }
+    unlabelled = {"agrees": ArmResult("agrees", {"agreement": [0.7]})}
     (axes,) = comparison_figure({"accuracy": 0.95}, arms).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["alone", "soft"]
     assert texts(axes) == ["80.0 %   NLL 0.50", "91.0 ± 1.0 %   NLL 0.30", "teacher 95.0 %"]
     points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
     assert points == [[pytest.approx(80), 0], [pytest.approx(91), 1]]
+    (axes,) = comparison_figure({}, unlabelled, "agreement").axes
+    assert texts(axes) == ["70.0 %"]
+    assert axes.get_xlabel().startswith("test agreement with the teacher, %")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -46,20 +46,21 @@ def test_a_run(splits, tmp_path):
     distillation = {"temperature": {"policy": "<b>", "start": 8}, "alpha": 0.9}
     results = {"teacher": TEACHER, "student": {**TEACHER, "agreement": 0.5}}
     write_run_page(
-        tmp_path / "page.html", splits=splits, results=results, distillation=distillation, log=log, teacher=teacher
-    )
+        tmp_path / "page.html", splits=splits, results=results, findings=["Found."], distillation=distillation, log=log,
+        teacher=teacher,
+    )  # fmt: skip
     page = Page(tmp_path / "page.html")
     assert page.headings == ["A distilled student", "Test results", "Training", "Settings", "Soft targets"]
     assert page.figures == 2
     measured, settings = page.tables
     assert [row[0] for row in measured] == ["", "teacher", "student"]
     assert settings == [["setting", "value"], ["temperature", "{'policy': '<b>', 'start': 8}"], ["alpha", "0.9"]]
-    assert set(splits.notes) <= set(page.paragraphs)
+    assert {"400 test examples, one seed.", "Found.", *splits.notes} <= set(page.paragraphs)
 
 
 def test_a_run_without_a_live_teacher_or_a_log(splits, tmp_path):
     write_run_page(
-        tmp_path / "page.html", splits=splits, results={"student": TEACHER}, distillation={"alpha": 1.0}, log=[],
+        tmp_path / "page.html", splits=splits, results={"student": TEACHER}, findings=[], distillation={"alpha": 1.0}, log=[],
         teacher=None,
     )  # fmt: skip
     page = Page(tmp_path / "page.html")
@@ -69,12 +70,17 @@ def test_a_run_without_a_live_teacher_or_a_log(splits, tmp_path):
 
 def test_a_comparison(tmp_path, soft_targets):
     table = comparison_table(TEACHER, ARMS)
-    shared = dict(results=table, accuracies=comparison_figure(TEACHER, ARMS), findings=["First <b>one</b>.", "Second."])
+    shared = dict(
+        results=table,
+        accuracies=comparison_figure(TEACHER, ARMS),
+        caption="400 <i>.",
+        findings=["First <b>one</b>.", "Second."],
+    )
     write_comparison_page(tmp_path / "page.html", **shared, soft_targets=soft_targets)
     page = Page(tmp_path / "page.html")
     assert page.headings == ["Was distillation worth it?", "Test results", "What the numbers say", "Soft targets"]
     assert page.tables == [[list(row) for row in table]]  # <b> is text, not a tag
-    assert page.paragraphs == ["First <b>one</b>.", "Second."]
+    assert page.paragraphs == ["400 <i>.", "First <b>one</b>.", "Second."]
     assert page.figures == 2
     write_comparison_page(tmp_path / "text.html", **shared, soft_targets=None)
     page = Page(tmp_path / "text.html")
@@ -88,6 +94,7 @@ def test_the_demo(tmp_path, soft_targets):
         tmp_path / "page.html",
         results=comparison_table(TEACHER, ARMS),
         accuracies=comparison_figure(TEACHER, ARMS),
+        caption="On 400.",
         findings=["A finding."],
         soft_targets=soft_targets,
         omitted_class=3,
@@ -100,7 +107,7 @@ def test_the_demo(tmp_path, soft_targets):
         "Soft targets",
     ]  # fmt: skip
     assert page.tables[1] == [list(row) for row in omitted]
-    assert page.paragraphs == ["A finding.", "Another."]
+    assert page.paragraphs == ["On 400.", "A finding.", "Another."]
 
 
 def test_a_search(choice, tmp_path):

@@ -1,10 +1,13 @@
-"""The progress bar of the trainer."""
+"""The progress bar of the trainer, and checkpoints by the clock."""
 
+import signal
 from types import SimpleNamespace
 
+import pytest
 from transformers import TrainerControl
 
-from limbeck.training.callbacks import ProgressBar
+from limbeck.training.callbacks import ProgressBar, TimedCheckpoints
+from support.workbench import make_trainer
 
 
 def state(step, *, main=True):
@@ -31,3 +34,48 @@ def test_only_the_main_process_shows_the_bar():
 
 def test_a_log_before_training_is_ignored():
     ProgressBar("Training").on_log(None, state(0), TrainerControl(), logs={"eval_loss": 1.0})
+
+
+ALONE = SimpleNamespace(world_size=1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a list with the time that the checkpoints see."""
+    now = [0.0]
+    monkeypatch.setattr("limbeck.training.callbacks.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_checkpoint_every_minute_and_rarely_where_writing_is_slow(clock):
+    timed, saved = TimedCheckpoints(lambda: 0, 60), []
+    timed.on_train_begin(ALONE, None, TrainerControl())
+    for clock[0] in range(1, 1000):
+        control = TrainerControl()
+        timed.on_step_end(ALONE, None, control)
+        assert not control.should_training_stop
+        if control.should_save:
+            saved.append(clock[0])
+            clock[0] += 10  # seconds of writing
+            timed.on_save(ALONE, None, control)
+    assert saved == [60, 270, 480, 690, 900]  # 10 of 210 seconds are a part in 20 of the training between
+
+
+def test_without_a_pause_only_a_signal_asks_for_a_checkpoint(clock):
+    came = [0]
+    timed, control = TimedCheckpoints(lambda: came[0], None), TrainerControl()
+    timed.on_train_begin(ALONE, None, control)
+    clock[0] = 1e9
+    timed.on_step_end(ALONE, None, control)
+    assert (control.should_save, control.should_training_stop, timed.stopped_by) == (False, False, 0)
+    came[0] = signal.SIGTERM
+    timed.on_step_end(ALONE, None, control)
+    assert (control.should_save, control.should_training_stop, timed.stopped_by) == (True, True, signal.SIGTERM)
+
+
+def test_a_stopped_training_has_its_checkpoint(tmp_path):
+    trainer = make_trainer("module", tmp_path)
+    trainer.add_callback(TimedCheckpoints(lambda: signal.SIGINT * (trainer.state.global_step >= 3), None))
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]

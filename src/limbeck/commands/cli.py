@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from limbeck import __version__
 from limbeck.commands.printing import print_lines, print_pairs, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
+from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
@@ -106,7 +107,9 @@ def distill(
             print_lines(describe_choice(choice, settings.search))
         folder = distill_config(settings, resume=resume)
     if _is_main_process():
-        _show_metrics("Test results (T = 1)", _read_results(folder))
+        told = _read_metrics(folder)
+        _show_metrics("Test results (T = 1)", told["results"])
+        print_lines(told.get("findings", []))
         print_pairs({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
     end_process_group()
 
@@ -177,7 +180,8 @@ def predict(
         else:
             ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
-            typer.echo(f"{' '.join(prediction.input.split())}\t{prediction.label}\t{shown}")
+            given = " ".join(prediction.input.split())
+            typer.echo("\t".join(map(one_line, (given, prediction.label, shown))))
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)
@@ -366,12 +370,12 @@ def _is_main_process() -> bool:
     return process_state().is_main_process
 
 
-def _read_results(folder: Path) -> dict[str, dict[str, float]]:
+def _read_metrics(folder: Path) -> dict[str, Any]:
     import json
 
     from limbeck.run.folder import METRICS
 
-    return json.loads((folder / METRICS).read_text(encoding="utf-8"))["results"]
+    return json.loads((folder / METRICS).read_text(encoding="utf-8"))
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
@@ -383,7 +387,6 @@ def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
 def _show_comparison(result: ComparisonResult) -> None:
     from limbeck.report import comparison_table
 
-    print_table(
-        "Test results (T = 1, ± standard error over seeds)", comparison_table(result.teacher_metrics, result.arms)
-    )
+    print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
+    print_lines([result.caption])
     print_lines(result.findings)

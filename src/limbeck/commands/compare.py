@@ -8,8 +8,8 @@ student and the distilled one is what softness gained.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,18 @@ from torch import Tensor, nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.arms import Arm, all_arms
-from limbeck.commands.findings import comparison_findings, confidence_finding
+from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
 from limbeck.config import Config
-from limbeck.data import Examples, Splits, hide_labels
-from limbeck.evaluation import ArmResult, milliseconds_per_batch, predict_logits, train_arms
+from limbeck.data import Examples, Splits, hide_labels, load_splits
+from limbeck.evaluation import (
+    ArmResult,
+    Measured,
+    main_metric,
+    milliseconds_per_batch,
+    predict_logits,
+    test_metrics,
+    train_arms,
+)
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
@@ -51,6 +59,20 @@ class ComparisonResult:
     """What the numbers say, in sentences."""
     best: str
     """The arm with the highest mean score on validation; its student of the first seed is the run's."""
+    seeds: list[int]
+    labels: int
+    """How many labels of the training examples each student knows."""
+
+    @property
+    def metric(self) -> str:
+        """Return the metric that the students are compared by."""
+        return main_metric(self.splits)
+
+    @property
+    def caption(self) -> str:
+        """Say what the results rest on, and what the errors beside them mean."""
+        of_labels = f"{self.labels:,} labels for training"
+        return report.table_caption(self.splits, len(self.seeds), of_labels)
 
 
 def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
@@ -69,13 +91,14 @@ def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
         ModelError: a model cannot be built or loaded.
     """
     result = train_all_arms(config, resume=resume)
-    accuracies = report.comparison_figure(result.teacher_metrics, result.arms)
+    accuracies = report.comparison_figure(result.teacher_metrics, result.arms, result.metric)
     report.save_figure(accuracies, result.folder / "table.png")
     temperatures = [1.0, *config.compare.temperatures]
     report.write_comparison_page(
         result.folder / REPORT,
         results=report.comparison_table(result.teacher_metrics, result.arms),
         accuracies=accuracies,
+        caption=result.caption,
         findings=result.findings,
         soft_targets=report.uncertain_images_figure(result.splits, result.teacher, temperatures),
     )
@@ -108,6 +131,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         teacher = load_or_train_teacher(config, splits, folder, resume=resume)
     trainer = ArmTrainer(config, splits, teacher, folder)
     seeds = [config.seed + i for i in range(config.compare.seeds)]
+    metric = main_metric(splits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the finding about the teacher says it once
         arms = train_arms(
@@ -117,25 +141,33 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     best = max(arms, key=lambda arm: arms[arm][trainer.validation_score].mean)
     teacher_metrics = {
         "parameters": count_parameters(teacher),
-        **trainer.task.metrics(trainer.teacher_test_logits, splits.test.labels),
+        **test_metrics(trainer.teacher_test_logits, splits, None).metrics,
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
-    findings = [*comparison_findings(arms, temperatures), confidence_finding(trainer.teacher_logits, temperatures)]
-    result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best)
+    findings = [
+        *comparison_findings(arms, temperatures, metric, trainer.validation_score),
+        confidence_finding(trainer.teacher_logits, temperatures),
+        *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
+    ]
+    labels = int(trainer.splits_of(seeds[0]).labelled.sum())
+    result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best, seeds, labels)
     student = load_model(trainer.first_student(best), model=functions_of(config.student))
     save_student(student, folder, config, splits)
-    _write_metrics(result, seeds)
+    _write_metrics(result)
     return result
 
 
-def _write_metrics(result: ComparisonResult, seeds: Sequence[int]) -> None:
+def _write_metrics(result: ComparisonResult) -> None:
     write_json(
         result.folder / METRICS,
         {
             "teacher": result.teacher_metrics,
             "arms": {name: arm.metrics for name, arm in result.arms.items()},
-            "seeds": seeds,
+            "errors": {name: arm[result.metric].error for name, arm in result.arms.items() if len(result.seeds) > 1},
+            "seeds": result.seeds,
+            "test_examples": len(result.splits.test),
+            "labels": result.labels,
             "findings": result.findings,
             "best_on_validation": result.best,
         },
@@ -157,8 +189,12 @@ class ArmTrainer:
         self.validation_score = f"validation_{self.task.score}"
         """The metric that choices are made by."""
         self.arms = all_arms(config.compare.temperatures, has_transfer_set=not bool(splits.labelled.all()))
-        in_memory = precompute_teacher(teacher, splits.train)
-        self.teacher_logits: Tensor = in_memory.logits[splits.train.ids]
+        self._all_labels = splits
+        if config.data.labelled is not None and config.data.transfer == "labelled":  # these splits keep one draw alone
+            everything = dataclasses.replace(config.data, labelled=None, transfer="all")
+            self._all_labels = load_splits(everything, seed=config.seed)
+        in_memory = precompute_teacher(teacher, self._all_labels.train)
+        self.teacher_logits: Tensor = in_memory.logits[self._all_labels.train.ids]
         """The teacher's logits of the training examples, (N, V)."""
         self.teacher_test_logits = predict_logits(teacher, splits.test)
         """The teacher's logits of the test examples."""
@@ -168,7 +204,16 @@ class ArmTrainer:
         self._config = config.model_copy(update={"training": training})
         self._splits, self._folder = splits, folder
 
-    def train_arm(self, name: str, seed: int) -> dict[str, float]:
+    def splits_of(self, seed: int) -> Splits:
+        """Return the examples with the labels that a seed draws, the same for all arms.
+
+        Args:
+            seed: draws the known labels.
+        """
+        data = self._config.data
+        return hide_labels(self._all_labels, data.labelled, transfer=data.transfer == "all", seed=seed)
+
+    def train_arm(self, name: str, seed: int) -> Measured:
         """Train one arm with one seed.
 
         Args:
@@ -180,7 +225,7 @@ class ArmTrainer:
         """
         arm = next(arm for arm in self.arms if arm.name == name)
         config = self._config.model_copy(update={"seed": seed})
-        splits = hide_labels(self._splits, config.data.labelled, seed=seed)
+        splits = self.splits_of(seed)
         student = build_seeded_model(config.student, splits, seed)
         examples = self._training_examples(arm, splits)
         teacher = None if arm.temperature is None else self._teacher
@@ -210,15 +255,17 @@ class ArmTrainer:
         labels = torch.where(splits.labelled, splits.train.labels, self.task.decide(self.teacher_logits))
         return splits.train.with_labels(labels)
 
-    def _measure(self, student: nn.Module) -> dict[str, float]:
+    def _measure(self, student: nn.Module) -> Measured:
         splits = self._splits
         test_logits, validation_logits = (predict_logits(student, part) for part in (splits.test, splits.validation))
-        return {
+        measured = test_metrics(test_logits, splits, self.teacher_test_logits)
+        metrics = {
             "parameters": count_parameters(student),
-            **self.task.metrics(test_logits, splits.test.labels, self.teacher_test_logits),
+            **measured.metrics,
             "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
             self.validation_score: self.task.metrics(validation_logits, splits.validation.labels)[self.task.score],
         }
+        return Measured(metrics, measured.by_example)
 
 
 def _with_temperature(config: Config, temperature: float) -> Config:

@@ -14,7 +14,7 @@ from limbeck import report
 from limbeck.commands.compare import ComparisonResult, train_all_arms
 from limbeck.config import Config, DistillationConfig, config_from
 from limbeck.data import Splits, hide_labels
-from limbeck.evaluation import ArmResult, omitted_class_metrics, predict_logits, train_arms
+from limbeck.evaluation import ArmResult, Measured, omitted_class_metrics, predict_logits, train_arms
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.run.folder import CHECKPOINTS, REPORT, STUDENT, is_begun
 from limbeck.run.teacher import precompute_teacher
@@ -87,7 +87,7 @@ def run_demo(out: str | None = None, overrides: Sequence[str] = ()) -> DemoResul
     omitted = train_without_class(config, comparison.splits, comparison.teacher)
     demo = DemoResult(comparison.folder, comparison, omitted)
 
-    accuracies = report.comparison_figure(comparison.teacher_metrics, comparison.arms)
+    accuracies = report.comparison_figure(comparison.teacher_metrics, comparison.arms, comparison.metric)
     temperatures = [1.0, *OMITTED_TEMPERATURES]
     soft_targets = report.uncertain_images_figure(comparison.splits, comparison.teacher, temperatures)
     report.save_figure(accuracies, demo.files["table"])
@@ -98,6 +98,7 @@ def run_demo(out: str | None = None, overrides: Sequence[str] = ()) -> DemoResul
         demo.files["report"],
         results=report.comparison_table(comparison.teacher_metrics, comparison.arms),
         accuracies=accuracies,
+        caption=comparison.caption,
         findings=comparison.findings,
         soft_targets=soft_targets,
         omitted_class=OMITTED,
@@ -126,7 +127,7 @@ def train_without_class(config: Config, splits: Splits, teacher: nn.Module) -> d
     arms = {HARD_LABELS: None, **{f"soft targets, T = {t:g}": t for t in OMITTED_TEMPERATURES}}
     training = {**NO_LOGS_OR_CHECKPOINTS, **config.training}
 
-    def train_arm(arm: str, seed: int) -> dict[str, float]:
+    def train_arm(arm: str, seed: int) -> Measured:
         student = build_seeded_model(config.student, splits, seed)
         temperature = arms[arm]
         objective = DistillationConfig(temperature=temperature or 1.0, alpha=1.0)
@@ -134,7 +135,7 @@ def train_without_class(config: Config, splits: Splits, teacher: nn.Module) -> d
         arm_teacher = None if temperature is None else in_memory
         train(student, arm_teacher, examples, arm_config, folder=Path(config.out) / CHECKPOINTS)
         validation, test = (predict_logits(student, part) for part in (splits.validation, splits.test))
-        return omitted_class_metrics(validation, splits.validation.labels, test, splits.test.labels, OMITTED)
+        return Measured(omitted_class_metrics(validation, splits.validation.labels, test, splits.test.labels, OMITTED))
 
     seeds = [config.seed + i for i in range(min(3, config.compare.seeds))]
     with warnings.catch_warnings():

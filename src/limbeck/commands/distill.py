@@ -9,8 +9,9 @@ from torch import nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
+from limbeck.commands.findings import teacher_findings
 from limbeck.config import Config
-from limbeck.evaluation import evaluate_models
+from limbeck.evaluation import evaluate_models, main_metric
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_finished, save_student
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher
@@ -56,12 +57,17 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         save_student(student, folder, config, splits)
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
         results = evaluate_models({**live, "student": student}, splits)
+        metric = main_metric(splits)
+        findings = teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric)
         log = trainer.state.log_history
-        write_json(folder / METRICS, {"results": results, "seconds": round(seconds, 2), "log": log})
+        write_json(
+            folder / METRICS, {"results": results, "findings": findings, "seconds": round(seconds, 2), "log": log}
+        )
         report.write_run_page(
             folder / REPORT,
             splits=splits,
             results=results,
+            findings=findings,
             distillation=config.distillation.model_dump(),
             log=log,
             teacher=live.get("teacher"),

@@ -11,12 +11,19 @@ from limbeck.commands.arms import ALONE, HARD, Arm, soft_arm, transfer_arm
 from limbeck.evaluation import ArmResult, Estimate, difference
 
 
-def comparison_findings(arms: Mapping[str, ArmResult], temperatures: Sequence[float]) -> list[str]:
+def comparison_findings(
+    arms: Mapping[str, ArmResult],
+    temperatures: Sequence[float],
+    metric: str = "accuracy",
+    validation_score: str = "validation_accuracy",
+) -> list[str]:
     """Say what softness, the temperature and the transfer set gained.
 
     Args:
         arms: the result of each arm, by its name.
         temperatures: the temperatures of the arms with soft targets.
+        metric: what the students are compared by, such as "accuracy"; or "agreement" on a test set without labels.
+        validation_score: what temperatures are chosen by.
 
     Returns:
         One line for each of the three, where it was measured.
@@ -24,11 +31,11 @@ def comparison_findings(arms: Mapping[str, ArmResult], temperatures: Sequence[fl
     low, high = min(temperatures), max(temperatures)
 
     def chosen(arm: Callable[[float], Arm]) -> float:
-        """Return the temperature with the highest validation accuracy."""
-        return max(temperatures, key=lambda t: arms[arm(t).name]["validation_accuracy"].mean)
+        """Return the temperature with the highest score on validation."""
+        return max(temperatures, key=lambda t: arms[arm(t).name][validation_score].mean)
 
     def gain(first: Arm, second: Arm) -> str:
-        return describe_gain(difference(arms[first.name], arms[second.name], "accuracy"))
+        return describe_gain(difference(arms[first.name], arms[second.name], metric))
 
     t = chosen(soft_arm)
     softness = [f"on the labelled examples, soft targets (T = {t:g}) over labels alone: {gain(soft_arm(t), ALONE)}"]
@@ -71,11 +78,35 @@ def confidence_finding(teacher_logits: Tensor, temperatures: Sequence[float]) ->
     )
 
 
-def describe_gain(gain: Estimate) -> str:
-    """Write a gain in accuracy in points with its standard error, and say whether it is clear.
+def teacher_findings(teacher: Mapping[str, float], student: float, metric: str = "accuracy") -> list[str]:
+    """Say whether the teacher is better than its student on the test set.
 
     Args:
-        gain: a difference of accuracies between 0 and 1.
+        teacher: the teacher's metrics.
+        student: the student's value of ``metric``, between 0 and 1.
+        metric: what they are compared by.
+
+    Returns:
+        One sentence; none if the teacher's metric is not known, as on a test set without labels.
+    """
+    if metric not in teacher:
+        return []
+    points = 100 * (teacher[metric] - student)
+    if round(points, 1) == 0:
+        return ["Teacher: on the test set it is as good as its student."]
+    if points > 0:
+        return [f"Teacher: on the test set it is better than its student, by {points:.1f} points."]
+    return [
+        f"Teacher: on the test set it is worse than its student, by {-points:.1f} points. A better teacher would teach more; "
+        "or this one does not fit these data: look at its classes and at how its inputs are prepared."
+    ]
+
+
+def describe_gain(gain: Estimate) -> str:
+    """Write a gain in points with its standard error, and say whether it is clear.
+
+    Args:
+        gain: a difference of shares between 0 and 1.
 
     Returns:
         The text.
@@ -85,5 +116,5 @@ def describe_gain(gain: Estimate) -> str:
     if math.isnan(error):
         return f"{points:+.1f} points (one seed: no error known)"
     if not gain.is_clear:
-        return f"{shown}, nothing that these seeds can show"
+        return f"{shown}, nothing that these seeds and test examples can show"
     return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
+from limbeck.outputs import one_line
+
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     """Print a table: the first column to the left, the others to the right.
@@ -14,6 +16,7 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
         title: printed above the table, in bold.
         rows: the cells; the first row is the header.
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     typer.secho(f"\n{title}", bold=True)
     for row in rows:
@@ -25,12 +28,13 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print an empty line, then the lines.
+    """Print an empty line, then the lines; nothing if there are none.
 
     Args:
         lines: the texts.
     """
-    typer.echo("")
+    if lines:
+        typer.echo("")
     for line in lines:
         typer.echo(line)
 

@@ -4,8 +4,15 @@ This room is not public: the commands use it. It may import ``tasks``, ``data``,
 them.
 """
 
-from limbeck.evaluation.arms import ArmResult, Estimate, difference, train_arms
-from limbeck.evaluation.inference import evaluate_models, milliseconds_per_batch, predict_logits
+from limbeck.evaluation.arms import ArmResult, Measured, difference, train_arms
+from limbeck.evaluation.estimates import Estimate
+from limbeck.evaluation.inference import (
+    evaluate_models,
+    main_metric,
+    milliseconds_per_batch,
+    predict_logits,
+    test_metrics,
+)
 from limbeck.evaluation.omitted_class import best_bias, omitted_class_metrics
 from limbeck.tasks.metrics import ClassificationMetrics, calibration_error, classification_metrics
 
@@ -13,13 +20,16 @@ __all__ = [
     "ArmResult",
     "ClassificationMetrics",
     "Estimate",
+    "Measured",
     "best_bias",
     "calibration_error",
     "classification_metrics",
     "difference",
     "evaluate_models",
+    "main_metric",
     "milliseconds_per_batch",
     "omitted_class_metrics",
     "predict_logits",
+    "test_metrics",
     "train_arms",
 ]

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from limbeck.atomic_files import append_line, read_lines
+from limbeck.evaluation.estimates import Estimate
 from limbeck.interruption import Interrupted
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its standard error."""
+class Measured:
+    """What one student was measured at."""
 
-    mean: float
-    error: float
-    """Standard error of the mean; NaN for one seed."""
-    count: int = 1
-    """The number of seeds."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """Estimate the mean of one value per seed.
-
-        Args:
-            values: at least one number.
-
-        Returns:
-            The mean, its standard error and the number of values.
-
-        Example:
-            >>> Estimate.of([1.0, 2.0, 3.0]).mean
-            2.0
-        """
-        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), error, len(values))
-
-    @property
-    def is_clear(self) -> bool:
-        """True if 0 lies outside the 95 % interval of Student's t. With few seeds, only large differences are clear."""
-        from scipy.stats import t
-
-        return self.count > 1 and abs(self.mean) > float(t.ppf(0.975, self.count - 1)) * self.error
+    metrics: dict[str, float]
+    by_example: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """For metrics that are a mean over the test examples: (n,), the value of each example."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +31,20 @@ class ArmResult:
     name: str
     metrics: dict[str, list[float]]
     """The values of each metric, one for each seed."""
+    by_example: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    """For metrics that are a mean over the test examples: (seeds, n), the value of each example."""
 
     def __getitem__(self, metric: str) -> Estimate:
-        """Return a metric's mean over the seeds."""
+        """Return a metric's mean; its error includes that of the test set where it is known example by example."""
+        if metric in self.by_example:
+            return Estimate.of_examples(self.by_example[metric])
         return Estimate.of(self.metrics[metric])
 
 
 def train_arms(
     arms: Sequence[str],
     seeds: Sequence[int],
-    train_arm: Callable[[str, int], dict[str, float]],
+    train_arm: Callable[[str, int], Measured],
     *,
     record: Path | None = None,
     progress: str | None = None,
@@ -75,7 +55,7 @@ def train_arms(
         arms: the names of the arms.
         seeds: each arm is trained once with each seed. A seed means the same initial weights and the same order of the
             examples in every arm.
-        train_arm: trains one arm with one seed and returns its metrics.
+        train_arm: trains one arm with one seed and measures it. The test examples are the same in every call.
         record: a file that keeps the metrics of finished trainings; those are not repeated. None keeps nothing.
         progress: the title of a progress bar; None for no bar.
 
@@ -96,32 +76,65 @@ def train_arms(
                     stop.finished = f"{kept} of {bar.total} students are finished and kept."
                     raise
                 if record is not None:
-                    append_line(record, {"arm": arm, "seed": seed, "metrics": finished[arm, seed]})
+                    append_line(record, {"arm": arm, "seed": seed, **_as_json(finished[arm, seed])})
             bar.update()
     return {arm: _collect(arm, [finished[arm, seed] for seed in seeds]) for arm in arms}
 
 
-def _read_finished(record: Path | None) -> dict[tuple[str, int], dict[str, float]]:
-    """Return the metrics of the trainings that a record holds, by arm and seed."""
+def _read_finished(record: Path | None) -> dict[tuple[str, int], Measured]:
+    """Return the students that a record holds, by arm and seed. Limbeck 0.1 wrote no examples; its students are left out."""
     lines = [] if record is None else read_lines(record)
-    return {(line["arm"], line["seed"]): line["metrics"] for line in lines}
+    return {(line["arm"], line["seed"]): _from_json(line) for line in lines if "by_example" in line}
 
 
-def _collect(arm: str, metrics: Sequence[dict[str, float]]) -> ArmResult:
-    """Return the result of an arm from its metrics with each seed."""
-    return ArmResult(arm, {name: [row[name] for row in metrics] for name in metrics[0]})
+def _as_json(measured: Measured) -> dict[str, Any]:
+    """Return what was measured as JSON can hold it."""
+    return {
+        "metrics": measured.metrics,
+        "by_example": {name: _packed(row) for name, row in measured.by_example.items()},
+    }
+
+
+def _from_json(line: Mapping[str, Any]) -> Measured:
+    """Return what ``_as_json`` wrote."""
+    return Measured(line["metrics"], {name: _unpacked(row) for name, row in line["by_example"].items()})
+
+
+def _packed(row: np.ndarray) -> list[Any]:
+    """Return values in hexadecimal digits: one bit for each if all are 0 or 1, else 64."""
+    is_binary = bool(np.isin(row, (0, 1)).all())
+    return [len(row), (np.packbits(row.astype(bool)) if is_binary else row.astype("<f8")).tobytes().hex()]
+
+
+def _unpacked(packed: Sequence[Any]) -> np.ndarray:
+    """Return the values that ``_packed`` wrote."""
+    count, data = packed[0], bytes.fromhex(packed[1])
+    if len(data) == 8 * count:
+        return np.frombuffer(data, "<f8")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(float)
+
+
+def _collect(arm: str, measured: Sequence[Measured]) -> ArmResult:
+    """Return the result of an arm from its students, one for each seed."""
+    return ArmResult(
+        arm,
+        {name: [one.metrics[name] for one in measured] for name in measured[0].metrics},
+        {name: np.stack([one.by_example[name] for one in measured]) for name in measured[0].by_example},
+    )
 
 
 def difference(first: ArmResult, second: ArmResult, metric: str) -> Estimate:
-    """Estimate ``first`` minus ``second``, paired by seed, so that the effect that a seed has on both cancels.
+    """Estimate ``first`` minus ``second``, paired by seed and by test example, so that what both share cancels.
 
     Args:
         first: one arm.
-        second: the other arm, with the same seeds.
+        second: the other arm, with the same seeds and the same test examples.
         metric: the name of the metric.
 
     Returns:
-        The mean difference over the seeds and its standard error.
+        The mean difference. Its error includes that of the test set where the metric is known example by example.
     """
+    if metric in first.by_example and metric in second.by_example:
+        return Estimate.of_examples(first.by_example[metric] - second.by_example[metric])
     pairs = zip(first.metrics[metric], second.metrics[metric], strict=True)
     return Estimate.of([a - b for a, b in pairs])

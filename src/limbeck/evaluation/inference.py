@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
+from limbeck.evaluation.arms import Measured
 from limbeck.models import count_parameters, forward_logits
-from limbeck.tasks import Task, task_named
+from limbeck.tasks import task_named
 
 
 @torch.no_grad()
@@ -86,19 +87,38 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     results = {}
     for name, model in models.items():
         reference = logits.get("teacher") if name != "teacher" else None
-        metrics = _test_metrics(task_named(splits.task), logits[name], splits, reference)
+        metrics = test_metrics(logits[name], splits, reference).metrics
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
 
 
-def _test_metrics(task: Task, logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> dict[str, float]:
-    """Return the metrics on the test set; of a test set without labels, the agreement with the teacher alone."""
+def main_metric(splits: Splits) -> str:
+    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels."""
+    return task_named(splits.task).score if splits.has_test_labels else "agreement"
+
+
+def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> Measured:
+    """Measure a model on the test set; of a test set without labels, its agreement with the teacher alone.
+
+    Args:
+        logits: (N, V), the model's logits of the test examples.
+        splits: the examples.
+        teacher_logits: (N, V), the teacher's; None leaves the agreement out.
+
+    Returns:
+        The metrics; and of the task's score and the agreement, which are means over examples, the value of each example.
+    """
+    task, labels = task_named(splits.task), splits.test.labels
+    values: dict[str, Tensor] = {}
     if splits.has_test_labels:
-        return task.metrics(logits, splits.test.labels, teacher_logits)
-    if teacher_logits is None:
-        return {}
-    return {"agreement": task.agreement(logits, teacher_logits).double().mean().item()}
+        values[task.score] = task.scores(logits, labels)[task.score]
+    if teacher_logits is not None:
+        values["agreement"] = task.agreement(logits, teacher_logits)
+    by_example = {name: value.double().numpy() for name, value in values.items()}
+    if splits.has_test_labels:
+        return Measured(task.metrics(logits, labels, teacher_logits), by_example)
+    return Measured({name: float(row.mean()) for name, row in by_example.items()}, by_example)
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -4,7 +4,7 @@ This is the only room where class names or vocabularies are compared. Data, mode
 imports ``limbeck.errors`` alone.
 """
 
-from limbeck.outputs.classes import ClassNames, align_classes, is_generic
+from limbeck.outputs.classes import ClassNames, align_classes, is_generic, one_line
 from limbeck.outputs.vocabularies import Vocabulary, align_vocabularies
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "align_classes",
     "align_vocabularies",
     "is_generic",
+    "one_line",
 ]

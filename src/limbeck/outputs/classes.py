@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,20 @@ from limbeck.errors import ArgumentError
 
 SHOWN = 8
 """Names that a message lists of a long list."""
+
+
+def one_line(name: str) -> str:
+    r"""Return a name as it can stand in one line of text: line breaks and control characters become spaces.
+
+    Args:
+        name: any text, such as the name of a class.
+
+    Example:
+        >>> one_line("cat\nor dog")
+        'cat or dog'
+    """
+    unseen = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph separators
+    return "".join(" " if unicodedata.category(character) in unseen else character for character in name)
 
 
 def is_generic(names: Sequence[str]) -> bool:

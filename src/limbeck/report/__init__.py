@@ -13,7 +13,7 @@ from limbeck.report.pages import (
     write_run_page,
     write_search_page,
 )
-from limbeck.report.tables import Table, comparison_table, metrics_table
+from limbeck.report.tables import Table, comparison_table, metrics_table, table_caption
 from limbeck.report.temperatures import analysis_table, search_figure, search_table
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "search_figure",
     "search_table",
     "soft_target_figure",
+    "table_caption",
     "uncertain_images_figure",
     "write_analysis_page",
     "write_comparison_page",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.atomic_files import atomic_write
+from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +57,15 @@ def hide_frame(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def as_drawn(name: str) -> str:
+    """Return the text that a figure shows as this name: matplotlib would read what stands between dollar signs as a formula.
+
+    Args:
+        name: any text, such as the name of a class.
+    """
+    return one_line(name).replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a picture.
 
@@ -63,7 +74,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: the file. Its suffix names the format: ``.png``, ``.svg`` or ``.pdf``.
     """
     with atomic_write(path) as aside:
-        figure.savefig(aside, format=path.suffix.removeprefix("."), dpi=150, bbox_inches="tight")
+        _draw(figure, aside, path.suffix.removeprefix("."), dpi=150)
 
 
 def figure_as_svg(figure: Figure) -> str:
@@ -76,6 +87,15 @@ def figure_as_svg(figure: Figure) -> str:
         An ``<svg>`` element for an HTML page.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight")
+    _draw(figure, buffer, "svg")
     content = buffer.getvalue()
     return content[content.index("<svg") :]
+
+
+def _draw(figure: Figure, target: Any, suffix: str, **settings: Any) -> None:
+    """Write a figure to a file or a buffer. In SVG, texts stay texts, so that the reader's fonts show every script."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # such as emoji, which a box stands for
+        figure.savefig(target, format=suffix, bbox_inches="tight", **settings)

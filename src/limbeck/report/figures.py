@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, predict_logits
-from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, hide_frame, new_axes, new_figure
+from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, as_drawn, hide_frame, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +20,13 @@ CANDIDATES = 500
 """Test images among which the least certain ones are looked for."""
 
 
-def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]) -> Figure:
-    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it.
+def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult], metric: str = "accuracy") -> Figure:
+    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it where it is known.
 
     Args:
         teacher: the teacher's metrics.
         arms: the result of each arm, by its name.
+        metric: what the students are compared by, such as "accuracy"; or "agreement" on a test set without labels.
 
     Returns:
         The figure.
@@ -33,25 +34,20 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
     names = list(arms)
     figure, axes = new_axes(8.6, 0.9 + 0.42 * len(names))
     for row, name in enumerate(names):
-        accuracy = arms[name]["accuracy"]
-        error = 0.0 if math.isnan(accuracy.error) else 100 * accuracy.error
-        axes.errorbar(100 * accuracy.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
-        text = f"{100 * accuracy.mean:.1f}" + (f" ± {error:.1f}" if error else "")
-        nll = arms[name]["nll"].mean
-        axes.annotate(
-            f"{text} %   NLL {nll:.2f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
-        )
-    axes.axvline(100 * teacher["accuracy"], color=TEACHER_COLOUR, linestyle="--", linewidth=1)
-    axes.annotate(
-        f"teacher {100 * teacher['accuracy']:.1f} %",
-        (100 * teacher["accuracy"], -0.62),
-        color=TEACHER_COLOUR,
-        fontsize=9,
-        ha="right",
-    )
+        reached = arms[name][metric]
+        error = 0.0 if math.isnan(reached.error) else 100 * reached.error
+        axes.errorbar(100 * reached.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
+        text = f"{100 * reached.mean:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
+        text += f"   NLL {arms[name]['nll'].mean:.2f}" if "nll" in arms[name].metrics else ""
+        axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    if metric in teacher:
+        reached = 100 * teacher[metric]
+        axes.axvline(reached, color=TEACHER_COLOUR, linestyle="--", linewidth=1)
+        axes.annotate(f"teacher {reached:.1f} %", (reached, -0.62), color=TEACHER_COLOUR, fontsize=9, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.9)
-    axes.set_xlabel("test accuracy, % (T = 1; bars: standard error over seeds)")
+    what = "agreement with the teacher" if metric == "agreement" else metric.replace("_", " ")
+    axes.set_xlabel(f"test {what}, % (T = 1; bars: standard error over seeds and test examples)")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -91,7 +87,7 @@ def _draw_image(axes: Any, image: Tensor) -> None:
 def _draw_probabilities(axes: Any, probabilities: Tensor, labels: Sequence[str]) -> None:
     axes.bar(range(len(labels)), probabilities.tolist(), color=STUDENT_COLOUR)
     axes.set_ylim(0, 1)
-    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(range(len(labels)), list(map(as_drawn, labels)), fontsize=7)
     if max(map(len, labels)) > 2:
         axes.tick_params(axis="x", rotation=90)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)

@@ -26,6 +26,7 @@ def write_run_page(
     *,
     splits: Splits,
     results: Mapping[str, Mapping[str, float]],
+    findings: Sequence[str],
     distillation: Mapping[str, Any],
     log: Sequence[Mapping[str, float]],
     teacher: nn.Module | None,
@@ -36,6 +37,7 @@ def write_run_page(
         path: the file.
         splits: the run's examples.
         results: the test metrics of each model, by its name.
+        findings: what they show, in sentences.
         distillation: the settings of the objective, by name.
         log: the entries of the trainer's log.
         teacher: the teacher, for its soft targets; None leaves them out.
@@ -48,7 +50,7 @@ def write_run_page(
         path,
         "run.html.j2",
         results=metrics_table(results),
-        notes=splits.notes,
+        notes=[f"{len(splits.test):,} test examples, one seed.", *findings, *splits.notes],
         losses=loss_figure(log) if any("soft_loss" in entry for entry in log) else None,
         settings=[("setting", "value"), *((name, str(value)) for name, value in distillation.items())],
         has_teacher=teacher is not None,
@@ -57,7 +59,13 @@ def write_run_page(
 
 
 def write_comparison_page(
-    path: Path, *, results: Table, accuracies: Figure, findings: Sequence[str], soft_targets: Figure | None
+    path: Path,
+    *,
+    results: Table,
+    accuracies: Figure,
+    caption: str,
+    findings: Sequence[str],
+    soft_targets: Figure | None,
 ) -> None:
     """Write the page of a comparison.
 
@@ -65,6 +73,7 @@ def write_comparison_page(
         path: the file.
         results: the table of the teacher and the arms.
         accuracies: the figure of the arms' accuracies.
+        caption: what the results rest on, in a sentence or more.
         findings: one sentence or more for each finding.
         soft_targets: the figure of some soft targets; None where the examples are not images.
     """
@@ -73,6 +82,7 @@ def write_comparison_page(
         "comparison.html.j2",
         results=results,
         accuracies=accuracies,
+        caption=caption,
         findings=findings,
         soft_targets=soft_targets,
     )
@@ -83,6 +93,7 @@ def write_demo_page(
     *,
     results: Table,
     accuracies: Figure,
+    caption: str,
     findings: Sequence[str],
     soft_targets: Figure | None,
     omitted_class: int,
@@ -95,6 +106,7 @@ def write_demo_page(
         path: the file.
         results: the table of the teacher and the arms.
         accuracies: the figure of the arms' accuracies.
+        caption: what the results rest on, in a sentence or more.
         findings: one sentence or more for each finding.
         soft_targets: the figure of some soft targets.
         omitted_class: the class that was left out.
@@ -106,6 +118,7 @@ def write_demo_page(
         "demo.html.j2",
         results=results,
         accuracies=accuracies,
+        caption=caption,
         findings=findings,
         soft_targets=soft_targets,
         omitted_class=omitted_class,

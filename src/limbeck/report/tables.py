@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate
 from limbeck.tasks import TASKS
 
@@ -39,11 +40,47 @@ def comparison_table(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]
         arms: the result of each arm, by its name.
 
     Returns:
-        A header, the row of the teacher, then one row for each arm with the standard errors over seeds.
+        A header, the row of the teacher, then one row for each arm. Metrics that are a share of the test examples have a
+        standard error, over seeds and test examples.
     """
     rows = {"teacher": _without_errors(teacher)}
-    rows |= {name: {metric: arm[metric] for metric in arm.metrics} for name, arm in arms.items()}
+    rows |= {name: _estimates(arm) for name, arm in arms.items()}
     return _table(rows)
+
+
+def table_caption(splits: Splits, seeds: int, labels: str) -> str:
+    """Say what the results of a comparison rest on, and what the errors beside them mean.
+
+    Args:
+        splits: the examples.
+        seeds: the number of seeds.
+        labels: the labels that the students know, in words.
+
+    Returns:
+        Some sentences.
+    """
+    count = len(splits.test)
+    known = (
+        ""
+        if splits.has_test_labels
+        else " without labels, where students are compared by their agreement with the teacher"
+    )
+    text = f"{count:,} test examples{known}; {seeds} {'seed' if seeds == 1 else 'seeds'}; {labels}."
+    if seeds == 1:
+        return text + " One seed gives no standard errors."
+    return (
+        f"{text} ± is a standard error over seeds and test examples. The differences named below are paired: both students of "
+        "a seed meet the same test examples, so their differences have errors of their own."
+    )
+
+
+def _estimates(arm: ArmResult) -> dict[str, Estimate]:
+    """Return the mean of each metric, with an error where it includes that of the test set."""
+    known = {metric: arm[metric] for metric in arm.metrics}
+    return {
+        metric: estimate if metric in arm.by_example else Estimate(estimate.mean, math.nan)
+        for metric, estimate in known.items()
+    }
 
 
 def _without_errors(metrics: Mapping[str, float]) -> dict[str, Estimate]:
