@@ -21,7 +21,7 @@ from limbeck.atomic_files import write_json
 from limbeck.commands.arms import Arm, all_arms
 from limbeck.commands.findings import comparison_findings, confidence_finding
 from limbeck.config import Config
-from limbeck.data import Examples, Splits, hide_labels
+from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels
 from limbeck.evaluation import ArmResult, milliseconds_per_batch, predict_logits, train_arms
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
@@ -121,7 +121,8 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
-    findings = [*comparison_findings(arms, temperatures), confidence_finding(trainer.teacher_logits, temperatures)]
+    confidence = confidence_finding(trainer.task, trainer.teacher_logits, temperatures)
+    findings = [*comparison_findings(arms, temperatures), confidence]
     result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best)
     student = load_model(trainer.first_student(best), model=functions_of(config.student))
     save_student(student, folder, config, splits)
@@ -207,7 +208,8 @@ class ArmTrainer:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
         if arm.temperature is not None:
             return splits.train
-        labels = torch.where(splits.labelled, splits.train.labels, self.task.decide(self.teacher_logits))
+        known = splits.train.labels != IGNORE_INDEX
+        labels = torch.where(known, splits.train.labels, self.task.decide(self.teacher_logits))
         return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
