@@ -10,13 +10,13 @@ from support.runs import options
 from support.two_digits import save_two_digits
 
 CONFIG = """\
-data: {name: DATA, labelled: 60}
+data: {name: DATA, labelled: 40}
 teacher:
   model: mlp
-  training: {max_steps: 150, per_device_train_batch_size: 64, learning_rate: 1e-2}
+  training: {max_steps: 80, per_device_train_batch_size: 32, learning_rate: 1e-2}
 student: {model: mlp, settings: {hidden: [8]}}
 distillation: {temperature: 2}
-training: {max_steps: 40, per_device_train_batch_size: 64, learning_rate: 1e-2, save_strategy: "no", logging_steps: 20}
+training: {max_steps: 10, per_device_train_batch_size: 16, learning_rate: 1e-2, save_strategy: "no", logging_steps: 5}
 compare: {seeds: 1, temperatures: [2]}
 search: {temperatures: [1, 2, 4], batches: [2]}
 """
@@ -68,9 +68,9 @@ def test_evaluate_and_predict(compared, tmp_path, capsys):
 
 def test_distill_from_a_store_and_search(compared, tmp_path, capsys):
     config, run, _ = compared
-    teacher = options(f"teacher={{model: {run / 'teacher'}}}", f"out={tmp_path / 'run'}", "training.max_steps=10")
+    teacher = options(f"teacher={{model: {run / 'teacher'}}}", f"out={tmp_path / 'run'}", "training.max_steps=4")
     assert limbeck(capsys, "cache", "build", config, "--out", tmp_path / "store", *teacher)[0] == 0
-    cached = options(f"teacher={{cache: {tmp_path / 'store'}}}", "task=multi_label", "training.max_steps=10")
+    cached = options(f"teacher={{cache: {tmp_path / 'store'}}}", "task=multi_label", "training.max_steps=4")
     status, _, err = limbeck(capsys, "distill", config, "--out", tmp_path / "distilled", *cached)
     assert status == 0, err
     assert json.loads((tmp_path / "distilled" / "student" / "inputs.json").read_text())["task"] == "multi_label"

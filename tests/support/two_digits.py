@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def save_two_digits(folder: Path, count: int = 300) -> None:
+def save_two_digits(folder: Path, count: int = 120) -> None:
     """Write a data set of images of two digits, each labelled by the list of the digits that are in it.
 
     Args:
