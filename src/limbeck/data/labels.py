@@ -122,7 +122,7 @@ def _lists_of_names(table: Any, column: str, split: str) -> list[list[str] | Non
         raise DataError(
             f"data.label_column: the lists in column {column!r} of {split} hold no names or numbers of classes."
         )
-    return [None if row is None else [named[i] if named else str(i) for i in row] for row in table[column]]
+    return [None if row is None else [str(named[i] if named else i) for i in row] for row in table[column]]
 
 
 def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.losses import checks
+from limbeck.losses import checks, number_checks
 from limbeck.losses.arguments import (
     DEFAULT_ALPHA,
     DEFAULT_TEMPERATURE,
@@ -166,20 +166,20 @@ def sigmoid_loss_parts(
     student = classes_last("student_logits", student_logits, class_dim)
     teacher = classes_last("teacher_logits", teacher_logits, class_dim)
     labels = classes_last("labels", labels, class_dim)
-    checks.check_fraction("alpha", alpha)
-    checks.check_fraction("label_smoothing", label_smoothing)
+    alpha = number_checks.check_fraction("alpha", alpha)
+    label_smoothing = number_checks.check_fraction("label_smoothing", label_smoothing)
     checks.check_choice("reduction", reduction, ("mean", "sum", "none"))
     checks.check_logits(student, teacher, alpha, class_dim)
-    _check_labels(labels, student, ignore_index, alpha)
     checks.check_mask(mask, student)
+    _check_labels(labels, student, mask, ignore_index, alpha)
     checks.check_weight(weight, student)
-    checks.check_num_items(num_items, reduction)
     both_double = all(logits.dtype == torch.float64 for logits in (student, teacher) if logits is not None)
     student = student.to(torch.float64 if both_double else torch.float32)
     known = None if labels is None else labels != ignore_index
     counted = mask
     if counted is None:
         counted = torch.ones_like(student[..., 0], dtype=torch.bool) if known is None else known.any(-1)
+    num_items = number_checks.check_num_items(num_items, reduction, counted, counted.numel())
     soft = hard = None
     if teacher is not None and (alpha > 0 or with_parts):
         soft = _soft_rows(student, teacher, counted, temperature, scale, of_soft_term)
@@ -233,11 +233,12 @@ def _reduced(rows: Tensor, counted: Tensor, reduction: Reduction, num_items: Ten
         return rows
     if reduction == "sum":
         return rows.sum()
-    items = torch.as_tensor(counted.sum() if num_items is None else num_items, device=rows.device).reshape(())
-    return rows.sum() / torch.where(items == 0, 1, items)
+    if num_items is None:
+        return rows.sum() / counted.sum().clamp(min=1)
+    return rows.sum() / (num_items.to(rows).reshape(()) if isinstance(num_items, Tensor) else num_items or 1)
 
 
-def _check_labels(labels: Any, student: Tensor, ignore_index: int, alpha: float) -> None:
+def _check_labels(labels: Any, student: Tensor, mask: Tensor | None, ignore_index: int, alpha: float) -> None:
     """Require a label between 0 and 1 for each class of each position, or ``ignore_index``; labels unless alpha is 1."""
     if labels is None:
         if alpha < 1:
@@ -255,7 +256,8 @@ def _check_labels(labels: Any, student: Tensor, ignore_index: int, alpha: float)
             f"expected one for each class, shape {tuple(student.shape)}, got {tuple(labels.shape)}. Where each position has "
             "one class, use distillation_loss, or torch.nn.functional.one_hot(labels, classes).",
         )
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+    if checks.is_cheap_to_read(labels):
+        labels = labels if mask is None else labels[mask]
         wrong = labels[(labels != ignore_index) & ~((labels >= 0) & (labels <= 1))]
         if wrong.numel():
             raise ArgumentError(
