@@ -37,6 +37,7 @@ PUBLIC = {
     "limbeck.temperature": "temperature.md",
     "limbeck.data": "data.md",
     "limbeck.models": "models.md",
+    "limbeck.tasks": "tasks.md",
     "limbeck.training": "trainer.md",
 }
 """The modules whose ``__all__`` is public, each with its page."""

@@ -26,7 +26,7 @@ AT_THE_ROOT = [
 ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 PUBLIC_MODULES = (
     "limbeck", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.temperature", "limbeck.data",
-    "limbeck.models", "limbeck.training",
+    "limbeck.models", "limbeck.tasks", "limbeck.training",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 from limbeck.commands.arms import ALONE, HARD, all_arms, soft_arm, transfer_arm
 from limbeck.commands.findings import comparison_findings, confidence_finding, describe_gain, teacher_findings
 from limbeck.evaluation import ArmResult, Estimate
+from limbeck.tasks import Classification
 
 
 def result(name, accuracies, validation):
@@ -65,7 +66,7 @@ def test_a_gain_in_points(gain, text):
 
 def test_the_teachers_confidence_at_each_temperature():
     logits = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]])  # 3/4 at T = 1; sqrt(3) / (1 + sqrt(3)) at T = 2
-    assert "75.000 % at T = 1, 63.397 % at T = 2" in confidence_finding(logits, [1, 2])
+    assert "75.000 % at T = 1, 63.397 % at T = 2" in confidence_finding(Classification(), logits, [1, 2])
 
 
 @pytest.mark.parametrize(

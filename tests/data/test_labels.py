@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.data import IGNORE_INDEX
-from limbeck.data.labels import encode_labels, notes_on_labels
+from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.errors import DataError
 
 any_names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, max_size=6, unique=True)
@@ -105,3 +105,29 @@ def test_what_cannot_be_compared_is_refused(train, test, message):
 def test_class_labels_that_are_called_by_numbers():
     """As of MNIST, whose classes are called "0" to "9": a plain number can only mean the class of that name."""
     assert encode(train=named([0, 1], ["3", "5"]), test=plain([5, 3]))[0]["test"] == [1, 0]
+
+
+class TestLists:
+    """Several classes for each example."""
+
+    @staticmethod
+    def table(rows):
+        return datasets.Dataset.from_dict({"tags": rows})
+
+    def test_names_numbers_empty_lists_and_empty_cells(self):
+        tables = {"train": self.table([["b", "a"], [], None, ["c"]]), "test": self.table([["c", "c"]])}
+        assert are_lists(tables, "tags")
+        labels, names = encode_label_lists(tables, "tags")
+        assert names == ["a", "b", "c"]
+        assert labels["train"].tolist() == [[1, 1, 0], [0, 0, 0], [-100] * 3, [0, 0, 1]]
+        assert labels["test"].tolist() == [[0, 0, 1]]
+        assert notes_on_labels(labels, names) == ["1 of 4 examples of train have no label (an empty cell, or -1)."]
+        assert encode_label_lists({"train": self.table([[2, 10], [1]])}, "tags")[1] == ["1", "2", "10"]
+
+    def test_what_names_no_class(self):
+        with pytest.raises(DataError, match=r"data.label_column: test has the label 'z', which train lacks"):
+            encode_label_lists({"train": self.table([["a"]]), "test": self.table([["z"]])}, "tags")
+        with pytest.raises(DataError, match="hold no names or numbers of classes"):
+            encode_label_lists({"train": self.table([[0.5]])}, "tags")
+        with pytest.raises(DataError, match="name no class"):
+            encode_label_lists({"train": self.table([[], []])}, "tags")

@@ -10,6 +10,7 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.evaluation import ArmResult
 from limbeck.report import comparison_figure, loss_figure, soft_target_figure, uncertain_images_figure
+from limbeck.tasks import Classification
 
 
 def texts(axes):
@@ -35,7 +36,7 @@ def test_a_comparison_has_a_point_for_each_arm():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_soft_targets_are_the_softened_probabilities(channels):
     logits = torch.tensor([[math.log(3), 0.0], [0.0, 2 * math.log(3)]])
-    figure = soft_target_figure(torch.rand(2, channels, 4, 4), logits, ["cat", "dog"], [1.0, 2.0])
+    figure = soft_target_figure(Classification(), torch.rand(2, channels, 4, 4), logits, ["cat", "dog"], [1.0, 2.0])
     bars = [[bar.get_height() for bar in axes.patches] for axes in figure.axes if axes.patches]
     root = math.sqrt(3)
     expected = [[0.75, 0.25], [root / (1 + root), 1 / (1 + root)], [0.1, 0.9], [0.25, 0.75]]

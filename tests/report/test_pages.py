@@ -17,6 +17,7 @@ from limbeck.report import (
     write_run_page,
     write_search_page,
 )
+from limbeck.tasks import Classification
 from limbeck.temperature.analysis import analyze
 from support.pages import Page
 
@@ -35,7 +36,9 @@ def splits():
 
 @pytest.fixture(scope="module")
 def soft_targets():
-    return soft_target_figure(torch.rand(1, 1, 4, 4), torch.randn(1, 3), ["a", "<i>", "c"], [1.0, 4.0])
+    return soft_target_figure(
+        Classification(), torch.rand(1, 1, 4, 4), torch.randn(1, 3), ["a", "<i>", "c"], [1.0, 4.0]
+    )
 
 
 def test_a_run(splits, tmp_path):

@@ -197,7 +197,7 @@ class TestWhatNoTaskKnows:
                     assert _task_of_class(cls, None) is None, name
                     assert _task_of_class(type("Own", (cls,), {}), None) is None, name
 
-    @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+    @pytest.mark.parametrize("problem", ["regression"])
     def test_classifiers_that_have_no_softmax(self, problem):
         student = bert()
         student.config.problem_type = problem

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from limbeck.losses import FAMILIES
 from limbeck.tasks import TASKS, CausalLM, Classification, Targets, Task, resolve_task
 from support.workbench import Net, bert, llama
 
@@ -66,10 +67,41 @@ def test_a_name_becomes_a_task():
         resolve_task("seq", Net())
 
 
-def test_every_task_has_its_own_name_and_knows_the_metric_it_is_chosen_by():
-    for name, task in TASKS.items():
-        assert task.name == name
-        assert task.score in task.columns
+LOGITS = torch.randn(2, 4, 10, generator=torch.Generator().manual_seed(0))
+CASES = {
+    "classification": (LOGITS[:, 0], dict(x=IDS, labels=torch.tensor([3, -100]))),
+    "multi_label": (LOGITS[:, 0], dict(x=IDS, labels=torch.tensor([[1.0, 0.0] * 5, [-100.0] * 10]))),
+    "causal_lm": (LOGITS, dict(input_ids=IDS, labels=LABELS)),
+    "encoder_decoder": (LOGITS, dict(input_ids=IDS, decoder_input_ids=IDS, labels=LABELS)),
+}
+"""For each task, the logits of a model and their batch, in which some positions have no label. A new task has a row here."""
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_every_task_holds(name):
+    """Its loss, its scores and its metrics tell the same, and what it decides agrees with itself."""
+    logits, batch = CASES[name]
+    task = TASKS[name]()
+    assert task.name == name
+    assert resolve_task(name, Net()).name == name
+    logits, targets = task.align(logits), task.targets(batch)
+    assert targets.mask.shape == logits.shape[:-1]
+    labelled = task.labelled(targets.labels)
+    assert labelled.any()
+    assert not labelled.all()
+    scores = task.scores(logits, targets.labels)
+    assert all(values.shape == labelled.shape and not values[~labelled].any() for values in scores.values())
+    loss = FAMILIES[task.family](alpha=0.0)(logits, None, targets.labels, mask=labelled)
+    assert scores["loss"].sum() / labelled.sum() == pytest.approx(loss.item())
+    metrics = task.metrics(logits, targets.labels, logits)
+    assert list(metrics) == list(task.columns)
+    assert metrics[task.score] == pytest.approx((scores[task.score].sum() / labelled.sum()).item())
+    assert task.agreement(logits, logits).tolist() == torch.ones_like(labelled.float()).tolist()
+    own = task.scores(logits, task.decide(logits))[task.score]
+    assert own.tolist() == torch.ones_like(labelled.float()).tolist()
+    told, numbers = task.tell(logits.flatten(0, -2)[0], list("abcdefghij"))
+    assert isinstance(told, str)
+    assert list(numbers) == list("abcdefghij")
 
 
 class SecondHalf:

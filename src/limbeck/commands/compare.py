@@ -21,7 +21,7 @@ from limbeck.atomic_files import write_json
 from limbeck.commands.arms import Arm, all_arms
 from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
 from limbeck.config import Config
-from limbeck.data import Examples, Splits, hide_labels, load_splits
+from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels, load_splits
 from limbeck.evaluation import (
     ArmResult,
     Measured,
@@ -147,7 +147,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     temperatures = config.compare.temperatures
     findings = [
         *comparison_findings(arms, temperatures, metric, trainer.validation_score),
-        confidence_finding(trainer.teacher_logits, temperatures),
+        confidence_finding(trainer.task, trainer.teacher_logits, temperatures),
         *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
     ]
     labels = int(trainer.splits_of(seeds[0]).labelled.sum())
@@ -252,7 +252,8 @@ class ArmTrainer:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
         if arm.temperature is not None:
             return splits.train
-        labels = torch.where(splits.labelled, splits.train.labels, self.task.decide(self.teacher_logits))
+        known = splits.train.labels != IGNORE_INDEX
+        labels = torch.where(known, splits.train.labels, self.task.decide(self.teacher_logits))
         return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> Measured:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.commands.arms import ALONE, HARD, Arm, soft_arm, transfer_arm
 from limbeck.evaluation import ArmResult, Estimate, difference
+from limbeck.tasks import Task
 
 
 def comparison_findings(
@@ -59,19 +60,18 @@ def comparison_findings(
     return lines
 
 
-def confidence_finding(teacher_logits: Tensor, temperatures: Sequence[float]) -> str:
-    """Say how much of its probability the teacher gives to one class at each temperature.
+def confidence_finding(task: Task, teacher_logits: Tensor, temperatures: Sequence[float]) -> str:
+    """Say how much of its probability the teacher gives to what it decides at each temperature.
 
     Args:
+        task: says what is decided.
         teacher_logits: (N, V), of the training examples.
         temperatures: positive numbers.
 
     Returns:
         The sentence.
     """
-    shares = (
-        f"{100 * (teacher_logits / t).softmax(-1).amax(-1).mean().item():.3f} % at T = {t:g}" for t in temperatures
-    )
+    shares = (f"{100 * task.confidence(teacher_logits / t).mean().item():.3f} % at T = {t:g}" for t in temperatures)
     return (
         f"Teacher: to its first class it gives on average {', '.join(shares)}, over the training examples; "
         "near 100 % soft targets are hard labels."

@@ -18,6 +18,7 @@ from limbeck.data import Examples, FixedViews, load_splits
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import functions_of, load_model
+from limbeck.run.classes import check_task
 from limbeck.run.folder import REPORT, STUDENT, read_run
 from limbeck.run.teacher import open_teacher
 from limbeck.store import StoredTeacher
@@ -51,6 +52,7 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     if student is not None:
         read_run(student)
     splits = load_splits(config.data, seed=config.seed)
+    check_task(config, splits, needs_softmax="temperature analyze")
     teacher = open_teacher(config, splits, Path(config.out))
     labelled = splits.train.with_labels(splits.true_labels)
     generator = torch.Generator().manual_seed(config.seed)

@@ -22,6 +22,7 @@ from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.losses import CollapsedTeacherWarning
+from limbeck.run.classes import check_task
 from limbeck.run.folder import REPORT, SEARCH, check_folder, check_writable
 from limbeck.run.teacher import open_teacher, precompute_teacher
 from limbeck.run.training import (
@@ -108,6 +109,7 @@ def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., An
     Whatever could be wrong with the config is checked here, before any student is trained.
     """
     splits = load_splits(config.data, seed=config.seed)
+    check_task(config, splits)
     build_seeded_model(config.student, splits, config.seed)
     training_arguments(config, folder)
     teacher: nn.Module | Teacher = open_teacher(config, splits, Path(config.out))

@@ -19,6 +19,7 @@ from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
 from limbeck.own_code import is_own
 from limbeck.store import CacheConfig
+from limbeck.tasks import TASKS
 from limbeck.temperature import SearchPlan
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -159,6 +160,9 @@ class Config(StrictModel):
     """The folder that the run is written to."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
+    task: str = "auto"
+    """What the labels are for: "classification" or "multi_label", where each example has a list of classes. "auto" sees it by
+    the labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig
@@ -175,6 +179,13 @@ class Config(StrictModel):
     """What ``limbeck temperature search`` tries."""
     cache: CacheConfig = CacheConfig()
     """What ``limbeck cache build`` keeps of the teacher's outputs."""
+
+    @field_validator("task")
+    @classmethod
+    def _is_a_task(cls, name: str) -> str:
+        if name != "auto" and name not in TASKS:
+            raise ValueError(f"should be auto, or one of {', '.join(TASKS)}")
+        return name
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

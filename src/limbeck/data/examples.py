@@ -41,7 +41,8 @@ class Examples(Dataset[dict[str, Any]]):
 
     Args:
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
-        labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
+        labels: (N,) integers, or (N, C) floats with 1 for each class of an example and 0 for the others; ``IGNORE_INDEX`` for
+            an example without a label.
         ids: (N,) int64, the row number of each example; by default 0 to N - 1.
         task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``.
     """
@@ -50,7 +51,7 @@ class Examples(Dataset[dict[str, Any]]):
         self, load: LoadRows, labels: Tensor, ids: Tensor | None = None, *, task: str = "classification"
     ) -> None:
         self.load = load
-        self.labels = labels.long()
+        self.labels = labels if labels.is_floating_point() else labels.long()
         self.task = task
         self.ids = torch.arange(len(labels)) if ids is None else ids
 
@@ -70,7 +71,8 @@ class Examples(Dataset[dict[str, Any]]):
     @property
     def labelled(self) -> Tensor:
         """Return a bool tensor (N,), True where the label is known."""
-        return self.labels != IGNORE_INDEX
+        known = self.labels != IGNORE_INDEX
+        return known if known.dim() == 1 else known.any(-1)
 
     def subset(self, indices: Tensor) -> Examples:
         """Return some of the examples; they keep their ids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from limbeck.data.config import READ_BY_FILES, READ_BY_IMAGES, READ_BY_TEXTS, Da
 from limbeck.data.examples import Examples, LoadRows, Source
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
-from limbeck.data.labels import encode_labels, notes_on_labels
+from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import ArgumentError, DataError
@@ -41,7 +42,9 @@ def read_with_datasets(config: DataConfig) -> Source:
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
-    labels, names = encode_labels(tables, label_column)
+    several = are_lists(tables, label_column)
+    labels, names = (encode_label_lists if several else encode_labels)(tables, label_column)
+    task = "multi_label" if several else "classification"
     image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     image_column = None
     if config.image_column is not None or image_columns:
@@ -53,8 +56,8 @@ def read_with_datasets(config: DataConfig) -> Source:
         check_all_are_read(config, (*READ_BY_TEXTS, *of_files), "texts")
         notes = []
         loaders, shape, preprocessing = _text_loaders(tables, names, config)
-    splits = {split: Examples(loaders[split], labels[split]) for split in tables}
-    return Source(splits, shape, preprocessing, notes_on_labels(labels, names) + notes)
+    splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
+    return Source(splits, shape, replace(preprocessing, task=task), notes_on_labels(labels, names) + notes)
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:

@@ -63,6 +63,68 @@ def encode_labels(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor
     return labels, names
 
 
+def are_lists(tables: dict[str, Any], column: str) -> bool:
+    """Return True if a column holds a list of classes for each example.
+
+    Args:
+        tables: a ``datasets.Dataset`` for each split, one of which is "train".
+        column: the column with the labels.
+    """
+    return hasattr(tables["train"].features.get(column), "feature")
+
+
+def encode_label_lists(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the labels of each split, where an example has several classes or none, and the names of the classes.
+
+    The classes are those of the training split: of its ``ClassLabel``, or else sorted. An empty list is an example that has no
+    class. An empty cell is an example whose classes are not known, and so is a split without the column.
+
+    Args:
+        tables: a ``datasets.Dataset`` for each split, one of which is "train".
+        column: the column with a list of classes for each example.
+
+    Returns:
+        (N, C) float32 for each split: 1 for each class of an example, 0 for the others, ``IGNORE_INDEX`` where that is not
+        known; and the name of each class.
+
+    Raises:
+        DataError: a split has a class that the training split lacks, or the lists hold no classes.
+    """
+    lists = {split: _lists_of_names(table, column, split) for split, table in tables.items()}
+    declared = getattr(tables["train"].features[column].feature, "names", None)
+    found = {name for row in lists["train"] for name in row or ()}
+    names = list(declared or sorted(found, key=int if all(name.isdigit() for name in found) else None))
+    if not names:
+        raise DataError(f"data.label_column: the lists in column {column!r} of train name no class.")
+    numbers = {name: number for number, name in enumerate(names)}
+    labels: dict[str, Tensor] = {}
+    for split, rows in lists.items():
+        labels[split] = torch.zeros(len(rows), len(names))
+        for i, row in enumerate(rows):
+            unknown = next((name for name in row or () if name not in numbers), None)
+            if unknown is not None:
+                raise DataError(
+                    f"data.label_column: {split} has the label {unknown!r}, which train lacks. train has {_shown(names)}."
+                )
+            labels[split][i, [numbers[name] for name in row or ()]] = 1
+            if row is None:
+                labels[split][i] = IGNORE_INDEX
+    return labels, names
+
+
+def _lists_of_names(table: Any, column: str, split: str) -> list[list[str] | None]:
+    """Return the names of the classes of each example, and None for an empty cell."""
+    if column not in table.features:
+        return [None] * len(table)
+    inner = getattr(table.features[column], "feature", None)
+    named = list(getattr(inner, "names", None) or ())
+    if str(getattr(inner, "dtype", "")).startswith(("float", "list")) or hasattr(inner, "feature"):
+        raise DataError(
+            f"data.label_column: the lists in column {column!r} of {split} hold no names or numbers of classes."
+        )
+    return [None if row is None else [str(named[i] if named else i) for i in row] for row in table[column]]
+
+
 def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str]) -> list[str]:
     """Return a sentence for each split with examples that have no label.
 
@@ -72,7 +134,7 @@ def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str]) -> list[str
     """
     notes = []
     for split, values in labels.items():
-        count = int((values == IGNORE_INDEX).sum())
+        count = int((values == IGNORE_INDEX).reshape(len(values), -1).all(-1).sum())
         if count:
             doubt = " If -1 is a class here, give it a name." if sorted(names) == ["0", "1"] else ""
             notes.append(f"{count} of {len(values)} examples of {split} have no label (an empty cell, or -1).{doubt}")

@@ -119,15 +119,16 @@ def _without_unlabelled(source: Source) -> dict[str, Examples]:
 
 
 def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
-    """Return the indices of ``size`` labelled examples drawn in proportion to the classes, and all others in order."""
+    """Return the indices of ``size`` labelled examples, drawn in proportion to the classes if each has one, and all others."""
     from sklearn.model_selection import train_test_split
 
-    known = (labels != IGNORE_INDEX).nonzero().squeeze(-1).numpy()
+    known = (labels != IGNORE_INDEX).reshape(len(labels), -1).any(-1).nonzero().squeeze(-1).numpy()
+    classes = labels.numpy()[known] if labels.dim() == 1 else None  # with several labels, too few examples are alike
     if size == len(known):
         drawn = known
     else:
         try:
-            drawn, _ = train_test_split(known, train_size=size, stratify=labels.numpy()[known], random_state=seed)
+            drawn, _ = train_test_split(known, train_size=size, stratify=classes, random_state=seed)
         except ValueError as error:
             raise DataError(
                 f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({error})."

@@ -13,6 +13,11 @@ from limbeck.losses.inspection import CollapsedTeacherWarning
 from limbeck.losses.linear import linear_distillation_loss, linear_distillation_loss_parts
 from limbeck.losses.module import DistillationLoss
 from limbeck.losses.parts import LossParts
+from limbeck.losses.sigmoid import (
+    SigmoidDistillationLoss,
+    sigmoid_distillation_loss,
+    sigmoid_distillation_loss_parts,
+)
 from limbeck.losses.sparse import (
     sparse_distillation_loss,
     sparse_distillation_loss_parts,
@@ -21,15 +26,20 @@ from limbeck.losses.sparse import (
 )
 from limbeck.losses.sparse_targets import SparseTargets
 
+FAMILIES: dict[str, type[DistillationLoss]] = {"softmax": DistillationLoss, "sigmoid": SigmoidDistillationLoss}
+"""The loss for each way in which outputs become probabilities: one softmax over all classes, or a sigmoid for each."""
+
 __all__ = [
     "DEFAULT_ALPHA",
     "DEFAULT_TEMPERATURE",
     "DIVERGENCES",
+    "FAMILIES",
     "IGNORE_INDEX",
     "CollapsedTeacherWarning",
     "DistillationLoss",
     "Divergence",
     "LossParts",
+    "SigmoidDistillationLoss",
     "SparseTargets",
     "distillation_loss",
     "distillation_loss_parts",
@@ -38,6 +48,8 @@ __all__ = [
     "linear_distillation_loss_parts",
     "logit_mse_loss",
     "register_divergence",
+    "sigmoid_distillation_loss",
+    "sigmoid_distillation_loss_parts",
     "sparse_distillation_loss",
     "sparse_distillation_loss_parts",
     "sparse_linear_distillation_loss",

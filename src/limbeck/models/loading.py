@@ -92,7 +92,9 @@ class ModelConfig:
         check_fields(self)
 
 
-def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None) -> nn.Module:
+def build_model(
+    config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None, problem_type: str | None = None
+) -> nn.Module:
     """Build or load the model that a config names.
 
     Args:
@@ -100,6 +102,7 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
             parameters of these names, with ``classes`` or ``num_classes`` and with ``image``.
         shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
+        problem_type: what its outputs are for, which a Hugging Face model keeps in its config as well.
 
     Returns:
         The model. Its weights are random unless the name is that of a folder or of a Hugging Face model.
@@ -120,6 +123,8 @@ def build_model(config: ModelConfig, shape: DataShape, *, labels: list[str] | No
                 f"Name its network and settings instead, which are in its {CONFIG}."
             )
         return load_model(name, model=config.function)
+    if problem_type is not None:
+        settings = {"problem_type": problem_type, **settings}
     return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
 
 

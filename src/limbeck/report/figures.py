@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, predict_logits
 from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, as_drawn, hide_frame, new_axes, new_figure
+from limbeck.tasks import Task, task_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,10 +53,13 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
     return figure
 
 
-def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], temperatures: Sequence[float]) -> Figure:
+def soft_target_figure(
+    task: Task, images: Tensor, logits: Tensor, names: Sequence[str], temperatures: Sequence[float]
+) -> Figure:
     """Draw each image in a row of its own, followed by the teacher's probabilities at each temperature.
 
     Args:
+        task: says which probabilities the logits stand for.
         images: (N, C, H, W), with 1 or 3 channels.
         logits: (N, V), the teacher's.
         names: the names of the V classes.
@@ -71,7 +75,9 @@ def soft_target_figure(images: Tensor, logits: Tensor, names: Sequence[str], tem
         is_last = row == len(images) - 1
         for column, temperature in enumerate(temperatures):
             axes = figure.add_subplot(len(images), columns, row * columns + 2 + column)
-            _draw_probabilities(axes, (row_logits / temperature).softmax(-1), names if is_last else [""] * len(names))
+            _draw_probabilities(
+                axes, task.probabilities(row_logits / temperature), names if is_last else [""] * len(names)
+            )
             if row == 0:
                 axes.set_title(f"T = {temperature:g}", fontsize=10)
     return figure
@@ -111,10 +117,10 @@ def uncertain_images_figure(
     if splits.shape.image is None:
         return None
     some = splits.test.subset(torch.arange(min(CANDIDATES, len(splits.test))))
-    logits = predict_logits(teacher, some)
-    chosen = logits.softmax(-1).amax(-1).argsort()[:images]
+    logits, task = predict_logits(teacher, some), task_named(splits.task)
+    chosen = task.confidence(logits).argsort()[:images]
     pixels = some.__getitems__(chosen.tolist())["pixel_values"]
-    return soft_target_figure(pixels, logits[chosen], splits.label_names, sorted(set(temperatures)))
+    return soft_target_figure(task, pixels, logits[chosen], splits.label_names, sorted(set(temperatures)))
 
 
 def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:

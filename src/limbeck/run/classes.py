@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import SelectedColumns, class_names_in_config, forward_logits
 from limbeck.outputs import ClassNames, align_classes
+from limbeck.tasks import task_named, task_of_data
 
 
 def output_width(model: nn.Module, splits: Splits, key: str) -> int:
@@ -62,6 +64,28 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         )
 
 
+def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = None) -> None:
+    """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
+
+    Args:
+        config: the run.
+        splits: the examples.
+        needs_softmax: the command that is run, if it knows nothing but one class for each example.
+
+    Raises:
+        ConfigError: they are for another task, or the command does not know it.
+    """
+    if config.task not in ("auto", splits.task):
+        raise ConfigError(
+            f"task: {config.task}, but the labels of the data are for {splits.task} (a list of classes for each example is for "
+            "multi_label, one class for classification). Leave it out, or change data.label_column."
+        )
+    if needs_softmax is not None and task_named(splits.task).family != "softmax":
+        raise ConfigError(
+            f"task: limbeck {needs_softmax} knows one class for each example, and these data are {splits.task}."
+        )
+
+
 def class_names_of(model: nn.Module, folder: Path | None, key: str) -> ClassNames | None:
     """Return the names of a model's classes: those of its config, or of the ``inputs.json`` that a run wrote beside it.
 
@@ -102,11 +126,12 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
         The teacher itself, or a ``SelectedColumns`` around it.
 
     Raises:
-        ConfigError: the teacher lacks a class of the data, or the meaning of its columns is not known and their number is
-            another.
+        ConfigError: the teacher is made for another task, lacks a class of the data, or the meaning of its columns is not
+            known and their number is another.
     """
     width = output_width(teacher, splits, key)
     try:
+        task_of_data(splits.task, teacher)
         names = class_names_of(teacher, folder, key)
         if names is None or len(names) != width:
             names = ClassNames(tuple(f"LABEL_{i}" for i in range(width)), key)

@@ -10,7 +10,7 @@ from torch import nn
 from limbeck.config import Config, write_config
 from limbeck.data import Splits, load_splits
 from limbeck.distributed import process_state
-from limbeck.run.classes import check_student
+from limbeck.run.classes import check_student, check_task
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.teacher import open_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, training_arguments
@@ -45,6 +45,7 @@ def open_run(config: Config, folder: Path, *, resume: bool = False) -> OpenedRun
     """
     begun = check_folder(config, folder, resume=resume)
     splits = load_splits(config.data, seed=config.seed)
+    check_task(config, splits)
     check_student(build_seeded_model(config.student, splits, config.seed), splits)
     training_arguments(config, folder)
     teacher = None

@@ -17,7 +17,7 @@ from limbeck.errors import ArgumentError, ConfigError
 from limbeck.interruption import Interrupted, wait_when_interrupted
 from limbeck.models import ModelConfig, build_model
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_of_data
+from limbeck.tasks import task_named, task_of_data
 from limbeck.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
         ModelError: the model is not known, or its settings do not fit the examples.
     """
     torch.manual_seed(seed)
-    return build_model(config, splits.shape, labels=splits.label_names)
+    problem_type = task_named(splits.task).problem_type
+    return build_model(config, splits.shape, labels=splits.label_names, problem_type=problem_type)
 
 
 def train(

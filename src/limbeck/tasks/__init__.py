@@ -9,6 +9,7 @@ from limbeck.tasks.base import Targets, Task
 from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.encoder_decoder import EncoderDecoder
+from limbeck.tasks.multi_label import MultiLabel
 from limbeck.tasks.recognition import TASKS, recognise, resolve_task, task_named, task_of_data
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "EncoderDecoder",
+    "MultiLabel",
     "Targets",
     "Task",
     "recognise",

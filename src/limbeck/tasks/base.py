@@ -102,6 +102,14 @@ class Task(ABC):
                 "always 1, so there is nothing to distil. Give it a column for each class, also where there are two.",
             )
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of each class: (..., V).
+
+        Args:
+            logits: aligned, (..., V), perhaps divided by a temperature.
+        """
+        return logits.softmax(-1)
+
     def decide(self, logits: Tensor) -> Tensor:
         """Return the labels that logits stand for, in the form of ``Targets.labels``; here the most likely class.
 
@@ -109,6 +117,14 @@ class Task(ABC):
             logits: aligned, (..., V).
         """
         return logits.argmax(-1)
+
+    def confidence(self, logits: Tensor) -> Tensor:
+        """Return the probability of what is decided: (...,).
+
+        Args:
+            logits: aligned, (..., V), perhaps divided by a temperature.
+        """
+        return self.probabilities(logits).amax(-1)
 
     def agreement(self, student: Tensor, teacher: Tensor | SparseTargets) -> Tensor:
         """Return in what share of its decisions the student agrees with the teacher: (...,), between 0 and 1.
@@ -162,7 +178,7 @@ class Task(ABC):
         Returns:
             The name of the most likely class, and the probability of each class by its name.
         """
-        return names[int(logits.argmax())], dict(zip(names, logits.softmax(-1).tolist(), strict=True))
+        return names[int(logits.argmax())], dict(zip(names, self.probabilities(logits).tolist(), strict=True))
 
 
 def _top_class(targets: SparseTargets) -> Tensor:

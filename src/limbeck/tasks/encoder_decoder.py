@@ -26,7 +26,11 @@ class EncoderDecoder(Classification):
         return has_encoder_and_decoder and bool(GENERATORS.search(name))
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
-        """Return the batch's labels and the positions that count, where the decoder has inputs of its own."""
+        """Return the batch's labels and the positions that count, where the decoder has inputs of its own.
+
+        Raises:
+            ArgumentError: the batch has no inputs of the decoder.
+        """
         if not {"decoder_input_ids", "decoder_inputs_embeds"} & set(batch):
             raise ArgumentError(
                 "task",

@@ -15,8 +15,9 @@ from limbeck.tasks.base import Targets, Task
 from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.encoder_decoder import EncoderDecoder
+from limbeck.tasks.multi_label import MultiLabel
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, EncoderDecoder, CausalLM)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, EncoderDecoder, CausalLM)}
 """The tasks by their names. A new one is added here."""
 
 UNKNOWN, HOLDS_CAUSAL_LM = "unknown", "holds_causal_lm"
@@ -191,6 +192,12 @@ class _SeenByItsLabels(Classification):
         if counted is not None and not counted.any():
             return self._task  # this batch tells nothing, the next one may
         per_token = labels is None or labels.dim() > 1
+        if labels is not None and labels.is_floating_point() and labels.dim() > 1:
+            raise ArgumentError(
+                "task",
+                f"the student is a module of your own, and its labels are numbers of shape {tuple(labels.shape)}. Name the "
+                "task: task='multi_label' if they say for each class whether it is there.",
+            )
         repeats = per_token and any(_repeats(labels, ids) for ids in tokens)
         if repeats and self._holds_causal_lm:
             self._task = CausalLM()

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX, DistillationLoss
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, FAMILIES, IGNORE_INDEX, DistillationLoss
 from limbeck.temperature import Policy, policy_from
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -49,9 +49,9 @@ class DistillationArguments(TrainingArguments):
             divergences ignore it.
         compensate: True multiplies the soft term by C(T), which keeps the size of its gradient independent of T; False does
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
-        task: which logits meet which labels: "classification", "causal_lm", or "auto", which recognises the student: models of
-            Transformers by their classes, through adapters and subclasses; a module of your own by its first labels. What is
-            not recognised is refused.
+        task: how outputs meet labels: one of ``limbeck.tasks.TASKS``, such as "multi_label"; or "auto", which recognises the
+            student: models of Transformers by their classes, through adapters and subclasses; a module of your own by its
+            first labels. What is not recognised is refused.
         class_weights: the weight of each class in the hard term, one number for each; by default all are 1.
         ignore_index: a label that stands for no label. -100 always does.
         teacher_outputs: what a teacher that is a module or a callable returns: "logits"; or "probabilities", rows in [0, 1]
@@ -102,9 +102,7 @@ class DistillationArguments(TrainingArguments):
     )
     task: str = field(
         default="auto",
-        metadata={
-            "help": "Which logits meet which labels: 'classification', 'causal_lm', or 'auto' to see by the model."
-        },
+        metadata={"help": "How outputs meet labels: one of limbeck.tasks.TASKS, or 'auto' to see by the model."},
     )
     class_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each class in the hard term. Default: all are 1."}
@@ -152,8 +150,11 @@ class DistillationArguments(TrainingArguments):
             written[name] = _as_json(written[name])
         return written
 
-    def objective(self) -> DistillationLoss:
+    def objective(self, family: str = "softmax") -> DistillationLoss:
         """Return the loss that these settings describe.
+
+        Args:
+            family: a key of ``limbeck.losses.FAMILIES``, which fits the task.
 
         Raises:
             ArgumentError: a setting is outside its range, or a policy stands beside ``teacher_temperature``.
@@ -161,8 +162,14 @@ class DistillationArguments(TrainingArguments):
         policy, shared = self.policy(), self.teacher_temperature is None
         if policy is not None and not shared:
             raise ArgumentError("teacher_temperature", POLICY_SETS_BOTH)
+        if policy is not None and family != "softmax" and policy.reads_softmax:
+            raise ArgumentError(
+                "temperature",
+                f"the policy {policy.name!r} reads the softmax of the logits, and this task has none. Name a number, or a "
+                "policy over time.",
+            )
         temperature = self.temperature if policy is None else policy.nominal_temperature
-        return DistillationLoss(
+        return FAMILIES[family](
             temperature=temperature if shared else (self.teacher_temperature, temperature),  # pyright: ignore[reportArgumentType]
             alpha=self.alpha,
             divergence=self.divergence,

@@ -80,6 +80,8 @@ class RunParts(Trainer):
     @task.setter
     def task(self, task: str | Task) -> None:
         self._task = resolve_task(task, self.student)
+        self.objective = self._settings.objective(self._task.family)
+        self._prepare_loss()
 
     def call_model_init(self, trial: Any = None) -> Any:
         """Return a new student from ``model_init``, which must not share parameters with the teacher."""
@@ -135,7 +137,7 @@ class RunParts(Trainer):
                     "temperature", "a policy cannot be changed while training. Change it before train()."
                 )
             self.policy = self._settings.policy()
-        self.objective, self._loss_settings = self._settings.objective(), now
+        self.objective, self._loss_settings = self._settings.objective(self.task.family), now
         check_teacher_given(self.teacher, self._settings)
         self._prepare_loss()
 

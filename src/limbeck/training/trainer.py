@@ -60,7 +60,7 @@ class DistillationTrainer(RunParts):
         train_dataset: the training examples. Labels are in ``labels``, -100 for an example without one.
         eval_dataset: the examples that ``evaluate`` uses, or a dictionary of several such sets.
         augment: changes a batch before both models see it; see ``limbeck.data.Augmentation``.
-        task: which logits meet which labels; by default what ``args.task`` says.
+        task: how outputs meet labels: a name or a ``limbeck.tasks.Task``; by default what ``args.task`` says.
         processing_class: the student's tokenizer or image processor, which is saved with it.
         model_init: makes a new student for each ``train()``, in place of ``model``. It is called without an argument, or with
             the trial of ``hyperparameter_search``.
@@ -107,7 +107,7 @@ class DistillationTrainer(RunParts):
         eval_dataset: Any = None,
         *,
         augment: Augment | None = None,
-        task: Task | None = None,
+        task: str | Task | None = None,
         processing_class: Any = None,
         model_init: Any = None,
         compute_metrics: Any = None,
@@ -117,7 +117,7 @@ class DistillationTrainer(RunParts):
     ) -> None:
         args = DistillationArguments(output_dir="tmp_trainer") if args is None else args
         _check_arguments(args)
-        self.objective, self.policy = args.objective(), args.policy()
+        self.policy = args.policy()
         self._loss_settings = args.loss_settings()
         self._teacher = resolve_teacher(teacher, model, args)
         self._augment = choose_augmentation(augment, self._teacher)
@@ -141,6 +141,7 @@ class DistillationTrainer(RunParts):
         self.label_names = ["labels"]  # the name in a batch, whatever that of the column
         self.model_accepts_loss_kwargs = True  # says the same as loss_is_scaled_for_ga to Transformers before 5.19
         self._task = resolve_task(args.task if task is None else task, self.student)
+        self.objective = args.objective(self._task.family)
         self.teacher = self._teacher
         self._prepare_loss()
         self._output_checked = False

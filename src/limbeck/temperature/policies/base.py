@@ -44,6 +44,8 @@ class Policy(nn.Module):
 
     name: ClassVar[str]
     """The value of ``policy`` that selects this class in a config: the registered name, else ``package.module:Class``."""
+    reads_softmax: ClassVar[bool] = True
+    """Whether it reads the logits as those of a softmax, which not every task has."""
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):

@@ -32,6 +32,7 @@ class Learned(Policy):
     """
 
     name = "learned"
+    reads_softmax = False
 
     def __init__(self, lowest: float = 1.0, span: float = 20.0, ramp: float = 0.05, start: float | None = None) -> None:
         super().__init__()

@@ -24,6 +24,8 @@ class _Annealed(Policy):
         ArgumentError: one of them is not a positive number.
     """
 
+    reads_softmax = False
+
     def __init__(self, start: float = 8.0, end: float = 1.0, over: float = 1.0) -> None:
         super().__init__()
         self.start, self.end, self.over = check_positive(start=start, end=end, over=over)
