@@ -4,7 +4,7 @@ This room may import ``losses``, ``outputs`` and the top-level modules (``errors
 Its files: ``networks`` has the built-in networks,
 ``loading`` builds, saves and loads models by name, ``hugging_face`` builds and loads those of
 Transformers, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model
-whose columns stand in another order or that gives probabilities.
+whose columns stand in another order or that gives probabilities, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -20,6 +20,7 @@ from limbeck.models.loading import (
 )
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
+from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
 
 __all__ = [
     "BUILT_IN",
@@ -42,4 +43,7 @@ __all__ = [
     "load_trained_model",
     "logits_of_probabilities",
     "save_model",
+    "saved_tokens",
+    "token_columns",
+    "tokens_of",
 ]
