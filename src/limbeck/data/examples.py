@@ -72,6 +72,11 @@ class Examples(Dataset[dict[str, Any]]):
         """Return a bool tensor (N,), True where the label is known."""
         return self.labels != IGNORE_INDEX
 
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer that made the token ids of texts; None where it is not known, or the inputs are not texts."""
+        return getattr(self.load, "tokenizer", None)
+
     def subset(self, indices: Tensor) -> Examples:
         """Return some of the examples; they keep their ids.
 

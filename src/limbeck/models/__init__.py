@@ -1,10 +1,9 @@
 """Models: the built-in networks, models by name, and the step from a batch to logits.
 
-This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``).
-Its files: ``networks`` has the built-in networks,
-``loading`` builds, saves and loads models by name, ``hugging_face`` builds and loads those of
-Transformers, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model
-whose columns stand in another order or that gives probabilities, ``tokens`` finds the tokens of a language model.
+This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its
+files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``hugging_face`` builds and
+loads those of Transformers, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a
+model whose columns stand in another order or that gives probabilities, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
