@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples
 from limbeck.errors import StoreError
+from limbeck.outputs import ClassNames
 from limbeck.store.codecs import Hidden, codec_from
 from limbeck.store.description import StoreDescription
 from limbeck.store.errors import StoreArgumentError
@@ -63,6 +64,12 @@ class TeacherStore:
         """Return the size of all shards and manifests in bytes."""
         names = [name for shard in self.shards for name in (shard.name, shard.manifest_name)]
         return sum(self.storage.size(name) or 0 for name in names)
+
+    @property
+    def class_names(self) -> ClassNames | None:
+        """Return the classes that the logits stand for, in their order; None if they are not known."""
+        names = self.description.class_names
+        return None if names is None else ClassNames(names, str(self.storage))
 
     def check(self, *, teacher: nn.Module | None = None, examples: Examples | None = None) -> None:
         """Check that the store was made by a teacher, and from examples.
