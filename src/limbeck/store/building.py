@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
 from limbeck.models import saved_tokens, token_columns, tokens_of
-from limbeck.outputs import fingerprint_of_tokens
-from limbeck.store.codecs import Codec, Hidden, TopK, codec_settings
+from limbeck.outputs import ClassNames, fingerprint_of_tokens
+from limbeck.store.codecs import CODECS, Codec, Hidden, TopK, codec_settings
 from limbeck.store.description import VERSION, StoreDescription, Version
 from limbeck.store.errors import StoreArgumentError, UnstorableError
 from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
@@ -98,7 +98,7 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
+        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
             columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, such as NaN, or needs
             another kind of teacher.
         StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
@@ -106,6 +106,7 @@ def build_store(
     from tqdm import tqdm
 
     start = time.perf_counter()
+    _check_arguments(teacher, examples, codec, views, batch_size, shard_rows, rank, world_size)
     storage = open_storage(folder)
     ids = _ascending_ids(examples)
     layer = find_output_layer(teacher) if isinstance(codec, Hidden) else None
@@ -136,6 +137,25 @@ def build_store(
             ) from None
         written += 1
     return BuildResult(description, written, found, time.perf_counter() - start)
+
+
+def _check_arguments(
+    teacher: Any, examples: Any, codec: Any, views: Any, batch_size: int, shard_rows: int | None, rank: int, world: int
+) -> None:
+    """Check what can be seen without running the teacher."""
+    for name, given, kinds, expected in (
+        ("teacher", teacher, nn.Module, "a module"),
+        ("examples", examples, Examples, "limbeck.data.Examples, such as Examples(TensorRows('x', inputs), labels)"),
+        ("codec", codec, tuple(CODECS.values()), f"one of {', '.join(c.__name__ for c in CODECS.values())}"),
+        ("views", views, FixedViews | None, "limbeck.data.FixedViews"),
+    ):
+        if not isinstance(given, kinds):
+            raise StoreArgumentError(name, f"expected {expected}, got {type(given).__name__}.")
+    for name, number in (("batch_size", batch_size), ("shard_rows", 1 if shard_rows is None else shard_rows)):
+        if number < 1:
+            raise StoreArgumentError(name, f"expected at least 1, got {number}.")
+    if not 0 <= rank < world:
+        raise StoreArgumentError("rank", f"expected a number from 0 to {world - 1}, got {rank}.")
 
 
 @dataclass(frozen=True)
@@ -183,6 +203,8 @@ class _TeacherRunner:
     def logits_of_one(self, example_id: Tensor) -> _Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
         batch = self._load(example_id, None)
+        if self.views is not None and "pixel_values" not in batch:
+            raise StoreArgumentError("views", f"are of images in pixel_values, and the batch has {', '.join(batch)}.")
         with record_inputs(self.layer) if self.layer else nullcontext([]) as inputs:
             positions = _without_padding(self._logits(batch), batch)
         with _naming_examples(positions, example_id):
@@ -201,6 +223,10 @@ class _TeacherRunner:
         """Return the inputs of some examples, in all of their views, on the teacher's device."""
         batch = self.examples.load(ids.tolist())
         if views is not None:
+            if "pixel_values" not in batch:
+                raise StoreArgumentError(
+                    "views", f"are of images in pixel_values, and the batch has {', '.join(batch)}."
+                )
             images = batch["pixel_values"].repeat_interleave(views.count, 0)
             repeated = {"pixel_values": images, "example_id": ids.repeat_interleave(views.count)}
             view_numbers = torch.arange(views.count).repeat(len(ids))
@@ -270,6 +296,8 @@ def _describe(
         raise StoreArgumentError(
             "class_names", f"the teacher has {classes} output columns, got {len(class_names)} names."
         )
+    if class_names is not None:
+        ClassNames(tuple(class_names), "class_names")  # each name is that of one class
     if runner.views is not None and first.token_counts is not None:
         raise StoreArgumentError("views", "these examples are sequences, and views are of images.")
     view_count = runner.views.count if runner.views else 1

@@ -80,7 +80,7 @@ class StoredTeacher(Teacher):
         """
         if "example_id" not in batch:
             raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
-        ids = batch["example_id"]
+        ids = torch.as_tensor(batch["example_id"])
         output = self._in_order(self.store.look_up(ids, batch.get("view_id")))
         if self.store.description.tokens:
             output = _pad(output, self._token_mask(batch, ids))
