@@ -3,10 +3,18 @@
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
+from limbeck.errors import ArgumentError
 from limbeck.models import saved_tokens, token_columns, tokens_of
 from limbeck.models.tokens import TOKENIZER_FILES
+from limbeck.outputs import Vocabulary, align_vocabularies
 from support.texts import word_tokenizer
 
 
@@ -71,3 +79,39 @@ def test_a_processor_has_a_tokenizer_and_an_image_processor_has_none():
     assert tokens_of(processor) == word_tokenizer().get_vocab()
     assert tokens_of(object()) is None
     assert tokens_of(None) is None
+
+
+def byte_level_bpe():
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(["the film was sad"] * 9, trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet))
+    return made
+
+
+def sentencepiece():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(
+        models.Unigram([("<unk>", 0.0), ("▁the", -1.0), ("▁film", -2.0), ("▁", -3.0), ("s", -4.0)], unk_id=0)
+    )
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    return made
+
+
+@pytest.mark.parametrize("make", [byte_level_bpe, sentencepiece])
+def test_every_kind_of_tokenizer_equals_itself_and_no_other(make, tmp_path):
+    """Spaces are Ġ for one kind and ▁ for the other; tokens that are added stand after ``vocab_size``."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=make())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
+    assert tokenizer.vocab_size < len(tokenizer)
+    bert().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = saved_tokens(BertForSequenceClassification.from_pretrained(tmp_path))
+    assert found == tokens_of(tokenizer)
+    assert len(found) == len(tokenizer)
+    assert align_vocabularies(Vocabulary(found, 400), Vocabulary(tokens_of(tokenizer), 300)) == 300
+    with pytest.raises(ArgumentError, match="do not stand for the same token"):
+        align_vocabularies(Vocabulary(found, 300), Vocabulary(word_tokenizer().get_vocab(), 300))
