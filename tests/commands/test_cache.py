@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -129,11 +130,27 @@ def test_two_processes_build_the_store_together(live, store, tmp_path):
     torch.testing.assert_close(two.look_up(ids).logits, one.look_up(ids).logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("cache", ["{format: hidden, dtype: float32}", "{format: topk, k: 4, shard_rows: 500}"])
+def test_build_and_info_state_one_size(live, tmp_path, capsys, cache):
+    """The bytes are those of all files, and the payload is the same number wherever it stands."""
+    _, built, _ = limbeck(
+        capsys, "cache", "build", live / "config.yaml", "--out", tmp_path / "store", "--set", f"cache={cache}"
+    )
+    _, info, _ = limbeck(capsys, "cache", "info", tmp_path / "store")
+    (line,) = [line.split("bytes", 1)[1].strip() for line in built.splitlines() if "in all files" in line]
+    assert line in info
+    assert int(line.split()[0].replace(",", "")) == sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
+    payload = re.search(r"files: ([\d.]+) payload for each example", line)[1]
+    if "topk" in cache:
+        assert re.search(rf"TopK\(k=4, .*\)  +{payload} ", built)
+    assert re.findall(r"Dense\(dtype='int8'\) +([\d.]+)", built + info) == ["18.0", "18.0"]
+
+
 def test_info_verify_export(live, store, tmp_path, capsys):
     status, out, _ = limbeck(capsys, "cache", "info", store)
     assert status == 0
     assert "Dense(dtype='float32')" in out
-    assert "payload (+" in out
+    assert "40.0 payload for each example (+" in out
     assert "TopK(k=64" in out
     assert limbeck(capsys, "cache", "verify", store)[:2] == (0, f"{store}: whole\n")
     status, _, _ = limbeck(capsys, "cache", "export", store, "--parquet", tmp_path / "all.parquet")

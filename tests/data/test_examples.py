@@ -3,6 +3,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from limbeck.data import DataConfig, Examples, TensorRows, identity_collate, load_splits
+from limbeck.errors import DataError
 
 INPUTS = torch.arange(12.0).reshape(6, 2)
 
@@ -38,3 +39,12 @@ def test_other_labels():
     assert some.ids.tolist() == [2, 5]
     with pytest.raises(ValueError, match=r"^labels: expected one for each of 6 examples, got 5"):
         examples().with_labels(torch.zeros(5))
+
+
+def test_a_loader_that_joins_rows_is_told_what_to_do():
+    examples = Examples(TensorRows("x", torch.zeros(6, 2)), torch.zeros(6))
+    with pytest.raises(DataError, match=r"^collate_fn: Examples return whole batches, .* data.identity_collate"):
+        next(iter(DataLoader(examples, batch_size=2)))
+    with pytest.raises(KeyError, match="pixels"):
+        examples.as_one_batch()["pixels"]
+    assert examples.tokenizer is None

@@ -15,6 +15,8 @@ from limbeck.models import MLP, DataShape, ModelConfig, save_model
 from limbeck.run.classes import check_student, in_order_of_data
 from limbeck.run.opening import open_run
 from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
+from limbeck.run.training import build_seeded_model, train
+from support.texts import BAD, FILLER, GOOD, word_tokenizer, write_models, write_reviews
 
 NAMES = [str(i) for i in range(10)]
 
@@ -182,3 +184,53 @@ def test_a_runs_own_teacher_is_matched_by_the_names_beside_it(splits, tmp_path):
     path.write_text("[")
     with pytest.raises(ConfigError, match=r"inputs\.json cannot be read"):
         load_run_teacher(tmp_path, splits)
+
+
+class TestTokens:
+    """Models of a config read the ids of data.tokenizer: one with trained weights for other ids is refused before training."""
+
+    @pytest.fixture
+    def shop(self, tmp_path):
+        write_models(tmp_path, teacher=8, student=8)
+        write_reviews(tmp_path / "reviews.csv")
+        word_tokenizer([*FILLER, *GOOD, *BAD], model_max_length=16).save_pretrained(tmp_path / "other")
+        return tmp_path
+
+    def config(self, shop, *, tokenizer="teacher", **changed):
+        return config_from(
+            {
+                "data": {"name": str(shop / "reviews.csv"), "tokenizer": str(shop / tokenizer)},
+                "teacher": {"model": str(shop / "teacher")},
+                "student": {"model": str(shop / "student"), "from_scratch": True},
+                "training": {"max_steps": 1},
+                **changed,
+            }
+        )
+
+    def test_one_tokenizer_passes(self, shop):
+        assert open_run(self.config(shop), shop / "run").teacher is not None
+
+    @pytest.mark.parametrize(
+        ("changed", "key"),
+        [
+            ({}, "teacher.model"),
+            ({"teacher": {"model": "TEACHER", "training": {"max_steps": 1}}}, "teacher.model"),
+            ({"student": {"model": "TEACHER"}}, "student.model"),
+        ],
+    )
+    def test_the_same_words_with_other_ids_are_refused(self, shop, changed, key):
+        given = {name: {**part, "model": str(shop / "teacher")} for name, part in changed.items()}
+        with pytest.raises(
+            ConfigError, match=rf"^{key}: 11 ids do not .* '\w+' for the tokenizer saved .* data.tokenizer"
+        ):
+            open_run(self.config(shop, tokenizer="other", **given), shop / "run")
+        assert not (shop / "run").exists()
+
+    def test_weights_that_are_drawn_here_have_no_tokens_of_their_own(self, shop):
+        teacher = {"model": str(shop / "teacher"), "from_scratch": True, "training": {"max_steps": 1}}
+        config = self.config(shop, tokenizer="other", teacher=teacher, out=str(shop / "run"))
+        opened = open_run(config, shop / "run")
+        trained = load_or_train_teacher(config, opened.splits, shop / "run")
+        student = build_seeded_model(config.student, opened.splits, 0)
+        train(student, trained, opened.splits.train, config, folder=shop / "run" / "checkpoints")
+        assert load_run_teacher(shop / "run", opened.splits) is not None

@@ -1,11 +1,14 @@
 """The teacher of a run: trained once, loaded again, opened from a store that fits, or computed beforehand."""
 
+import copy
+
 import pytest
 import torch
 
 from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError, StoreError
+from limbeck.models import SelectedColumns
 from limbeck.run.teacher import (
     load_or_train_teacher,
     open_stored_teacher,
@@ -14,7 +17,7 @@ from limbeck.run.teacher import (
     teacher_training_config,
 )
 from limbeck.run.training import build_seeded_model
-from limbeck.store import Sampled, TopK, build_store
+from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100},
@@ -105,3 +108,47 @@ class TestStoredTeacher:
         shifted = {"name": "digits", "labelled": 100, "augmentation": {"shift": 1}}
         with pytest.raises(ConfigError, match=r"^data\.augmentation: the stored teacher was asked about one view"):
             open_stored_teacher(config(teacher={"cache": str(tmp_path / "one-view")}, data=shifted), splits)
+
+    @pytest.mark.parametrize(
+        "codec", [Dense("float32"), Hidden("float32"), TopK(4, (4.0,), "float32"), Sampled(4, 4.0)], ids=repr
+    )
+    def test_classes_in_another_order_are_matched_by_name(self, splits, teacher, tmp_path, codec):
+        order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+        moved = SelectedColumns(teacher, order) if codec.name != "hidden" else copy.deepcopy(teacher)
+        if codec.name == "hidden":
+            layer = [part for part in moved.modules() if isinstance(part, torch.nn.Linear)][-1]
+            layer.weight.data, layer.bias.data = layer.weight.data[order], layer.bias.data[order]
+        names = [splits.label_names[i] for i in order]
+        build_store(moved, splits.train, tmp_path / "store", codec, class_names=names)
+        before = len(splits.notes)
+        stored = open_stored_teacher(config(teacher={"cache": str(tmp_path / "store")}), splits)
+        assert "matched by name" in splits.notes[before]
+        batch = splits.train.__getitems__([5, 0, 700])
+        output, truth = stored(batch), teacher(batch["pixel_values"]).detach()
+        if output.logits is not None:
+            torch.testing.assert_close(output.logits, truth)
+        elif isinstance(codec, TopK):
+            values, ids = (truth / 4).log_softmax(-1).topk(4)
+            assert torch.equal(output.targets.ids, ids)
+            torch.testing.assert_close(output.targets.at(4.0), values)
+        else:
+            drawn = TeacherStore(tmp_path / "store").look_up(batch["example_id"]).targets.ids
+            assert output.targets.ids.tolist() == [[order[i] for i in row] for row in drawn.tolist()]
+
+    def test_more_classes_are_cut_where_all_are_stored(self, splits, tmp_path):
+        torch.manual_seed(0)
+        teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11))
+        names = ["ten", *splits.label_names]
+        build_store(teacher, splits.train, tmp_path / "dense", Dense("float32"), class_names=names)
+        stored = open_stored_teacher(config(teacher={"cache": str(tmp_path / "dense")}), splits)
+        batch = splits.train.__getitems__([3])
+        torch.testing.assert_close(stored(batch).logits, teacher(batch["pixel_values"])[:, 1:].detach())
+        build_store(teacher, splits.train, tmp_path / "topk", TopK(4, (4.0,)), class_names=names)
+        with pytest.raises(ConfigError, match=r"^teacher\.cache: 1 of the 11 classes in .* are not the student's"):
+            open_stored_teacher(config(teacher={"cache": str(tmp_path / "topk")}), splits)
+
+    def test_a_class_that_the_store_lacks_is_refused(self, splits, teacher, tmp_path):
+        names = [*splits.label_names[:9], "nine"]
+        build_store(teacher, splits.train, tmp_path / "store", Dense("float32"), class_names=names)
+        with pytest.raises(ConfigError, match=r"^teacher\.cache: .*store lacks 1 of the 10 classes of the data: '9'"):
+            open_stored_teacher(config(teacher={"cache": str(tmp_path / "store")}), splits)

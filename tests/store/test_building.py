@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data import Examples
+from limbeck.data import Examples, FixedViews
 from limbeck.data.examples import TensorRows
 from limbeck.errors import ArgumentError, StoreError
 from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store, is_store, verify
@@ -77,7 +77,7 @@ def test_an_arrow_file_of_another_build_is_refused(tmp_path):
 
 class TestClassNames:
     @settings(max_examples=10)
-    @given(names=st.lists(st.text(), min_size=CLASSES, max_size=CLASSES), data=st.data())
+    @given(names=st.lists(st.text(), min_size=CLASSES, max_size=CLASSES, unique=True), data=st.data())
     def test_they_are_kept_and_belong_to_the_store(self, tmp_path_factory, names, data):
         folder = tmp_path_factory.mktemp("store")
         build(folder, class_names=names)
@@ -216,3 +216,27 @@ def test_a_link_to_nothing_is_named(tmp_path):
         with pytest.raises(StoreError) as caught:
             TeacherStore(tmp_path)
         assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(examples=[{"x": 1}]), "examples: expected limbeck.data.Examples.* got list"),
+        (dict(codec="dense"), "codec: expected one of Dense, TopK, Sampled, Hidden, got str"),
+        (dict(teacher=lambda batch: batch), "teacher: expected a module, got function"),
+        (dict(views=2), "views: expected limbeck.data.FixedViews, got int"),
+        (
+            dict(views=FixedViews(2, 1, False, 0), examples=Examples(TensorRows("x", draw(3, 8)), torch.zeros(3))),
+            "views: are",
+        ),
+        (dict(batch_size=0), "batch_size: expected at least 1"),
+        (dict(shard_rows=0), "shard_rows: expected at least 1"),
+        (dict(rank=2, world_size=2), "rank: expected a number from 0 to 1, got 2"),
+        (dict(class_names=["a"] * CLASSES), "the name 'a' for several classes"),
+    ],
+)
+def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, changed, message):
+    given = dict(teacher=teacher(), examples=examples(), folder=tmp_path / "store", codec=Dense()) | changed
+    with pytest.raises(ArgumentError, match=message):
+        build_store(**given)
+    assert not (tmp_path / "store").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck import sparse_distillation_loss
 from limbeck.errors import StoreError
 from limbeck.store import (
     Dense,
@@ -19,7 +20,7 @@ from limbeck.store import (
 )
 from limbeck.store.codecs import codec_from, codec_settings
 from limbeck.teachers import LiveTeacher
-from support.stores import CLASSES, ROWS, build, every_codec, examples, live, teacher
+from support.stores import CLASSES, ROWS, build, draw, every_codec, examples, live, teacher
 
 IDS = torch.tensor([49, 0, 16, 15, 15, 31])
 
@@ -59,6 +60,41 @@ def test_top_k_lists_are_exact_at_every_stored_temperature(tmp_path, t):
     torch.testing.assert_close(got.at(t), values, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="log-normaliser at T = 3"):
         got.at(3.0)
+
+
+@pytest.mark.parametrize("gap", [0.0, 3.0, 8.0, 20.0, 60.0])
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2e-5), ("float16", 2e-3)])
+def test_the_rest_of_a_top_k_list_survives(gap, dtype, allowed):
+    """From a flat teacher to one that leaves e^-60: the list and its rest are 1 together, and no loss becomes infinite."""
+    logits = draw(6, CLASSES)
+    logits[:, :2] += gap
+    student = draw(6, CLASSES, seed=1)
+    codec = TopK(2, (0.5, 4.0), dtype)
+    targets = codec.decode(codec.encode(logits, torch.Generator()), CLASSES).targets
+    for t in (0.5, 1.0, 4.0):
+        truth = (logits.double() / t).log_softmax(-1)
+        rest = truth.scatter(-1, targets.ids, -torch.inf).logsumexp(-1)
+        torch.testing.assert_close(targets.log_rest_at(t), rest, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(targets.at(t).double(), truth.gather(-1, targets.ids), rtol=allowed, atol=allowed)
+        ours = (student.double() / t).log_softmax(-1)
+        p, q = (
+            torch.cat(
+                [x.gather(-1, targets.ids), x.scatter(-1, targets.ids, -torch.inf).logsumexp(-1, keepdim=True)], -1
+            )
+            for x in (truth, ours)
+        )
+        expected = (q.exp() * (q - p)).sum(-1).mean() * t**2
+        loss = sparse_distillation_loss(
+            student, targets, alpha=1.0, temperature=t, divergence="reverse_kl", mode="tail"
+        )
+        assert loss.item() == pytest.approx(expected.item(), rel=5 * allowed)
+
+
+def test_the_rest_takes_four_bytes_for_each_position():
+    logits = draw(3, 32000)
+    for codec, before in ((TopK(8), 31.0), (TopK(64, (2.0,)), 252.0)):
+        assert codec.payload_bytes(32000) == before + 4
+        assert sum(column.nbytes for column in codec.encode(logits, torch.Generator()).values()) == 3 * (before + 4)
 
 
 def test_draws_follow_the_teachers_probabilities(tmp_path):

@@ -1,7 +1,7 @@
 """Stores that an earlier Limbeck wrote: they can be read and verified, and what is written today is what was written then.
 
-The folders in ``fixtures`` were written once, by version 1 of the format, those in ``fixtures/version-2`` by version 2. The
-teachers' weights and inputs are small multiples of 1/8, so that their logits are exact on every machine, and what a store
+The folders in ``fixtures`` were written once, by version 1 of the format, those in ``version-2`` and ``version-3`` by these.
+The teachers' weights and inputs are small multiples of 1/8, so that their logits are exact on every machine, and what a store
 should hold is computed from them here.
 """
 
@@ -17,6 +17,7 @@ from torch import nn
 from limbeck.data import Examples, FixedViews
 from limbeck.data.examples import TensorRows
 from limbeck.errors import StoreError
+from limbeck.outputs import fingerprint_of_tokens
 from limbeck.store import Dense, Hidden, Sampled, StoredTeacher, TeacherStore, TopK, build_store, verify
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -25,7 +26,14 @@ CODECS = {"dense": Dense("int8"), "topk": TopK(3, (2.0,)), "sampled": Sampled(4)
 IDS = torch.tensor([9, 2, 5])
 CLASS_NAMES = ("a", "b", "<c>", "d\n", "e")
 every_store = pytest.mark.parametrize("name", CODECS)
-every_version = pytest.mark.parametrize("version", ["", "version-2"], ids=["1", "2"])
+every_version = pytest.mark.parametrize("version", ["", "version-2", "version-3"], ids=["1", "2", "3"])
+
+
+class Tokenizer:
+    """As much of a tokenizer as a store asks for."""
+
+    def get_vocab(self):
+        return {f"token-{i}": i for i in range(11)}
 
 
 def numbers(*shape):
@@ -76,9 +84,11 @@ def examples(name):
 
 def build(name, folder):
     views, names = VIEWS if name == "dense" else None, None if name == "topk" else CLASS_NAMES
+    tokenizer = Tokenizer() if name == "topk" else None
     return build_store(
-        teacher(name), examples(name), folder, CODECS[name], views=views, class_names=names, shard_rows=2
-    )
+        teacher(name), examples(name), folder, CODECS[name], views=views, class_names=names, tokenizer=tokenizer,
+        shard_rows=2,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -105,6 +115,8 @@ class TestReading:
         with pytest.raises(StoreError, match="made from another data"):
             store.check(examples=examples(name).subset(torch.tensor([0, 1])))
         assert store.description.class_names == (CLASS_NAMES if version and name != "topk" else None)
+        vocabulary = fingerprint_of_tokens(Tokenizer().get_vocab())
+        assert store.description.vocabulary == (vocabulary if version == "version-3" and name == "topk" else None)
 
     @every_version
     def test_int8_logits_of_every_view(self, copy, version):
@@ -129,6 +141,9 @@ class TestReading:
         for t, stored in ((1.0, targets.log_probs), (2.0, targets.at(2.0))):
             expected = (truth / t).log_softmax(-1).gather(-1, targets.ids.clamp(min=0))
             torch.testing.assert_close(stored[mask], expected[mask], rtol=2e-3, atol=1e-3)
+            if version == "version-3":
+                rest = 1 - (truth / t).softmax(-1).gather(-1, targets.ids.clamp(min=0)).sum(-1)
+                torch.testing.assert_close(targets.log_rest_at(t)[mask].exp().float(), rest[mask])
         torch.testing.assert_close(truth.gather(-1, targets.ids.clamp(min=0))[mask], truth.topk(3).values[mask])
 
     @every_version
@@ -144,8 +159,9 @@ class TestReading:
 
 class TestWriting:
     @every_store
-    def test_a_build_goes_on_with_a_store_of_this_version(self, copy, name):
-        folder = copy / "version-2" / name
+    @pytest.mark.parametrize("version", ["version-2", "version-3"])
+    def test_a_build_goes_on_with_a_store_of_its_version(self, copy, name, version):
+        folder = copy / version / name
         before = sorted(path.name for path in folder.iterdir())
         again = build(name, folder)
         assert (again.written, again.found) == (0, 2)
@@ -169,7 +185,7 @@ class TestWriting:
     def test_a_store_written_today_has_the_old_format(self, tmp_path, name):
         """Compare file names, manifests and schemas. pyarrow and zlib may pack the same content into other bytes."""
         build(name, tmp_path)
-        for old in sorted((FIXTURES / "version-2" / name).iterdir()):
+        for old in sorted((FIXTURES / "version-3" / name).iterdir()):
             new = tmp_path / old.name
             if old.suffix == ".json":
                 ours, theirs = (json.loads(path.read_text()) for path in (new, old))
@@ -182,4 +198,4 @@ class TestWriting:
                 assert ours.num_rows == theirs.num_rows
             else:
                 assert new.read_bytes() == old.read_bytes()
-        assert len(list(tmp_path.iterdir())) == len(list((FIXTURES / "version-2" / name).iterdir()))
+        assert len(list(tmp_path.iterdir())) == len(list((FIXTURES / "version-3" / name).iterdir()))

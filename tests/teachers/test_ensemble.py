@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from limbeck.errors import ArgumentError
 from limbeck.losses import SparseTargets
 from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
 
@@ -70,3 +71,9 @@ def test_without_a_temperature_probabilities_wait_for_one():
     expected = Ensemble(ensemble.teachers, temperature=2.0)(batch).logits
     torch.testing.assert_close(ensemble.at_temperature(2.0)(batch).logits, expected)
     assert Ensemble(members(), average="logits")(batch).logits.shape == (6, 5)
+
+
+def test_logits_of_two_shapes_are_refused():
+    ensemble = Ensemble([torch.nn.Linear(4, 3), torch.nn.Linear(4, 2)], average="logits")
+    with pytest.raises(ArgumentError, match=r"teachers: .* of one shape, and these gave \(5, 3\), \(5, 2\)"):
+        ensemble({"x": torch.zeros(5, 4)})

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import TensorDataset, default_collate
 
 from limbeck import DistillationArguments, DistillationTrainer
+from limbeck.data import Examples, TensorRows
 from support.workbench import CLASSES, Net, vectors
 
 ROWS = vectors(16)
@@ -110,3 +111,12 @@ def test_the_collator_stays_the_users(tmp_path):
     trainer = DistillationTrainer(nn.Linear(6, 4), nn.Linear(6, 4), args, default_collate, train_dataset=ROWS)
     trainer.get_train_dataloader()
     assert trainer.data_collator is default_collate
+
+
+def test_examples_need_no_collator(tmp_path):
+    rows = torch.stack([row["x"] for row in vectors(16)])
+    examples = Examples(TensorRows("x", rows), torch.arange(16) % 4)
+    args = DistillationArguments(str(tmp_path), use_cpu=True, max_steps=2, disable_tqdm=True, save_strategy="no")
+    trainer = DistillationTrainer(Net(), Net(), args, train_dataset=examples, eval_dataset=examples)
+    assert trainer.train().global_step == 2
+    assert trainer.evaluate()["eval_loss"] > 0

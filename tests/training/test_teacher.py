@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from limbeck import DistillationArguments, DistillationTrainer
+from limbeck.data import Examples, TensorRows
 from limbeck.errors import ArgumentError
+from limbeck.store import Dense, StoredTeacher, build_store
 from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
 from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
 from support.workbench import Net
@@ -74,6 +76,24 @@ class TestClasses:
         with torch.no_grad():
             expected = teacher(input_ids=rows).logits[:, [1, 2, 0]]
         torch.testing.assert_close(trainer.teacher({"input_ids": rows}).logits, expected)
+
+    def test_stored_classes_are_matched_by_name(self, tmp_path):
+        student, teacher = self.models(["neg", "neutral", "pos"], ["pos", "neg", "neutral"])
+        rows = torch.randint(9, (4, 5))
+        examples = Examples(TensorRows("input_ids", rows), torch.zeros(4))
+        build_store(teacher, examples, tmp_path / "store", Dense("float32"), class_names=["pos", "neg", "neutral"])
+        args = arguments(tmp_path)
+        for given in (
+            tmp_path / "store",
+            StoredTeacher(tmp_path / "store"),
+            StoredTeacher(tmp_path / "store", [1, 2, 0]),
+        ):
+            stored = resolve_teacher(given, student, args)
+            truth = teacher(input_ids=rows).logits[:, [1, 2, 0]].detach()
+            torch.testing.assert_close(stored({"example_id": torch.arange(4)}).logits, truth)
+        other, _ = self.models(["good", "bad", "neutral"], ["x"])
+        with pytest.raises(ArgumentError, match=r"teacher: .*store lacks 2 of the 3 classes of the student's config"):
+            resolve_teacher(tmp_path / "store", other, args)
 
     def test_a_class_that_the_teacher_lacks_is_refused(self, tmp_path):
         student, teacher = self.models(["neg", "pos"], ["bad", "good"])

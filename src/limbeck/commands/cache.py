@@ -107,14 +107,15 @@ def formats_table(logits: Tensor, chosen: Codec, config: Config) -> Table:
     """
     others: list[Codec] = [Dense(dtype) for dtype in NUMPY_DTYPES]
     others += [replace(config.cache, format=name).codec(_temperature(config)) for name in ("topk", "sampled")]
-    rows: Table = [("format", "bytes / example", "payload", "mean |Δ log p|", "largest")]
+    position = "example" if config.cache.views == 1 else "view"
+    rows: Table = [("format", f"bytes / {position}", "mean |Δ log p|", "largest")]
     first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
     for codec in dict.fromkeys([*first, *others]):
         quality = measure_format(codec, logits)
         errors = "unbiased", ""
         if quality.mean_error is not None:
             errors = f"{quality.mean_error:.1e}", f"{quality.largest_error:.1e}"
-        rows.append((str(codec), f"{quality.stored_bytes:.0f}", f"{quality.payload_bytes:.1f}", *errors))
+        rows.append((str(codec), f"{quality.payload_bytes:.1f}", *errors))
     return rows
 
 
@@ -132,13 +133,10 @@ def store_table(folder: str | Path) -> Table:
     """
     store = TeacherStore(folder)
     description = store.description
-    views, view_rows = 1, []
+    view_rows = []
     if description.views is not None:
-        views = description.views.count
-        shown = f"{views} of each, shift {description.views.shift}, flip {description.views.flip}"
+        shown = f"{description.views.count} of each, shift {description.views.shift}, flip {description.views.flip}"
         view_rows = [("views", shown)]
-    payload = store.codec.payload_bytes(description.classes) * views
-    each = store.bytes / len(store)
     return [
         ("property", "value"),
         ("format", str(store.codec)),
@@ -146,15 +144,31 @@ def store_table(folder: str | Path) -> Table:
         *view_rows,
         ("classes", f"{description.classes:,}"),
         ("shards", f"{len(store.shards)} of {description.shard_rows:,} examples"),
-        ("bytes", f"{store.bytes:,}"),
-        ("bytes / example", f"{each:.1f}, of which {payload:.1f} payload (+{100 * (each / payload - 1):.1f} %)"),
+        ("bytes", size_line(store)),
         ("teacher", description.teacher),
         ("data", description.data),
     ]
 
 
+def size_line(store: TeacherStore) -> str:
+    """Return how large a store's files are, and what of it is payload: the stored numbers, without ids and file headers.
+
+    Args:
+        store: the open store.
+    """
+    payload = store.codec.payload_bytes(store.description.classes)
+    overhead = 100 * (store.bytes / (payload * store.positions) - 1)
+    return f"{store.bytes:,} in all files: {payload:.1f} payload for each {_position(store)} (+{overhead:.1f} %)"
+
+
+def _position(store: TeacherStore) -> str:
+    if store.description.tokens:
+        return "token"
+    return "example" if store.description.views is None else "view"
+
+
 def sizes_table(folder: str | Path) -> Table:
-    """Say how large a store would be in other formats.
+    """Say how large the payload of a store would be in other formats.
 
     Args:
         folder: the folder or URL of the store.
@@ -166,9 +180,9 @@ def sizes_table(folder: str | Path) -> Table:
         StoreError: the store cannot be read.
     """
     store = TeacherStore(folder)
-    classes, count = store.description.classes, len(store)
+    classes, count = store.description.classes, store.positions
     codecs: list[Codec] = [*(Dense(dtype) for dtype in NUMPY_DTYPES), *(TopK(k, (2.0,)) for k in (8, 64)), Sampled(12)]
-    rows: Table = [("format", "bytes / example", "for all, MB")]
+    rows: Table = [("format", f"bytes / {_position(store)}", "for all, MB")]
     for codec in codecs:
         payload = codec.payload_bytes(classes)
         rows.append((str(codec), f"{payload:.1f}", f"{payload * count / 1e6:.1f}"))

@@ -201,16 +201,18 @@ def cache_build(
     ] = None,
 ) -> None:
     """Run CONFIG's teacher over its training examples once, and write the store; continue a store that was begun."""
-    from limbeck.commands.cache import build_cache
+    from limbeck.commands.cache import build_cache, size_line
     from limbeck.config import load_config
     from limbeck.distributed import end_process_group
+    from limbeck.store import TeacherStore
 
     settings = load_config(config, overrides)
     built, formats = build_cache(settings, out)
     if _is_main_process():
-        print_table("Formats, on the same examples", formats)
+        print_table("Formats, on the same examples (payload)", formats)
+        folder = str(out or settings.teacher.cache)
         done = f"{built.written} shards written, {built.found} were there; {built.seconds:.1f} s"
-        print_pairs({"store": out or settings.teacher.cache, "done": done})
+        print_pairs({"store": folder, "bytes": size_line(TeacherStore(folder)), "done": done})
     end_process_group()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, DataError
 from limbeck.losses import IGNORE_INDEX
 from limbeck.models import DataShape
 
@@ -30,6 +30,18 @@ class HasSourceBytes(Protocol):
             rows: row numbers of the data set, ascending.
         """
         ...
+
+
+class _Batch(dict[str, Any]):
+    """A whole batch, which says what it is where somebody takes it for a list of rows."""
+
+    def __missing__(self, key: Any) -> Any:
+        if isinstance(key, int):
+            raise DataError(
+                "collate_fn: Examples return whole batches, and the default function joins rows. Give the DataLoader "
+                "collate_fn=limbeck.data.identity_collate."
+            )
+        raise KeyError(key)
 
 
 class Examples(Dataset[dict[str, Any]]):
@@ -61,7 +73,7 @@ class Examples(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         chosen = torch.as_tensor(indices, dtype=torch.long)
         ids = self.ids[chosen]
-        return {**self.load(ids.tolist()), "labels": self.labels[chosen], "example_id": ids}
+        return _Batch(self.load(ids.tolist()), labels=self.labels[chosen], example_id=ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
@@ -73,6 +85,11 @@ class Examples(Dataset[dict[str, Any]]):
         """Return a bool tensor (N,), True where the label is known."""
         known = self.labels != IGNORE_INDEX
         return known if known.dim() == 1 else known.any(-1)
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer that made the token ids of texts; None where it is not known, or the inputs are not texts."""
+        return getattr(self.load, "tokenizer", None)
 
     def subset(self, indices: Tensor) -> Examples:
         """Return some of the examples; they keep their ids.

@@ -4,7 +4,7 @@ This room may import ``losses``, ``outputs`` and the top-level modules (``errors
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
 with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
 whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
-probabilities.
+probabilities, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -21,6 +21,7 @@ from limbeck.models.loading import (
 from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
+from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
 
 __all__ = [
     "BUILT_IN",
@@ -44,4 +45,7 @@ __all__ = [
     "logits_of_probabilities",
     "model_faults",
     "save_model",
+    "saved_tokens",
+    "token_columns",
+    "tokens_of",
 ]

@@ -35,7 +35,9 @@ def build_classifier(
     config, auto = _classifier(name, settings, head)
     try:
         if from_scratch:
-            return auto.from_config(config)
+            model = auto.from_config(config)
+            model.name_or_path = ""  # no weights come from there, and so the tokenizer there says nothing about them
+            return model
         return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, error) from None

@@ -5,13 +5,15 @@ imports ``limbeck.errors`` alone.
 """
 
 from limbeck.outputs.classes import ClassNames, align_classes, is_generic, one_line
-from limbeck.outputs.vocabularies import Vocabulary, align_vocabularies
+from limbeck.outputs.vocabularies import Vocabulary, align_vocabularies, check_inputs, fingerprint_of_tokens
 
 __all__ = [
     "ClassNames",
     "Vocabulary",
     "align_classes",
     "align_vocabularies",
+    "check_inputs",
+    "fingerprint_of_tokens",
     "is_generic",
     "one_line",
 ]

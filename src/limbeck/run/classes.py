@@ -12,8 +12,9 @@ from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import SelectedColumns, class_names_in_config, forward_logits
-from limbeck.outputs import ClassNames, align_classes
+from limbeck.models import SelectedColumns, class_names_in_config, forward_logits, saved_tokens, tokens_of
+from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
+from limbeck.store import TeacherStore
 from limbeck.tasks import task_named, task_of_data
 
 
@@ -46,7 +47,7 @@ def output_width(model: nn.Module, splits: Splits, key: str) -> int:
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
-    """Check that a model that is to be trained has one column for each class of the data.
+    """Check that a model that is to be trained has one column for each class of the data, and reads its tokens.
 
     Args:
         student: the model.
@@ -54,8 +55,9 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         key: the config's key of the model, for messages.
 
     Raises:
-        ConfigError: it has another number of columns.
+        ConfigError: it has another number of columns, or trained weights for other tokens.
     """
+    check_tokens(student, splits, key)
     width, classes = output_width(student, splits, key), splits.shape.classes
     if width != classes:
         raise ConfigError(
@@ -129,20 +131,61 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
         ConfigError: the teacher is made for another task, lacks a class of the data, or the meaning of its columns is not
             known and their number is another.
     """
+    check_tokens(teacher, splits, key)
     width = output_width(teacher, splits, key)
     try:
         task_of_data(splits.task, teacher)
-        names = class_names_of(teacher, folder, key)
-        if names is None or len(names) != width:
-            names = ClassNames(tuple(f"LABEL_{i}" for i in range(width)), key)
-        columns = align_classes(names, ClassNames(tuple(splits.label_names), "the data"))
+        columns = _columns(class_names_of(teacher, folder, key), width, key, splits)
     except ArgumentError as error:
         raise ConfigError(f"{key}: {error.message}") from None
-    if columns is None:
-        return teacher
-    unused = len(names) - len(columns)
-    left_out = f" {unused} of its {len(names)} classes are not in the data and are left out." if unused else ""
-    splits.notes.append(
-        f"The teacher's classes stand in another order than the data's; they are matched by name.{left_out}"
-    )
-    return SelectedColumns(teacher, columns).eval()
+    return teacher if columns is None else SelectedColumns(teacher, columns).eval()
+
+
+def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | None:
+    """Return which column of a store stands for each class of the data, by name; ``splits.notes`` says if one has to move.
+
+    Args:
+        store: the open store.
+        splits: the examples.
+
+    Returns:
+        One column for each class of the data, or None if no column has to move.
+
+    Raises:
+        ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
+    """
+    return _columns(store.class_names, store.description.classes, str(store.storage), splits)
+
+
+def _columns(names: ClassNames | None, width: int, source: str, splits: Splits) -> tuple[int, ...] | None:
+    if names is None or len(names) != width:
+        names = ClassNames(tuple(f"LABEL_{i}" for i in range(width)), source)
+    columns = align_classes(names, ClassNames(tuple(splits.label_names), "the data"))
+    if columns is not None:
+        unused = len(names) - len(columns)
+        left_out = f" {unused} of its {len(names)} classes are not in the data and are left out." if unused else ""
+        splits.notes.append(
+            f"The teacher's classes stand in another order than the data's; they are matched by name.{left_out}"
+        )
+    return columns
+
+
+def check_tokens(model: nn.Module, splits: Splits, key: str) -> None:
+    """Check that a model with trained weights reads the token ids of the data as the tokens that they are.
+
+    Args:
+        model: the model. Its tokens are those of the tokenizer that is saved beside its weights, if there is one.
+        splits: the examples.
+        key: the config's key of the model, for messages.
+
+    Raises:
+        ConfigError: an id stands for another token, or for none.
+    """
+    ours = tokens_of(splits.train.tokenizer)
+    theirs = None if ours is None else saved_tokens(model)
+    if ours is None or theirs is None:
+        return
+    try:
+        check_inputs(Vocabulary(theirs, 0, "the tokenizer saved with the model"), Vocabulary(ours, 0, "data.tokenizer"))
+    except ArgumentError as error:
+        raise ConfigError(f"{key}: {error.message} Name that tokenizer as data.tokenizer.") from None

@@ -13,10 +13,10 @@ from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Examples, Splits
-from limbeck.errors import ArgumentError, ConfigError, StoreError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import BUILT_IN, functions_of, load_model, load_trained_model, save_model
-from limbeck.run.classes import in_order_of_data
+from limbeck.run.classes import columns_in_store, in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
@@ -141,24 +141,19 @@ def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
 
     Raises:
         StoreError: the store cannot be read, or was made from other data.
-        ConfigError: the store was made with another augmentation, or cannot be used at the config's temperature.
+        ConfigError: the store lacks a class of the data, was made with another augmentation, or cannot be used at the config's
+            temperature.
     """
     assert config.teacher.cache is not None
     store = TeacherStore(config.teacher.cache)
-    if store.description.classes != splits.shape.classes:
-        raise StoreError(
-            f"{store.storage}: has {store.description.classes} classes, and the data has {splits.shape.classes}."
-        )
-    names = store.description.class_names
-    if names is not None and list(names) != splits.label_names:
-        raise StoreError(
-            f"{store.storage}: holds columns for the classes {', '.join(map(repr, names[:8]))}, and the data has "
-            f"{', '.join(map(repr, splits.label_names[:8]))}. Build the store again with these data, whose classes it then has."
-        )
+    try:
+        teacher = StoredTeacher(store, columns_in_store(store, splits))
+    except ArgumentError as error:
+        raise ConfigError(f"teacher.cache: {error.message}") from None
     store.check(examples=splits.train)
     _check_views(store, config)
     _check_temperature(store, config, splits)
-    return StoredTeacher(store)
+    return teacher
 
 
 def _check_views(store: TeacherStore, config: Config) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
-from limbeck.store.codecs import Codec, Hidden, codec_settings
-from limbeck.store.description import VERSION, StoreDescription
+from limbeck.models import saved_tokens, token_columns, tokens_of
+from limbeck.outputs import ClassNames, fingerprint_of_tokens
+from limbeck.store.codecs import CODECS, Codec, Hidden, TopK, codec_settings
+from limbeck.store.description import VERSION, StoreDescription, Version
 from limbeck.store.errors import StoreArgumentError, UnstorableError
 from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
 from limbeck.store.output_layer import (
@@ -60,6 +62,7 @@ def build_store(
     codec: Codec,
     *,
     class_names: Sequence[str] | None = None,
+    tokenizer: Any = None,
     views: FixedViews | None = None,
     batch_size: int = 256,
     shard_rows: int | None = None,
@@ -80,6 +83,8 @@ def build_store(
         codec: the format.
         class_names: the name of each of the teacher's output columns, where they are known. They are kept in the store, so that
             a student whose classes stand in another order can be told.
+        tokenizer: that of a teacher whose output columns are tokens; by default the one that is saved beside its weights. What
+            each column stands for is kept in the store, so that a student with another tokenizer is refused.
         views: the augmented views of each image that are stored, for students with augmentation; by default the image as it
             is.
         batch_size: examples in a batch. A batch ends at the end of a shard.
@@ -93,7 +98,7 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
+        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
             columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, such as NaN, or needs
             another kind of teacher.
         StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
@@ -101,13 +106,15 @@ def build_store(
     from tqdm import tqdm
 
     start = time.perf_counter()
+    _check_arguments(teacher, examples, codec, views, batch_size, shard_rows, rank, world_size)
     storage = open_storage(folder)
     ids = _ascending_ids(examples)
     layer = find_output_layer(teacher) if isinstance(codec, Hidden) else None
     runner = _TeacherRunner(teacher, examples, views, layer)
     there = shards_with_manifest(storage) if storage.exists() else []
     version = there[0].manifest.description.version if there else VERSION
-    codec, description = _describe(runner, ids, codec, shard_rows, class_names, version)
+    vocabulary = _vocabulary(teacher, tokenizer) if version > 2 else None
+    codec, description = _describe(runner, ids, codec, shard_rows, class_names, vocabulary, version)
     all_shards = split_into_shards(storage, len(ids), description.shard_rows)
     _check_what_is_there(there, all_shards, description)
     storage.create_folder()
@@ -130,6 +137,25 @@ def build_store(
             ) from None
         written += 1
     return BuildResult(description, written, found, time.perf_counter() - start)
+
+
+def _check_arguments(
+    teacher: Any, examples: Any, codec: Any, views: Any, batch_size: int, shard_rows: int | None, rank: int, world: int
+) -> None:
+    """Check what can be seen without running the teacher."""
+    for name, given, kinds, expected in (
+        ("teacher", teacher, nn.Module, "a module"),
+        ("examples", examples, Examples, "limbeck.data.Examples, such as Examples(TensorRows('x', inputs), labels)"),
+        ("codec", codec, tuple(CODECS.values()), f"one of {', '.join(c.__name__ for c in CODECS.values())}"),
+        ("views", views, FixedViews | None, "limbeck.data.FixedViews"),
+    ):
+        if not isinstance(given, kinds):
+            raise StoreArgumentError(name, f"expected {expected}, got {type(given).__name__}.")
+    for name, number in (("batch_size", batch_size), ("shard_rows", 1 if shard_rows is None else shard_rows)):
+        if number < 1:
+            raise StoreArgumentError(name, f"expected at least 1, got {number}.")
+    if not 0 <= rank < world:
+        raise StoreArgumentError("rank", f"expected a number from 0 to {world - 1}, got {rank}.")
 
 
 @dataclass(frozen=True)
@@ -177,6 +203,8 @@ class _TeacherRunner:
     def logits_of_one(self, example_id: Tensor) -> _Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
         batch = self._load(example_id, None)
+        if self.views is not None and "pixel_values" not in batch:
+            raise StoreArgumentError("views", f"are of images in pixel_values, and the batch has {', '.join(batch)}.")
         with record_inputs(self.layer) if self.layer else nullcontext([]) as inputs:
             positions = _without_padding(self._logits(batch), batch)
         with _naming_examples(positions, example_id):
@@ -195,6 +223,10 @@ class _TeacherRunner:
         """Return the inputs of some examples, in all of their views, on the teacher's device."""
         batch = self.examples.load(ids.tolist())
         if views is not None:
+            if "pixel_values" not in batch:
+                raise StoreArgumentError(
+                    "views", f"are of images in pixel_values, and the batch has {', '.join(batch)}."
+                )
             images = batch["pixel_values"].repeat_interleave(views.count, 0)
             repeated = {"pixel_values": images, "example_id": ids.repeat_interleave(views.count)}
             view_numbers = torch.arange(views.count).repeat(len(ids))
@@ -233,10 +265,10 @@ def _ascending_ids(examples: Examples) -> Tensor:
 
 
 def _check_what_is_there(there: Sequence[Shard], expected: Sequence[Shard], description: StoreDescription) -> None:
-    """Check that every shard in the folder is part of this store, and that none is missing if an earlier version wrote them."""
+    """Check that every shard in the folder is part of this store, and that none is missing if version 1 wrote them."""
     for shard in there:
         shard.is_whole(description)
-    if description.version != VERSION and not all(shard.is_whole(description) for shard in expected):
+    if description.version == 1 and not all(shard.is_whole(description) for shard in expected):
         raise StoreError(
             f"{expected[0].storage}: was begun by an earlier version of Limbeck, which looked at {LOADED_EXAMPLES} examples to "
             "know the data again. Whether the shards that are missing belong to the same data cannot be told. Remove the "
@@ -250,17 +282,22 @@ def _describe(
     codec: Codec,
     shard_rows: int | None,
     class_names: Sequence[str] | None,
-    version: Literal[1, 2],
+    vocabulary: str | None,
+    version: Version,
 ) -> tuple[Codec, StoreDescription]:
     """Return the codec with all of its settings, and the description of the store, after running the first example."""
     first = runner.logits_of_one(ids[:1])
     positions, classes = first.values.shape
     if runner.layer is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=runner.layer.in_features)
+    if version < 3 and isinstance(codec, TopK):
+        codec = replace(codec, rests=False)
     if class_names is not None and len(class_names) != classes:
         raise StoreArgumentError(
             "class_names", f"the teacher has {classes} output columns, got {len(class_names)} names."
         )
+    if class_names is not None:
+        ClassNames(tuple(class_names), "class_names")  # each name is that of one class
     if runner.views is not None and first.token_counts is not None:
         raise StoreArgumentError("views", "these examples are sequences, and views are of images.")
     view_count = runner.views.count if runner.views else 1
@@ -270,6 +307,7 @@ def _describe(
         codec=codec_settings(codec),
         classes=classes,
         class_names=None if class_names is None or version == 1 else tuple(class_names),
+        vocabulary=vocabulary,
         rows=len(ids),
         shard_rows=shard_rows or max(1, int(SHARD_BYTES // example_bytes)),
         tokens=first.token_counts is not None,
@@ -279,6 +317,14 @@ def _describe(
         data=fingerprint_of_examples(runner.examples, version),
     )
     return codec, description
+
+
+def _vocabulary(teacher: nn.Module, tokenizer: Any) -> str | None:
+    """Return the fingerprint of the tokens that the teacher's columns stand for, if that is known."""
+    if tokenizer is None and token_columns(teacher) is None:
+        return None
+    tokens = saved_tokens(teacher) if tokenizer is None else tokens_of(tokenizer)
+    return None if tokens is None else fingerprint_of_tokens(tokens)
 
 
 def _shard_columns(

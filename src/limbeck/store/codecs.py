@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from limbeck.errors import StoreError
 from limbeck.losses import SparseTargets
@@ -172,13 +173,15 @@ def _encode_int8(logits: Tensor) -> dict[str, np.ndarray]:
 class TopK(Codec):
     """The format that keeps the k most likely classes of a position, with their log-probabilities at T = 1.
 
-    Class ids take as many bits as the number of classes needs. A student can be trained at T = 1 and at the temperatures
-    whose log-normalisers are kept.
+    Class ids take as many bits as the number of classes needs. The probability of all other classes is kept beside the list, as
+    log odds, at T = 1 and at other temperatures, at which alone a student can be trained. It tells the log-normaliser, and it
+    is exact where the list leaves next to nothing.
 
     Args:
         k: how many classes to keep; all of them if there are fewer.
-        temperatures: temperatures other than 1 whose log-normalisers are kept, in float32.
+        temperatures: temperatures other than 1 at which the targets can be used; each takes a float32.
         dtype: the dtype of the log-probabilities, "float16" or "float32".
+        rests: False in stores of version 1 and 2, which kept log-normalisers, and no rest.
 
     Raises:
         StoreArgumentError: ``k`` is below 1, ``dtype`` is another one, or a temperature is 1, not positive or not finite.
@@ -188,6 +191,7 @@ class TopK(Codec):
     k: int = 64
     temperatures: tuple[float, ...] = ()
     dtype: TopKDtype = "float16"
+    rests: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperatures", tuple(float(t) for t in self.temperatures))
@@ -201,29 +205,36 @@ class TopK(Codec):
             )
 
     def columns(self, classes: int) -> list[Column]:
-        """Return the columns of packed ids, of log-probabilities, and of log-normalisers if any are kept."""
+        """Return the columns of packed ids, of log-probabilities, and of the rest at each temperature."""
         kept = min(self.k, classes)
         columns = [Column("ids", "uint8", bytes_for_ids(kept, classes)), Column("log_probs", self.dtype, kept)]
-        if self.temperatures:
+        if self.rests:
+            columns.append(Column("rest_log_odds", "float32", 1 + len(self.temperatures)))
+        elif self.temperatures:
             columns.append(Column("log_normalizers", "float32", len(self.temperatures)))
         return columns
 
     def encode(self, logits: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Return the ids and log-probabilities of the k largest logits, and the log-normalisers."""
+        """Return the ids and log-probabilities of the k largest logits, and the odds of the rest at each temperature."""
         check_softmax(logits)
         targets = SparseTargets.top_k(logits, self.k, self.temperatures)
         assert targets.log_probs is not None
         dtype = torch.float16 if self.dtype == "float16" else torch.float32
         columns = {"ids": pack_ids(targets.ids, logits.shape[-1]), "log_probs": targets.log_probs.to(dtype).numpy()}
-        if self.temperatures:
+        if self.rests:
+            odds = [rest - torch.logsumexp(targets.at(t), -1) for t, rest in targets.log_rests.items()]
+            columns["rest_log_odds"] = torch.stack(odds, -1).float().numpy()
+        elif self.temperatures:
             columns["log_normalizers"] = torch.stack(list(targets.log_normalizers.values()), -1).float().numpy()
         return columns
 
     def decode(self, columns: Columns, classes: int) -> TeacherOutput:
         """Return sparse targets (P, k) with log-probabilities in float32."""
         ids = unpack_ids(columns["ids"], min(self.k, classes), classes)
-        normalizers = torch.from_numpy(columns["log_normalizers"]).unbind(-1) if self.temperatures else ()
         log_probs = torch.from_numpy(columns["log_probs"]).float()
+        if self.rests:
+            return TeacherOutput(targets=_with_rests(ids, log_probs, columns["rest_log_odds"], self.temperatures))
+        normalizers = torch.from_numpy(columns["log_normalizers"]).unbind(-1) if self.temperatures else ()
         return TeacherOutput(
             targets=SparseTargets(ids, log_probs, dict(zip(self.temperatures, normalizers, strict=True)))
         )
@@ -231,7 +242,24 @@ class TopK(Codec):
     def payload_bytes(self, classes: int) -> float:
         """Return the size with ids at their exact number of bits."""
         log_prob_bytes = 2 if self.dtype == "float16" else 4
-        return min(self.k, classes) * (bits_per_id(classes) / 8 + log_prob_bytes) + 4 * len(self.temperatures)
+        return min(self.k, classes) * (bits_per_id(classes) / 8 + log_prob_bytes) + 4 * (
+            self.rests + len(self.temperatures)
+        )
+
+
+def _with_rests(ids: Tensor, log_probs: Tensor, odds: np.ndarray, temperatures: tuple[float, ...]) -> SparseTargets:
+    """Return targets whose listed classes and rest have the probability 1 together, at T = 1 and at the temperatures.
+
+    The stored log-probabilities are rounded. One number for each position and temperature makes up for it:
+
+        A_T = log sum over the list of p(i)^(1/T)  -  log(1 - rest_T)
+    """
+    by_temperature = dict(zip((1.0, *temperatures), torch.from_numpy(odds).unbind(-1), strict=True))
+    rests = {t: logsigmoid(x) for t, x in by_temperature.items()}
+    normalizers = {t: torch.logsumexp(log_probs / t, -1) - logsigmoid(-x) for t, x in by_temperature.items()}
+    shift = normalizers.pop(1.0)
+    normalizers = {t: normalizer - shift / t for t, normalizer in normalizers.items()}
+    return SparseTargets(ids, log_probs - shift.unsqueeze(-1), normalizers, log_rests=rests)
 
 
 @dataclass(frozen=True)
@@ -344,6 +372,8 @@ def codec_settings(codec: Codec) -> dict[str, Any]:
         A mapping that JSON can hold: "format" and the codec's own fields.
     """
     settings = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(codec).items()}  # pyright: ignore[reportArgumentType]
+    if settings.get("rests") is False:  # versions 1 and 2 did not have this setting
+        del settings["rests"]
     return {"format": codec.name, **settings}
 
 
@@ -365,6 +395,8 @@ def codec_from(settings: Mapping[str, Any]) -> Codec:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "format"
     }
+    if name == TopK.name:
+        fields = {"rests": False, **fields}
     try:
         return CODECS[name](**fields)
     except StoreError:

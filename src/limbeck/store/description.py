@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from limbeck.data import FixedViews
 from limbeck.store.codecs import Column, codec_from
 
-VERSION = 2
-"""The version of the format that is written. Version 1 is read: it had no class names, and its fingerprint of the data saw 64
-examples alone."""
+VERSION = 3
+"""The version of the format that is written. Earlier ones are read: version 2 had no vocabulary, and in "topk" no
+probabilities of the rest; version 1 had no class names either, and its fingerprint of the data saw 64 examples alone."""
+Version = Literal[1, 2, 3]
 SHOWN_NAMES = 10
 """The most class names that a message shows."""
 Count = Annotated[int, Field(ge=0, lt=2**48)]
@@ -25,7 +26,7 @@ class StoreDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    version: Literal[1, 2] = VERSION
+    version: Version = VERSION
     """The version of the format."""
     codec: dict[str, Any]
     """The format and its settings, as ``codec_settings`` returns them."""
@@ -33,6 +34,8 @@ class StoreDescription(BaseModel):
     """V, the number of classes."""
     class_names: tuple[str, ...] | None = None
     """The name of each class, in the order of the logits; None if they are not known."""
+    vocabulary: str | None = None
+    """What ``fingerprint_of_tokens`` returns for the tokens that the logits stand for; None if they are not known."""
     rows: Count
     """The number of examples in the whole store."""
     shard_rows: Annotated[int, Field(gt=0, lt=2**48)]

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples
 from limbeck.errors import StoreError
+from limbeck.outputs import ClassNames
 from limbeck.store.codecs import Hidden, codec_from
 from limbeck.store.description import StoreDescription
 from limbeck.store.errors import StoreArgumentError
 from limbeck.store.fingerprints import fingerprint_of_examples, fingerprint_of_model
-from limbeck.store.output_layer import StoredOutputLayer
+from limbeck.store.output_layer import OUTPUT_LAYER_FILE, StoredOutputLayer
 from limbeck.store.shards import Shard, shard_of_file, shards_with_manifest, split_into_shards
 from limbeck.store.storage import Storage, open_storage
 from limbeck.teachers import TeacherOutput
@@ -60,9 +61,23 @@ class TeacherStore:
 
     @property
     def bytes(self) -> int:
-        """Return the size of all shards and manifests in bytes."""
+        """Return the size of all files of the store in bytes."""
         names = [name for shard in self.shards for name in (shard.name, shard.manifest_name)]
+        names += [OUTPUT_LAYER_FILE] if self.description.head else []
         return sum(self.storage.size(name) or 0 for name in names)
+
+    @property
+    def positions(self) -> int:
+        """Return how many positions are stored: examples, views of examples, or tokens. A URL's tokens must be downloaded."""
+        if not self.description.tokens:
+            return len(self) * self.description.view_count
+        return sum(int(self._columns(number)["offsets"][-1]) for number in range(len(self.shards)))
+
+    @property
+    def class_names(self) -> ClassNames | None:
+        """Return the classes that the logits stand for, in their order; None if they are not known."""
+        names = self.description.class_names
+        return None if names is None else ClassNames(names, str(self.storage))
 
     def check(self, *, teacher: nn.Module | None = None, examples: Examples | None = None) -> None:
         """Check that the store was made by a teacher, and from examples.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import StoreError
+from limbeck.store.codecs import Sampled, TopK
+from limbeck.store.errors import StoreArgumentError
 from limbeck.store.reading import TeacherStore
 from limbeck.teachers import Teacher, TeacherOutput
 
@@ -24,15 +26,26 @@ class StoredTeacher(Teacher):
 
     Args:
         store: an open store, or its folder or URL.
+        columns: the stored classes in the order that the student has, each by its number; None for the order of the store.
 
     Raises:
         StoreError: the store cannot be opened.
+        StoreArgumentError: ``columns`` leaves classes out, and the store keeps some classes of each position alone.
     """
 
     columns = ("example_id", "view_id", "attention_mask")
 
-    def __init__(self, store: TeacherStore | str | Path) -> None:
+    def __init__(self, store: TeacherStore | str | Path, columns: Sequence[int] | None = None) -> None:
         self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
+        classes = self.store.description.classes
+        if columns is not None and isinstance(self.store.codec, TopK | Sampled) and len(columns) < classes:
+            raise StoreArgumentError(
+                "columns",
+                f"{classes - len(columns)} of the {classes} classes in {self.store.storage} are not the student's, and some "
+                "classes of each example alone are kept there, whose probabilities without the others nobody knows. Store "
+                "dense logits, or build the store from a teacher of the student's classes.",
+            )
+        self._columns = None if columns is None else torch.tensor(columns)
         self.views = self.store.description.views
         """The augmentation that shows the student the stored views; use it as the trainer's ``augment``. None if each example
         is stored once."""
@@ -67,14 +80,24 @@ class StoredTeacher(Teacher):
         """
         if "example_id" not in batch:
             raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
-        ids = batch["example_id"]
-        output = self.store.look_up(ids, batch.get("view_id"))
+        ids = torch.as_tensor(batch["example_id"])
+        output = self._in_order(self.store.look_up(ids, batch.get("view_id")))
         if self.store.description.tokens:
             output = _pad(output, self._token_mask(batch, ids))
         if output.logits is not None:
             return TeacherOutput(output.logits.to(self._device))
         assert output.targets is not None
         return TeacherOutput(targets=output.targets.apply(lambda tensor: tensor.to(self._device)))
+
+    def _in_order(self, output: TeacherOutput) -> TeacherOutput:
+        """Return the outputs with the student's classes, in its order."""
+        if self._columns is None:
+            return output
+        if output.logits is not None:
+            return TeacherOutput(output.logits.index_select(-1, self._columns))
+        assert output.targets is not None
+        place = self._columns.argsort()  # all classes are there, so this is the inverse
+        return TeacherOutput(targets=replace(output.targets, ids=place[output.targets.ids.long()]))
 
     def _token_mask(self, batch: Mapping[str, Any], ids: Tensor) -> Tensor:
         """Return bool (N, L), True at tokens, after checking that the store has as many tokens."""

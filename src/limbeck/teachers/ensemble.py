@@ -109,6 +109,11 @@ class Ensemble(Teacher):
             raise ArgumentTypeError(
                 "teachers", "an ensemble averages logits, and one of these keeps only some classes of each position."
             )
+        if len({output.shape for output in logits}) > 1:
+            shapes = ", ".join(str(tuple(output.shape)) for output in logits)
+            raise ArgumentError(
+                "teachers", f"an ensemble averages logits of one shape, and these gave {shapes} for the same batch."
+            )
         return TeacherOutput(
             self._mean_logits(logits) if self.average == "logits" else self._mean_probabilities(logits)
         )

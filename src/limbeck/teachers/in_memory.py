@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.errors import ArgumentError, DataError
 from limbeck.teachers.base import Teacher, TeacherOutput
 
 
@@ -18,6 +19,9 @@ class InMemoryTeacher(Teacher):
 
     Args:
         logits: (rows, V), any floating dtype. Row ``i`` belongs to the example with ``example_id`` ``i``.
+
+    Raises:
+        ArgumentError: ``logits`` is something else.
 
     Example:
         >>> import torch
@@ -31,6 +35,9 @@ class InMemoryTeacher(Teacher):
     columns = ()
 
     def __init__(self, logits: Tensor) -> None:
+        if not isinstance(logits, Tensor) or logits.dim() < 2 or not logits.is_floating_point():
+            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ArgumentError("logits", f"expected a floating-point tensor (rows, V), got {what}.")
         self.logits = logits
 
     def to(self, device: torch.device) -> InMemoryTeacher:
@@ -39,5 +46,23 @@ class InMemoryTeacher(Teacher):
         return self
 
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
-        """Return the logits of the batch's examples."""
-        return TeacherOutput(self.logits[batch["example_id"].to(self.logits.device)])
+        """Return the logits of the batch's examples.
+
+        Args:
+            batch: ``example_id`` (N,), and anything else.
+
+        Raises:
+            DataError: the batch has no ids, or there are no logits for one of them.
+        """
+        if "example_id" not in batch:
+            raise DataError(
+                "example_id: missing in the batch, and a teacher in memory finds its rows by it. Give each example its row "
+                "number in the logits as a column of that name; limbeck.data.Examples have it."
+            )
+        ids = torch.as_tensor(batch["example_id"])
+        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(self.logits):
+            raise DataError(
+                f"example_id: goes from {int(ids.min())} to {int(ids.max())} in this batch, and the teacher in memory has "
+                f"{len(self.logits)} rows of logits, from 0 on. Compute them for the examples that the student is trained on."
+            )
+        return TeacherOutput(self.logits[ids.to(self.logits.device)])

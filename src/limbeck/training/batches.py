@@ -43,7 +43,10 @@ class Collate:
             ArgumentTypeError: the collator returns something that is no batch.
         """
         is_theirs = self.collate is default_data_collator or isinstance(self.collate, DataCollatorWithPadding)
-        batch = self.collate([_named(row) for row in rows] if is_theirs else rows)
+        if is_theirs and isinstance(rows, Mapping):  # a data set that returns whole batches, as ``Examples``
+            batch = rows
+        else:
+            batch = self.collate([_named(row) for row in rows] if is_theirs else rows)
         batch = _named(batch)
         if not isinstance(batch, Mapping):
             raise ArgumentTypeError(

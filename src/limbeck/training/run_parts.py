@@ -11,9 +11,9 @@ from transformers import Trainer
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import DistillationLoss, LossParts, SparseTargets
-from limbeck.models import floating_dtype
+from limbeck.models import floating_dtype, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
-from limbeck.tasks import Targets, Task, resolve_task
+from limbeck.tasks import CausalLM, Targets, Task, resolve_task
 from limbeck.teachers import Teacher, TeacherLike
 from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
@@ -21,6 +21,7 @@ from limbeck.training.arguments import DistillationArguments
 from limbeck.training.batches import Collate
 from limbeck.training.columns import drop_unused_columns, teacher_only_columns
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
+from limbeck.training.vocabularies import SharedVocabulary
 
 
 class RunParts(Trainer):
@@ -34,6 +35,8 @@ class RunParts(Trainer):
     _teacher: Teacher | None
     _augment: Augment | None
     _task: Task
+    _shared_vocabulary: SharedVocabulary
+    teacher_tokenizer: Any
     _loss_settings: dict[str, Any]
     _policy_moves: bool
     _teacher_only: frozenset[str]
@@ -59,6 +62,9 @@ class RunParts(Trainer):
         if teacher is not self._teacher:
             resolved = None if teacher is None else resolve_teacher(teacher, self.student, self._settings)
         self._augment = choose_augmentation(self._augment, resolved)
+        self._shared_vocabulary = SharedVocabulary(
+            self.student, resolved, self._tokenizer_of_data(), self.teacher_tokenizer
+        )
         self._teacher = None if resolved is None else resolved.to(self.args.device)
         if resolved is not None:
             self._prepare_loss()
@@ -110,6 +116,12 @@ class RunParts(Trainer):
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         return data_collator
+
+    def _tokenizer_of_data(self) -> Any:
+        """Return the tokenizer that made the token ids of the data, where it is known."""
+        if tokens_of(self.processing_class) is not None:
+            return self.processing_class
+        return getattr(self.train_dataset, "tokenizer", None)
 
     def _label_column(self) -> str | None:
         """Return the name of the column of labels, if ``args`` names one."""
@@ -177,6 +189,15 @@ class RunParts(Trainer):
             return output.targets.apply(self.task.align)
         assert output.logits is not None
         return self.task.align(output.logits)
+
+    def _on_shared_columns(
+        self, logits: Tensor, teacher: Tensor | SparseTargets | None
+    ) -> tuple[Tensor, Tensor | SparseTargets | None]:
+        """Return both without the columns that only one of two language models has, which pad its vocabulary."""
+        shared = self._shared_vocabulary
+        if teacher is None or not (shared.predicts_tokens or isinstance(self.task, CausalLM)):
+            return logits, teacher
+        return shared.cut(logits, teacher)
 
     def _loss_parts(
         self,

@@ -54,7 +54,7 @@ def resolve_teacher(
         outputs = "logits"
     if isinstance(teacher, nn.Module) and outputs == "probabilities":
         teacher, outputs = LogProbabilities(teacher), "logits"
-    if isinstance(teacher, nn.Module) and student is not None:
+    if isinstance(teacher, nn.Module | StoredTeacher) and student is not None:
         teacher = match_classes(teacher, student)
     if isinstance(teacher, nn.Module) and args.teacher_dtype not in DTYPES:
         raise ArgumentError(
@@ -80,30 +80,34 @@ def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) ->
         )
 
 
-def match_classes(teacher: nn.Module, student: nn.Module) -> nn.Module:
+def match_classes(teacher: nn.Module | StoredTeacher, student: nn.Module) -> nn.Module | StoredTeacher:
     """Return a teacher whose columns stand for the student's classes, in the student's order.
 
-    Classes are compared by the names in both models' configs (``id2label``), where both have names that mean something.
+    Classes are compared by the names in both models' configs (``id2label``) or in the store, where both have names that mean
+    something.
 
     Args:
         teacher: the teacher.
         student: the model that is trained.
 
     Returns:
-        The teacher itself, or a ``SelectedColumns`` around it.
+        The teacher itself, or one with its columns in that order.
 
     Raises:
         ArgumentError: the student has a class that the teacher lacks.
     """
-    theirs = class_names_in_config(teacher, "the teacher's config")
+    is_stored = isinstance(teacher, StoredTeacher)
+    theirs = teacher.store.class_names if is_stored else class_names_in_config(teacher, "the teacher's config")
     ours = class_names_in_config(student, "the student's config")
     if theirs is None or ours is None or not (theirs.are_known and ours.are_known):
         return teacher
     try:
         columns = align_classes(theirs, ours)
+        if columns is None:
+            return teacher
+        return StoredTeacher(teacher.store, columns) if is_stored else SelectedColumns(teacher, columns)
     except ArgumentError as error:
         raise ArgumentError("teacher", error.message) from None
-    return teacher if columns is None else SelectedColumns(teacher, columns)
 
 
 def choose_augmentation(augment: Augment | None, teacher: Teacher | None) -> Augment | None:

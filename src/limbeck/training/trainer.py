@@ -62,6 +62,8 @@ class DistillationTrainer(RunParts):
         augment: changes a batch before both models see it; see ``limbeck.data.Augmentation``.
         task: how outputs meet labels: a name or a ``limbeck.tasks.Task``; by default what ``args.task`` says.
         processing_class: the student's tokenizer or image processor, which is saved with it.
+        teacher_tokenizer: the teacher's tokenizer, where it is not saved beside the teacher's weights. Tokens are compared by
+            their ids; language models that differ by padding columns are trained on the columns they share.
         model_init: makes a new student for each ``train()``, in place of ``model``. It is called without an argument, or with
             the trial of ``hyperparameter_search``.
         compute_metrics: maps an ``EvalPrediction``, the logits and labels of the whole set, to more metrics by name.
@@ -72,7 +74,8 @@ class DistillationTrainer(RunParts):
 
     Raises:
         ArgumentError: there is no teacher though ``alpha > 0``; the teacher shares parameters with the student; the teacher
-            knows other views of the examples than ``augment`` shows; a setting is not known; or one process has several GPUs.
+            knows other views of the examples than ``augment`` shows; a token id means something else to it; a setting is not
+            known; or one process has several GPUs.
         ArgumentTypeError: ``teacher`` is of no kind named above.
 
     Example:
@@ -109,6 +112,7 @@ class DistillationTrainer(RunParts):
         augment: Augment | None = None,
         task: str | Task | None = None,
         processing_class: Any = None,
+        teacher_tokenizer: Any = None,
         model_init: Any = None,
         compute_metrics: Any = None,
         callbacks: Any = None,
@@ -121,6 +125,7 @@ class DistillationTrainer(RunParts):
         self._loss_settings = args.loss_settings()
         self._teacher = resolve_teacher(teacher, model, args)
         self._augment = choose_augmentation(augment, self._teacher)
+        self.teacher_tokenizer = teacher_tokenizer
         self._teacher_only = frozenset()
         self._policy_moves = True
         self._prepared_policy: Policy | None = None
@@ -265,8 +270,7 @@ class DistillationTrainer(RunParts):
             check_student_output(output, raw_logits)
             self._output_checked = True
         del output
-        logits = self.task.align(raw_logits)
-        teacher = self._teacher_targets(inputs)
+        logits, teacher = self._on_shared_columns(self.task.align(raw_logits), self._teacher_targets(inputs))
 
         def parts_for(logits: Tensor) -> LossParts:
             return self._loss_parts(logits, teacher, targets, inputs, num_items_in_batch)
