@@ -1,11 +1,21 @@
 """When the node of the graph asks its kernel for a gradient, and with which scales."""
 
+import weakref
+from functools import partial
+
 import pytest
 import torch
 
 from limbeck.kernels import cpu
 from limbeck.kernels.autograd import rows_loss, scales_for
-from limbeck.losses import SparseTargets, distillation_loss, linear_distillation_loss, sparse_distillation_loss
+from limbeck.losses import (
+    DistillationLoss,
+    SparseTargets,
+    distillation_loss,
+    distillation_loss_parts,
+    linear_distillation_loss,
+    sparse_distillation_loss,
+)
 from limbeck.losses.functional import prepare
 
 LABELS = torch.tensor([0, 3, -100])
@@ -130,3 +140,38 @@ def test_a_gradient_that_is_there_already_is_handed_over():
     loss = distillation_loss(student, draw(3, 5, seed=1), labels)
     changed(labels)
     torch.testing.assert_close(torch.autograd.grad(loss, student), expected)
+
+
+class Output(torch.autograd.Function):
+    """A model whose output lies in memory that shows when it is freed."""
+
+    @staticmethod
+    def forward(ctx, x, alive):
+        memory = x.detach().numpy().copy()
+        alive.append(weakref.ref(memory))
+        return torch.from_numpy(memory)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+LOSSES_TO_KEEP = {
+    "plain": distillation_loss,
+    "scaled": lambda *args: 0.25 * distillation_loss(*args),
+    "reference": partial(distillation_loss, backend="reference"),
+    "module": DistillationLoss(),
+    "hard term": lambda *args: distillation_loss_parts(*args).hard,
+    "hidden states": lambda s, t, y: linear_distillation_loss(s, draw(7, 5, seed=3), t, draw(7, 5, seed=4), y),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_TO_KEEP)
+def test_a_loss_that_is_kept_after_its_backward_pass_keeps_no_logits(name):
+    alive, inputs = [], draw(3, 5).requires_grad_()
+    student, teacher = Output.apply(inputs, alive), Output.apply(draw(3, 5, seed=1), alive)
+    loss = LOSSES_TO_KEEP[name](student, teacher, torch.tensor([0, 3, 1]))
+    loss.backward()
+    del student, teacher
+    assert [memory() for memory in alive] == [None, None]
+    assert loss.grad_fn is not None

@@ -13,7 +13,7 @@ gradient cost nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -82,11 +82,11 @@ class Projection:
     """Its processes hold the rows of the weights, and each has a part of the hidden states' gradient."""
 
     @property
-    def teacher_tensors(self) -> tuple[Tensor, ...]:
-        """Return what a backward pass reads of the teacher, in a form that autograd can save."""
+    def teacher_tensors(self) -> tuple[Tensor | None, ...]:
+        """Return what a backward pass reads of the teacher, first its hidden states, in a form that autograd can save."""
         layer = self.teacher_layer
         tensors = (self.teacher_hidden, *(() if layer is None else (layer.weight, layer.bias)))
-        return tuple(savable(x.detach()) for x in tensors if x is not None)
+        return tuple(None if x is None else savable(x.detach()) for x in tensors)
 
 
 def rows_in_chunk(classes: int, device: torch.device) -> int:
@@ -123,7 +123,8 @@ class _LinearLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, projection: Projection, wanted: Wanted
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.projection, ctx.wanted = projection, wanted
+        # The hidden states are kept as saved tensors alone, which autograd frees after the backward pass.
+        ctx.projection, ctx.wanted = replace(projection, teacher_hidden=None), wanted
         ctx.save_for_backward(hidden, weight, bias, *projection.teacher_tensors, *projection.call.tensors)
         call = projection.call
         ctx.has_gradients = call.summed and any(wanted)
@@ -140,8 +141,9 @@ class _LinearLoss(torch.autograd.Function):
         gradients, ctx.gradients, has_gradients, ctx.has_gradients = ctx.gradients, None, ctx.has_gradients, False
         if not has_gradients or total is None or soft is not None or hard is not None:
             scales = scales_for(ctx.projection.call, total, soft, hard)
-            hidden, weight, bias, *_ = ctx.saved_tensors  # raises if one of them was changed in place
-            gradients = _by_chunks(hidden, weight, bias, ctx.projection, scales, ctx.wanted)[2]
+            hidden, weight, bias, teacher_hidden, *_ = ctx.saved_tensors  # raises if one was changed in place
+            projection = replace(ctx.projection, teacher_hidden=teacher_hidden)
+            gradients = _by_chunks(hidden, weight, bias, projection, scales, ctx.wanted)[2]
         elif not is_one(total):
             gradients = tuple(None if gradient is None else scale_(gradient, total) for gradient in gradients)
         return *gradients, None, None
