@@ -25,8 +25,8 @@ def rows_loss(
     """Return the weighted total, and the soft and hard values of the rows without weights.
 
     Args:
-        student: (N, V). With ``call.inplace`` it holds its gradient afterwards.
-        teacher: (N, V), or None when there is no soft term.
+        student: (N, V) or (B, L, V). With ``call.inplace`` it holds its gradient afterwards.
+        teacher: of the same shape, or None when there is no soft term.
         call: the rest.
         row_kernel: computes the rows.
 
@@ -131,7 +131,7 @@ def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
         from limbeck.kernels import triton
 
         return triton.scale_(gradient, upstream)
-    return gradient.mul_(upstream.unsqueeze(-1) if upstream.dim() else upstream)
+    return gradient.mul_(upstream.view(*gradient.shape[:-1], 1) if upstream.dim() else upstream)
 
 
 def refuse_second_derivatives(remedy: str) -> None:

@@ -120,7 +120,8 @@ A term that is not asked for is None.
 RowKernel = Callable[[Tensor, Tensor | None, LossCall, GradientScales, Tensor | None], tuple[Tensor, Tensor]]
 """(student (N, V), teacher (N, V) or None, call, scales, gradient or None) -> C(T) D and CE of the rows, (N,) each.
 
-The two gradients, times their scales, are added up in ``gradient``, which may be the student's own logits.
+The two gradients, times their scales, are added up in ``gradient``, which may be the student's own logits. All three may
+also be (B, L, V) with N = B L, where sequences do not follow each other in memory; see ``sequences``.
 """
 
 

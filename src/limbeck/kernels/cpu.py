@@ -28,6 +28,7 @@ from torch import Tensor
 
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
 from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
+from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 19
 """Logits in a chunk: three buffers of 2 MB in float32."""
@@ -38,6 +39,7 @@ Buffer = Any
 """A tensor to write to; None takes new memory, which is faster where there is little to write."""
 
 
+@by_sequences(CHUNK_ELEMENTS)
 def row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:

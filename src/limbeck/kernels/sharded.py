@@ -16,6 +16,7 @@ each row are kept.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -25,11 +26,13 @@ from torch import distributed as dist
 from limbeck.errors import ArgumentError
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
 from limbeck.kernels.cross_entropy import add_cross_entropy_gradient, cross_entropy_from_sums, cross_entropy_sums
+from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 22
 """Logits in a chunk."""
 
 
+@by_sequences(sys.maxsize)  # all at once: each part would wait for the other processes
 def row_kernel(
     student: Tensor,
     teacher: Tensor | None,

@@ -29,6 +29,7 @@ from limbeck.kernels.call import (
 )
 from limbeck.kernels.cpu import CHUNK_ELEMENTS, LOG2_E, workspace
 from limbeck.kernels.cross_entropy import add_cross_entropy_gradient, cross_entropy_from_sums, cross_entropy_sums
+from limbeck.kernels.sequences import by_sequences
 
 CHUNK = {"cpu": CHUNK_ELEMENTS, "cuda": 1 << 26}
 """Logits in a chunk, by the kind of device."""
@@ -52,6 +53,7 @@ class SparseRows:
         return SparseRows(self.ids[rows], tuple(x[rows] for x in self.known), self.distance, self.repeated)
 
 
+@by_sequences(CHUNK_ELEMENTS)
 def row_kernel(
     student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ def row_kernel(
 ) -> tuple[Tensor, Tensor]:
     """Return the values of all rows, and write their scaled gradient; see ``call.RowKernel``. The call has a closed form."""
     # One number for each row: T_s, T_t, C(T), and the scales of both gradients.
-    numbers = torch.empty(5, len(student), dtype=call.dtype, device=student.device)
+    numbers = torch.empty(5, student.shape[:-1].numel(), dtype=call.dtype, device=student.device)
     values = (call.student_temperature, call.teacher_temperature, call.compensation, *scales)
     for row, value in zip(numbers, values, strict=True):
         row.copy_(value.squeeze(-1)) if isinstance(value, Tensor) else row.fill_(value)
@@ -114,19 +114,19 @@ def loss_of_rows(
     """Return soft and hard values, (2, N), and write the gradient where there is one.
 
     Args:
-        student: (N, V), with columns next to each other.
+        student: (N, V) or (B, L, V), with columns next to each other.
         teacher: the same, or None.
         labels: (N,), or None.
         labelled: bool (N,), or None.
         numbers: (5, N): T_s, T_t, C(T), and the scales of the soft and hard gradients.
-        gradient: (N, V), or None.
+        gradient: of the student's shape, or None.
         kind: of the soft term, one of the constants of ``triton_kernels``.
         function: the key in ``FUNCTIONS``.
         parameters: the divergence's own.
         label_smoothing: eps.
         power: 1 or 2 if T_s is this number for all rows, else 0.
     """
-    count, classes = student.shape
+    count, classes = numbers.shape[1], student.shape[-1]
     values = torch.zeros(2, count, dtype=numbers.dtype, device=student.device)
     if count == 0:
         return values
@@ -142,9 +142,10 @@ def loss_of_rows(
         student if target is None else target,
         count,
         classes,
-        student.stride(0),
-        0 if teacher is None else teacher.stride(0),
-        0 if target is None else target.stride(0),
+        student.shape[-2],
+        *_strides(student),
+        *_strides(teacher),
+        *_strides(target),
         KIND=kind,
         DIVERGENCE=compiled(FUNCTIONS[function]) if function else kernels.no_terms,
         PARAMETERS=tuple(parameters),
@@ -164,14 +165,21 @@ def loss_of_rows(
 
 @loss_of_rows.register_fake
 def _(student, teacher, labels, labelled, numbers, *rest):  # noqa: ARG001
-    return numbers.new_empty(2, student.shape[0])
+    return numbers.new_empty(2, numbers.shape[1])
+
+
+def _strides(logits: Tensor | None) -> tuple[int, int]:
+    """Return the distances from a sequence to the next and from a row to the next; a matrix is one sequence."""
+    if logits is None:
+        return 0, 0
+    return (0, logits.stride(0)) if logits.dim() == 2 else (logits.stride(0), logits.stride(1))
 
 
 def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:
     """Multiply the gradient in place by one number or one for each row, and return it; nothing is moved where that is 1."""
     rows = gradient.view(1, -1) if upstream.dim() == 0 and gradient.is_contiguous() else gradient
     if rows.dim() != 2 or rows.stride(-1) != 1:
-        return gradient.mul_(upstream.unsqueeze(-1) if upstream.dim() else upstream)
+        return gradient.mul_(upstream.view(*gradient.shape[:-1], 1) if upstream.dim() else upstream)
     blocks = triton.cdiv(rows.shape[1], BLOCK)
     if rows.numel():
         kernels.scale_kernel[(len(rows), blocks)](

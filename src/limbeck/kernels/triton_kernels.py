@@ -224,7 +224,8 @@ def _write_zeros(g_row, classes, ACC: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def loss_kernel(
-    student, teacher, labels, labelled, numbers, values, gradient, count, classes, stride_s, stride_t, stride_g,
+    student, teacher, labels, labelled, numbers, values, gradient, count, classes, length,
+    sequence_s, stride_s, sequence_t, stride_t, sequence_g, stride_g,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
     HAS_LABELS: tl.constexpr, HAS_LABELLED: tl.constexpr, HAS_GRADIENT: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -232,7 +233,10 @@ def loss_kernel(
     row = tl.program_id(0).to(tl.int64)
     t_s, t_t, compensation = tl.load(numbers + row), tl.load(numbers + count + row), tl.load(numbers + 2 * count + row)
     soft_scale, hard_scale = tl.load(numbers + 3 * count + row), tl.load(numbers + 4 * count + row)
-    s_row, t_row, g_row = student + row * stride_s, teacher + row * stride_t, gradient + row * stride_g
+    sequence, position = row // length, row % length
+    s_row = student + sequence * sequence_s + position * stride_s
+    t_row = teacher + sequence * sequence_t + position * stride_t
+    g_row = gradient + sequence * sequence_g + position * stride_g
     if (soft_scale == 0) & (hard_scale == 0):  # a row that does not count is not read, and its value stays 0
         if HAS_GRADIENT:
             _write_zeros(g_row, classes, ACC, BLOCK)

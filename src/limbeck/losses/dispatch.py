@@ -14,6 +14,7 @@ from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu, sharded, sparse
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED, rows_loss
 from limbeck.kernels.call import LossCall, RowKernel, column_as_rows, savable
+from limbeck.kernels.sequences import as_rows
 from limbeck.losses import reference
 from limbeck.losses.arguments import Reduction
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
@@ -65,7 +66,7 @@ def build_call(
         inplace: the gradient may take the place of the student's logits.
 
     Returns:
-        The call, the student's logits (N, V), and the teacher's (N, V) without gradient.
+        The call, the student's logits, (N, V) or (B, L, V), and the teacher's in the same form, without gradient.
     """
     # What a teacher computed under torch.inference_mode() is taken, as plain torch code takes it.
     teacher, labels, counted, labelled, class_weights = (
@@ -75,7 +76,8 @@ def build_call(
         savable(x) if isinstance(x, Tensor) else x for x in (teacher_temperature, student_temperature, compensation)
     )
     num_items = savable(num_items) if isinstance(num_items, Tensor) else num_items
-    student_rows, counted = _as_matrix(student), _as_vector(counted)
+    student_rows, teacher_rows = as_rows(student, None if teacher is None else teacher.detach())
+    counted = _as_vector(counted)
     teacher_temperature, student_temperature, compensation = (
         _as_column(x, student_rows, dtype) if isinstance(x, Tensor) else x
         for x in (teacher_temperature, student_temperature, compensation)
@@ -106,12 +108,7 @@ def build_call(
         with_parts=with_parts,
         inplace=inplace,
     )
-    return call, student_rows, None if teacher is None else _as_matrix(teacher.detach())
-
-
-def _as_matrix(logits: Tensor) -> Tensor:
-    """Return logits as (N, V). A view that changes nothing would cost a small call a tenth of its time, in the graph too."""
-    return logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1])
+    return call, student_rows, teacher_rows
 
 
 def _as_column(numbers: Tensor, student: Tensor, dtype: torch.dtype) -> Tensor:
@@ -120,7 +117,7 @@ def _as_column(numbers: Tensor, student: Tensor, dtype: torch.dtype) -> Tensor:
     One number that asks for gradient stays (1, 1): it goes to the reference, for which every view would be a node of the graph.
     """
     column = numbers.to(student.device, dtype).reshape(-1, 1)
-    return column if column.requires_grad else column.expand(len(student), 1)
+    return column if column.requires_grad else column.expand(student.shape[:-1].numel(), 1)
 
 
 def _as_vector(positions: Tensor | None) -> Tensor | None:
@@ -136,17 +133,18 @@ def _row_weights(
     num_items: Tensor | float | None,
 ) -> Tensor | float:
     """Return 1 over the mean's denominator, as a number or as (N,) with 0 where a row does not count."""
+    count = student.shape[:-1].numel()
     weights: Tensor | float = 1.0 if counted is None else counted.to(dtype)
     if reduction != "mean":
         return weights
     if num_items is None:
-        return 1 / max(1, len(student)) if counted is None else weights / counted.sum().clamp_(min=1)
+        return 1 / max(1, count) if counted is None else weights / counted.sum().clamp_(min=1)
     if not isinstance(num_items, Tensor):
         return weights / (num_items or 1)
     num_items = num_items.to(student.device, dtype).reshape(())
     # The check could not read it without waiting for the device. A wrong one makes the loss infinite.
     weight = torch.where((num_items > 0) & num_items.isfinite(), 1 / num_items, torch.inf)
-    return weight.expand(len(student)) if counted is None else torch.where(counted, weight, 0.0)
+    return weight.expand(count) if counted is None else torch.where(counted, weight, 0.0)
 
 
 def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -187,8 +185,8 @@ def compute(call: LossCall, student: Tensor, teacher: Tensor | None, row_kernel:
 
     Args:
         call: what to compute.
-        student: logits (N, V).
-        teacher: logits (N, V); None without a soft term, or where the call has sparse targets.
+        student: logits (N, V) or (B, L, V).
+        teacher: the same; None without a soft term, or where the call has sparse targets.
         row_kernel: computes the rows; None for the reference on whole tensors.
 
     Returns:
@@ -197,7 +195,8 @@ def compute(call: LossCall, student: Tensor, teacher: Tensor | None, row_kernel:
     if row_kernel is not None:
         total, soft, hard = rows_loss(student, teacher, call, row_kernel)
     else:
-        soft, hard = call.reference_rows(call, student, teacher)
+        teacher = None if teacher is None else teacher.flatten(0, -2)
+        soft, hard = call.reference_rows(call, student if student.dim() == 2 else student.flatten(0, -2), teacher)
         # A term that alpha rules out is left out and not multiplied by 0, because it may be infinite.
         weighted = ((call.alpha, soft), (1 - call.alpha, hard))
         terms = [weight * term for weight, term in weighted if term is not None and weight > 0]

@@ -304,7 +304,8 @@ def prepare(
         scale: takes the place of C(T): a number, or (...,) with one for each position.
 
     Returns:
-        The call, the student's logits (N, V), and the teacher's (N, V), or None when the soft term is not asked for.
+        The call, the student's logits, (N, V) or (B, L, V), and the teacher's in the same form, or None when the soft term
+        is not asked for.
 
     Raises:
         ArgumentError: a wrong shape, range or choice.

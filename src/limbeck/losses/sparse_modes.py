@@ -67,7 +67,7 @@ def sparse_rows(
         mode: what is done about the classes that are not listed.
         divergence: of the soft term.
         t: the teacher's temperature.
-        student: logits (N, V), for their shape and device.
+        student: logits, (N, V) or (B, L, V), for their shape and device.
         dtype: of the arithmetic.
 
     Returns:
@@ -78,7 +78,7 @@ def sparse_rows(
     """
 
     def flat(x: Tensor) -> Tensor:
-        return x.detach().to(student.device).reshape(len(student), x.shape[-1])
+        return x.detach().to(student.device).reshape(student.shape[:-1].numel(), x.shape[-1])
 
     ids = as_int64(flat(targets.ids))
     if mode == "sample":
