@@ -44,7 +44,9 @@ def test_a_cpu_computes_them(layout, reduction, backend, inplace):
     agrees_with_a_copy(LAYOUTS[layout](), inplace, reduction=reduction, backend=backend)
 
 
-@pytest.mark.parametrize(("layout", "inplace"), [("without the last position", False), ("sequences side by side", True)])
+@pytest.mark.parametrize(
+    ("layout", "inplace"), [("without the last position", False), ("sequences side by side", True)]
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 def test_triton_computes_them(layout, inplace):
     pytest.importorskip("triton")

@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck import DistillationLoss
+from limbeck import CollapsedTeacherWarning, DistillationLoss
 from limbeck.errors import ArgumentError
+from limbeck.losses import inspection
 from limbeck.losses.inspection import inspect_teacher
 
 probabilities = st.builds(
@@ -70,3 +72,52 @@ def test_logits_that_are_near_it_are_logits(teacher):
 
 def test_a_shard_shows_no_sums():
     inspect_teacher(torch.tensor([[0.5, 0.5]]), 8.0, None, sharded=True)
+
+
+class LargestResult(TorchDispatchMode):
+    """Notes the most memory that one result takes beside the memory of a tensor."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.beside, self.bytes = beside.untyped_storage().data_ptr(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        for x in results if isinstance(results, tuple | list) else (results,):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() != self.beside:
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return results
+
+
+@pytest.mark.parametrize("draw", [torch.randn, torch.rand])
+def test_it_costs_less_than_a_byte_for_each_logit(draw, monkeypatch):
+    monkeypatch.setattr(inspection, "CHUNK_ELEMENTS", 1 << 11)
+    teacher, mask = draw(4, 65, 200), torch.ones(4, 64, dtype=torch.bool)
+    with LargestResult(teacher) as largest:
+        inspect_teacher(teacher[:, :-1], torch.full((4, 64), 8.0), mask)
+    assert 0 < largest.bytes < teacher.numel() / 2
+
+
+def test_a_batch_in_which_nothing_counts_is_not_the_last_one_looked_at():
+    objective, teacher = DistillationLoss(), torch.eye(3)
+    objective(torch.zeros(3, 3), teacher, torch.full((3,), -100))
+    with pytest.raises(ArgumentError, match="probabilities"):
+        objective(torch.zeros(3, 3), teacher, torch.zeros(3, dtype=torch.long))
+
+
+def test_a_compiled_module_is_one_graph():
+    """Nothing may read values while it compiles; outside of it the next call looks."""
+    objective = DistillationLoss(alpha=1.0)
+    compiled = torch.compile(objective, fullgraph=True, backend="eager")
+    compiled(torch.zeros(2, 3), torch.eye(3)[:2])
+    with pytest.raises(ArgumentError, match="probabilities"):
+        objective(torch.zeros(2, 3), torch.eye(3)[:2])
+
+
+def test_of_many_rows_some_are_softened(recwarn, monkeypatch):
+    monkeypatch.setattr(inspection, "LOOKED_AT", 3)
+    teacher = torch.tensor([[0.0, 0.0, 0.0], [90.0, 0.0, 0.0]]).repeat(4, 1)
+    inspect_teacher(teacher, 1.0, None)  # every third of eight rows
+    assert len(recwarn) == 0
+    with pytest.warns(CollapsedTeacherWarning):
+        inspect_teacher(teacher, 1.0, torch.arange(8) % 2 == 1)

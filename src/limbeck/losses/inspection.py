@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,21 +21,36 @@ PROBABILITIES_SUM_WITHIN = 2**-8
 """How far the probabilities of a row may sum from 1: what bfloat16, the coarsest dtype in use, rounds away."""
 
 
+Rows = tuple[Tensor, ...]
+"""The indices of some rows of logits (..., V), one tensor for each dimension of the positions."""
+
+
 class CollapsedTeacherWarning(UserWarning):
     """Issued when the teacher's soft targets are as good as hard labels at this temperature."""
+
+
+LOOKED_AT = 1024
+"""The rows, at most, whose softmax is looked at."""
+CHUNK_ELEMENTS = 1 << 17
+"""Logits that are looked at together."""
 
 
 @torch.no_grad()
 def inspect_teacher(
     teacher_logits: Tensor, temperature: Temperature, mask: Tensor | None, *, sharded: bool = False
-) -> None:
-    """Look for NaN, for probabilities in the place of logits, and for one-hot targets in the first rows of a teacher.
+) -> bool:
+    """Look for NaN, for probabilities in the place of logits, and for one-hot targets in a batch of a teacher.
+
+    The logits are not copied, however they lie in memory.
 
     Args:
         teacher_logits: (..., V).
         temperature: as the losses take it.
         mask: bool (...,), the positions to look at; None for all.
         sharded: the logits are one shard of the vocabulary, which does not show the probabilities.
+
+    Returns:
+        True if there was a position to look at.
 
     Raises:
         ArgumentError: a logit is NaN, or every row lies in [0, 1] and sums to 1.
@@ -43,33 +59,48 @@ def inspect_teacher(
         CollapsedTeacherWarning: at this temperature the teacher gives nearly all probability to one class, so that its soft
             targets are as good as hard labels.
     """
-    rows = teacher_logits[mask] if mask is not None else teacher_logits.reshape(-1, teacher_logits.shape[-1])
-    if rows.numel() == 0:
-        return
-    broken = rows.isnan().any(-1)
-    if broken.any():
+    logits, classes = teacher_logits.unsqueeze(0), teacher_logits.shape[-1]
+    counted = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+    rows = (counted if mask is None else mask.unsqueeze(0)).nonzero(as_tuple=True)
+    count = len(rows[0])
+    if count == 0:
+        return False
+    lowest, highest = (x[rows] for x in logits.aminmax(dim=-1))
+    if broken := int(highest.isnan().sum()):
         raise ArgumentError(
             "teacher_logits",
-            f"NaN in {int(broken.sum())} of {len(rows)} rows. "
+            f"NaN in {broken} of {count} rows. "
             "Check the teacher's weights, its inputs and its dtype (float16 overflows above 65,504).",
         )
-    if sharded or rows.shape[-1] == 1:
-        return
-    if are_probabilities(rows):
+    if sharded or classes == 1:
+        return True
+    if bool(((lowest >= 0) & (highest <= 1)).all()) and all(
+        are_probabilities(logits[part]) for part in _parts(rows, classes)
+    ):
         raise ArgumentError(
             "teacher_logits",
             "every row lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. Pass "
             "teacher.log(), which serves as logits; a probability of 0 becomes -inf, a class without any probability.",
         )
     teacher_temperature = temperature[0] if isinstance(temperature, tuple | list) else temperature
-    if isinstance(teacher_temperature, Tensor) and teacher_temperature.dim():
-        positions = teacher_temperature[mask] if mask is not None else teacher_temperature.flatten()
-        teacher_temperature = positions.unsqueeze(-1)
-    outside = (1 - (rows.double() / teacher_temperature).softmax(-1).amax(-1)).mean().item()
-    if outside < COLLAPSED_BELOW:
-        shown = f"T = {teacher_temperature:g}" if is_number(teacher_temperature) else "this temperature"
+    _warn_if_collapsed(logits, teacher_temperature, rows)
+    return True
+
+
+def _warn_if_collapsed(logits: Tensor, temperature: Tensor | float, rows: Rows) -> None:
+    """Warn if the softmax at T has nearly all its mass in one class, on average over some of the rows."""
+    rows = tuple(index[:: -(-len(index) // LOOKED_AT)] for index in rows)
+    total = torch.zeros((), dtype=torch.float64, device=logits.device)
+    for part in _parts(rows, logits.shape[-1]):
+        t = temperature
+        if isinstance(t, Tensor) and t.dim():
+            t = t.unsqueeze(0)[part].unsqueeze(-1)
+        total += (1 - (logits[part].double() / t).softmax(-1).amax(-1)).sum()
+    mean = total.item() / len(rows[0])
+    if mean < COLLAPSED_BELOW:
+        shown = f"T = {temperature:g}" if is_number(temperature) else "this temperature"
         warnings.warn(
-            f"At {shown} the teacher gives on average {1 - outside:.4%} of the probability to one class: its soft "
+            f"At {shown} the teacher gives on average {1 - mean:.4%} of the probability to one class: its soft "
             "targets are as good as hard labels, and distillation adds little. Use a higher temperature.",
             CollapsedTeacherWarning,
             stacklevel=stacklevel_of_user(),
@@ -87,3 +118,8 @@ def are_probabilities(rows: Tensor) -> bool:
         return False
     sums = rows.sum(-1, dtype=torch.promote_types(rows.dtype, torch.float32))
     return bool(((sums - 1).abs() <= PROBABILITIES_SUM_WITHIN).all())
+
+
+def _parts(rows: Rows, classes: int) -> Iterator[Rows]:
+    """Return the rows in parts that need little memory."""
+    return zip(*(index.split(max(1, CHUNK_ELEMENTS // classes)) for index in rows), strict=True)

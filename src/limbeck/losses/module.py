@@ -31,8 +31,8 @@ from limbeck.losses.sparse_targets import SparseTargets
 class DistillationLoss(nn.Module):
     """``limbeck.distillation_loss`` with its settings held in a module.
 
-    It looks once at the first teacher's logits that it sees: NaN is an error, as are probabilities in the place of logits,
-    and a teacher that is one-hot at this temperature is a warning with the number.
+    It looks once at the first teacher's logits that it sees, outside of ``torch.compile``: NaN is an error, as are
+    probabilities in the place of logits, and a teacher that is one-hot at this temperature is a warning with the number.
 
     Args:
         temperature: T > 0, 4 by default: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student).
@@ -178,12 +178,11 @@ class DistillationLoss(nn.Module):
         temperature: Temperature,
     ) -> None:
         """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
-        if self._teacher_was_seen or not isinstance(teacher, Tensor):
-            return
+        if self._teacher_was_seen or not isinstance(teacher, Tensor) or torch.compiler.is_compiling():
+            return  # a compiled graph cannot decide by values
         counted = counted_positions(labels, mask, self.ignore_index)
         logits = classes_last("teacher_logits", teacher, self.class_dim)
-        inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
-        self._teacher_was_seen = True
+        self._teacher_was_seen = inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
 
     def _check_settings(self) -> None:
         """Call the function itself, so that a wrong setting is known before the first batch."""
