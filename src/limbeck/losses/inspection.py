@@ -59,7 +59,7 @@ def inspect_teacher(
         CollapsedTeacherWarning: at this temperature the teacher gives nearly all probability to one class, so that its soft
             targets are as good as hard labels.
     """
-    logits, *_, classes = teacher_logits.unsqueeze(0), *teacher_logits.shape
+    logits, classes = teacher_logits.unsqueeze(0), teacher_logits.shape[-1]
     counted = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
     rows = (counted if mask is None else mask.unsqueeze(0)).nonzero(as_tuple=True)
     count = len(rows[0])
@@ -74,7 +74,9 @@ def inspect_teacher(
         )
     if sharded or classes == 1:
         return True
-    if bool((lowest >= 0).all() & (highest <= 1).all()) and _sum_to_one(logits, rows):
+    if bool(((lowest >= 0) & (highest <= 1)).all()) and all(
+        are_probabilities(logits[part]) for part in _parts(rows, classes)
+    ):
         raise ArgumentError(
             "teacher_logits",
             "every row lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. Pass "
@@ -116,13 +118,6 @@ def are_probabilities(rows: Tensor) -> bool:
         return False
     sums = rows.sum(-1, dtype=torch.promote_types(rows.dtype, torch.float32))
     return bool(((sums - 1).abs() <= PROBABILITIES_SUM_WITHIN).all())
-
-
-def _sum_to_one(logits: Tensor, rows: Rows) -> bool:
-    """Return True if every row sums to 1. Logits are rarely all in [0, 1], so few are summed."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    sums = (logits[part].sum(-1, dtype=dtype) for part in _parts(rows, logits.shape[-1]))
-    return all(bool(((x - 1).abs() <= PROBABILITIES_SUM_WITHIN).all()) for x in sums)
 
 
 def _parts(rows: Rows, classes: int) -> Iterator[Rows]:
