@@ -13,8 +13,9 @@ Every other divergence that has ``terms_and_slopes``, and calls so small that th
     a = log_softmax(s / T),  b = log_softmax(t / T),  terms, slopes = terms_and_slopes(b - a, e^a, e^b, parameters)
     D = sum terms,  dD/ds = (slope - e^a sum slope) / T
 
-A chunk without a closed form (another divergence, class weights, columns of -inf, NaN) is computed by the reference, which is
-handed down: its rows are in cache too.
+A chunk without a closed form (another divergence, class weights, classes that one model lacks, NaN) is computed by the
+reference, which is handed down: its rows are in cache too. Rows whose value is small are computed again with all their digits
+(``close_rows``).
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from limbeck.kernels.close_rows import CLOSE, Plain, Short, short_forward_kl, sh
 from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
 
 CHUNK_ELEMENTS = 1 << 19
-"""Logits in a chunk: three buffers of 2 MB in float32."""
+"""Logits in a chunk: four buffers of 2 MB in float32."""
 SMALL = 1 << 14
 """Logits in a call below which fewer operations are better than fewer passes."""
+LOWEST = -1e30
+"""A log-probability in the place of -inf, so that the difference of two is a number."""
 LOG2_E = math.log2(math.e)
 _NONE = torch.zeros(0, dtype=torch.long)
 Buffer = Any
@@ -78,9 +81,8 @@ def row_kernel(
             part = chunk.copies(close)  # the gradient may overwrite the logits
             write()
             again = kernel(part, call.part(close + start), *_first_rows(buffers, len(close)), digits=True)
-            if again is not None:
-                again()
-                chunk.put(close, part)
+            again() if again is not None else _by_reference(part, call.part(close + start))
+            chunk.put(close, part)
     return soft, hard
 
 
@@ -206,7 +208,12 @@ def _terms_and_slopes(
                 a, (d, p_t), functions = p_s, near, Short
             else:
                 b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
+                if lacks_classes := _lacks_classes(s):
+                    a.clamp_(min=LOWEST)
+                    b.clamp_(min=LOWEST)
                 d = torch.sub(b, a, out=d)
+                if lacks_classes and not (d.amax() < -LOWEST / 2 and d.amin() > LOWEST / 2):  # one model lacks a class
+                    return None
                 p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
                 if digits:
                     d, functions = divergence.log_ratio(s, t, t_s, t_t, p_s, d), None
@@ -266,7 +273,12 @@ def _forward_kl(
         kl, of_a, of_b = near
     else:
         _scaled(t, t.amax(-1, keepdim=True), t_t, out=b)
+        if lacks_classes := _lacks_classes(s):
+            a.clamp_(min=LOWEST)
+            b.clamp_(min=2 * LOWEST)
         torch.sub(b, a, out=c)
+        if lacks_classes and not c.amax() < -LOWEST / 2:  # the student alone lacks a class
+            return None
         sum_a, sum_b = a.exp2_().sum(-1, keepdim=True), b.exp2_().sum(-1, keepdim=True)
         kl = (c.mul_(b).sum(-1, keepdim=True) / sum_b).mul_(1 / LOG2_E).add_((sum_a / sum_b).log_())
         of_a, of_b = 1 / sum_a, 1 / sum_b
@@ -308,6 +320,11 @@ def _write_gradient_of_forward_kl(
         _subtract_labels(target, chunk, call, hard_scale)
     if target is not chunk.gradient:
         chunk.gradient.copy_(target)
+
+
+def _lacks_classes(logits: Tensor) -> bool:
+    """Return True if the first row has a logit of -inf, as all rows have where a vocabulary is padded."""
+    return logits[0].amin().item() == -math.inf
 
 
 def _is_one_temperature(t_s: Tensor | float, t_t: Tensor | float) -> bool:

@@ -303,7 +303,7 @@ def _prepare(
     if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
         raise ArgumentError("scale", "it asks for gradient, which sparse targets do not give. Detach it.")
     if call.has_soft_term:
-        call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student, call.dtype))
+        call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student))
     return call, student
 
 
