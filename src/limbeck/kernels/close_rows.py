@@ -5,8 +5,6 @@ for rows that do not need them. Here are the plain functions, which the CPU kern
 short ones for rows that are close in every class.
 """
 
-# ruff: noqa: ARG004  (each function takes what the one that it replaces takes)
-
 from __future__ import annotations
 
 import math

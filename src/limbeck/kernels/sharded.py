@@ -9,10 +9,10 @@ with x = (z - max z) / T. Forward and reverse KL need no more: with E = sum e^(x
 
     KL(p_t || p_s) = E / sum e^(x_t) + log sum e^(x_s) - log sum e^(x_t)
 
-Other divergences sum their terms and slopes (see ``limbeck.losses.divergences``) in a third. If some rows of both models are
-close, one more collective sums what log(p_t / p_s) needs to keep its digits, and the KLs sum their terms too. Every process
-ends with the whole loss and the gradient of its own columns. Between the collectives the rows are taken in chunks, so that only a few numbers for
-each row are kept.
+Other divergences sum their terms and slopes (see ``limbeck.losses.divergences``) in a third.
+If some rows of both models are close, one more collective sums what log(p_t / p_s) needs to keep its digits, and the KLs sum
+their terms too. Every process ends with the whole loss and the gradient of its own columns. Between the collectives the rows
+are taken in chunks, so that only a few numbers for each row are kept.
 """
 
 from __future__ import annotations
