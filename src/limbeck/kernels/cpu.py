@@ -13,8 +13,9 @@ Every other divergence that has ``terms_and_slopes``, and calls so small that th
     a = log_softmax(s / T),  b = log_softmax(t / T),  terms, slopes = terms_and_slopes(b - a, e^a, e^b, parameters)
     D = sum terms,  dD/ds = (slope - e^a sum slope) / T
 
-A chunk without a closed form (another divergence, class weights, columns of -inf, NaN) is computed by the reference, which is
-handed down: its rows are in cache too.
+A chunk without a closed form (another divergence, class weights, classes that one model lacks, NaN) is computed by the
+reference, which is handed down: its rows are in cache too. Rows whose value is small are computed again with all their digits
+(``close_rows``).
 """
 
 from __future__ import annotations
@@ -23,20 +24,23 @@ import math
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
+from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns
+from limbeck.kernels.chunk import Chunk
 from limbeck.kernels.close_rows import CLOSE, Plain, Short, short_forward_kl, short_log_ratio, written_with
 from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
 from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 19
-"""Logits in a chunk: three buffers of 2 MB in float32."""
+"""Logits in a chunk: four buffers of 2 MB in float32."""
 SMALL = 1 << 14
 """Logits in a call below which fewer operations are better than fewer passes."""
+LOWEST = -1e30
+"""A log-probability in the place of -inf, so that the difference of two is a number."""
 LOG2_E = math.log2(math.e)
 _NONE = torch.zeros(0, dtype=torch.long)
 Buffer = Any
@@ -59,7 +63,7 @@ def row_kernel(
     if closed and count * classes > SMALL:
         upcast = (student.dtype != call.dtype) + (teacher is not None and teacher.dtype != call.dtype)
         buffers = workspace((4 if few_passes else 5) + upcast, min(size, count), classes, call.dtype, student.device)
-    whole = _Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient)
+    whole = Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient)
     kernel, digits = _forward_kl if few_passes else _terms_and_slopes, False
     for start in range(0, count, size):
         chunk = whole if count <= size else whole.part(slice(start, min(count, start + size)))
@@ -80,9 +84,8 @@ def row_kernel(
             part = chunk.copies(close)  # the gradient may overwrite the logits
             write()
             again = kernel(part, call.part(close + start), *_first_rows(buffers, len(close)), digits=True)
-            if again is not None:
-                again()
-                chunk.put(close, part)
+            again() if again is not None else _by_reference(part, call.part(close + start))
+            chunk.put(close, part)
     return soft, hard
 
 
@@ -91,7 +94,7 @@ def _first_rows(buffers: tuple[Buffer, ...], rows: int) -> tuple[Buffer, ...]:
     return tuple(x if x is None or len(x) == rows else x[:rows] for x in buffers)
 
 
-def _close_rows(chunk: _Chunk, call: LossCall) -> Tensor:
+def _close_rows(chunk: Chunk, call: LossCall) -> Tensor:
     """Return the indices of the chunk's rows that need more digits."""
     if chunk.teacher is None or call.divergence.on_logits:
         return _NONE
@@ -104,7 +107,7 @@ def reference_row_kernel(
 ) -> tuple[Tensor, Tensor]:
     """Return the same as ``row_kernel``, computed by the reference alone and in one chunk; see ``call.RowKernel``."""
     soft, hard = student.new_zeros(2, len(student), dtype=call.dtype)
-    _by_reference(_Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient), call)
+    _by_reference(Chunk(student, teacher, None, scales_as_columns(scales), soft, hard, gradient), call)
     return soft, hard
 
 
@@ -135,47 +138,8 @@ def workspace(count: int, rows: int, classes: int, dtype: torch.dtype, device: t
     return kept[:numel].view(count, rows, classes).unbind()
 
 
-class _Chunk(NamedTuple):
-    """Some rows of a call, and where their results go."""
-
-    student: Tensor
-    teacher: Tensor | None
-    rows: slice | None
-    """Which rows of the call; None for all of them."""
-    scales: GradientScales
-    """One number, or (n, 1)."""
-    soft: Tensor
-    """(n,), to be filled."""
-    hard: Tensor
-    gradient: Tensor | None
-    """(n, V), to be filled; it may be the student."""
-
-    def of(self, value: Any) -> Any:
-        """Return the chunk's part of a value that is one number for all rows or one for each."""
-        return value[self.rows] if self.rows is not None and isinstance(value, Tensor) else value
-
-    def part(self, rows: slice) -> _Chunk:
-        """Return some rows of the whole."""
-        fields = (self.student, self.teacher, self.soft, self.hard, self.gradient)
-        student, teacher, soft, hard, gradient = (None if field is None else field[rows] for field in fields)
-        return _Chunk(student, teacher, rows, scales_of_rows(self.scales, rows), soft, hard, gradient)  # pyright: ignore[reportArgumentType]
-
-    def copies(self, rows: Tensor) -> _Chunk:
-        """Return some rows as a call of their own, with new memory for what they write."""
-        student, soft, hard = self.student[rows], self.soft[rows], self.hard[rows]
-        teacher = None if self.teacher is None else self.teacher[rows]
-        gradient = None if self.gradient is None else torch.empty_like(student)
-        return _Chunk(student, teacher, None, scales_of_rows(self.scales, rows), soft, hard, gradient)
-
-    def put(self, rows: Tensor, part: _Chunk) -> None:
-        """Take over what some rows have written; their cross-entropy is the same."""
-        self.soft[rows] = part.soft
-        if self.gradient is not None and part.gradient is not None:
-            self.gradient[rows] = part.gradient
-
-
 def _terms_and_slopes(
-    chunk: _Chunk,
+    chunk: Chunk,
     call: LossCall,
     a: Buffer,
     b: Buffer,
@@ -200,7 +164,7 @@ def _terms_and_slopes(
                 d.sub_(d.mean(-1, keepdim=True))
         else:
             a = torch.log_softmax(_over(s, t_s, scaled), -1, out=a)
-            near = None
+            near, p_s = None, a
             if digits and _is_one_temperature(t_s, t_t):
                 p_s = torch.mul(a, LOG2_E, out=scaled).exp2_()
                 near = short_log_ratio(s, t, t_s, p_s, d, b)
@@ -208,7 +172,12 @@ def _terms_and_slopes(
                 a, (d, p_t), functions = p_s, near, Short
             else:
                 b = torch.log_softmax(_over(t, t_t, scaled), -1, out=b)
+                if lacks_classes := _lacks_classes(s):
+                    a.clamp_(min=LOWEST)
+                    b.clamp_(min=LOWEST)
                 d = torch.sub(b, a, out=d)
+                if lacks_classes and not (d.amax() < -LOWEST / 2 and d.amin() > LOWEST / 2):  # one model lacks a class
+                    return None
                 p_s, p_t = a.mul_(LOG2_E).exp2_(), b.mul_(LOG2_E).exp2_()
                 if digits:
                     d, functions = divergence.log_ratio(s, t, t_s, t_t, p_s, d), None
@@ -223,7 +192,7 @@ def _terms_and_slopes(
 
 
 def _write_gradient(
-    chunk: _Chunk, call: LossCall, slopes: Tensor | None, a: Tensor | None, b: Buffer, p: Tensor | None
+    chunk: Chunk, call: LossCall, slopes: Tensor | None, a: Tensor | None, b: Buffer, p: Tensor | None
 ) -> None:
     """Write the gradient from the slopes, the student's probabilities ``a`` at T and log-probabilities ``p`` at 1."""
     if chunk.gradient is None:
@@ -249,7 +218,7 @@ def _write_gradient(
 
 
 def _forward_kl(
-    chunk: _Chunk, call: LossCall, a: Tensor, b: Tensor, c: Tensor, d: Tensor, *upcast: Tensor, digits: bool
+    chunk: Chunk, call: LossCall, a: Tensor, b: Tensor, c: Tensor, d: Tensor, *upcast: Tensor, digits: bool
 ) -> Callable[[], None] | None:
     """Compute forward KL in the fewest passes: write the values, and return what writes the gradient.
 
@@ -268,7 +237,12 @@ def _forward_kl(
         kl, of_a, of_b = near
     else:
         _scaled(t, t.amax(-1, keepdim=True), t_t, out=b)
+        if lacks_classes := _lacks_classes(s):
+            a.clamp_(min=LOWEST)
+            b.clamp_(min=2 * LOWEST)
         torch.sub(b, a, out=c)
+        if lacks_classes and not c.amax() < -LOWEST / 2:  # the student alone lacks a class
+            return None
         sum_a, sum_b = a.exp2_().sum(-1, keepdim=True), b.exp2_().sum(-1, keepdim=True)
         kl = (c.mul_(b).sum(-1, keepdim=True) / sum_b).mul_(1 / LOG2_E).add_((sum_a / sum_b).log_())
         of_a, of_b = 1 / sum_a, 1 / sum_b
@@ -282,7 +256,7 @@ def _forward_kl(
 
 
 def _write_gradient_of_forward_kl(
-    chunk: _Chunk, call: LossCall, exponentials: tuple[Tensor, ...], factors: tuple[Tensor, Tensor, Tensor | None]
+    chunk: Chunk, call: LossCall, exponentials: tuple[Tensor, ...], factors: tuple[Tensor, Tensor, Tensor | None]
 ) -> None:
     """Write the gradient.
 
@@ -312,12 +286,17 @@ def _write_gradient_of_forward_kl(
         chunk.gradient.copy_(target)
 
 
+def _lacks_classes(logits: Tensor) -> bool:
+    """Return True if the first row has a logit of -inf, as all rows have where a vocabulary is padded."""
+    return logits[0].amin().item() == -math.inf
+
+
 def _is_one_temperature(t_s: Tensor | float, t_t: Tensor | float) -> bool:
     """Return True if both models are known to have the same temperature."""
     return t_s is t_t or (isinstance(t_s, float) and isinstance(t_t, float) and t_s == t_t)
 
 
-def _upcast(chunk: _Chunk, call: LossCall, buffers: tuple[Buffer, ...]) -> tuple[Tensor, Tensor | None]:
+def _upcast(chunk: Chunk, call: LossCall, buffers: tuple[Buffer, ...]) -> tuple[Tensor, Tensor | None]:
     """Return both logits in the dtype of the arithmetic, copied where they have another."""
     s, t = chunk.student, chunk.teacher
     if s.dtype != call.dtype:
@@ -327,7 +306,7 @@ def _upcast(chunk: _Chunk, call: LossCall, buffers: tuple[Buffer, ...]) -> tuple
     return s, t
 
 
-def _store(chunk: _Chunk, call: LossCall, divergence: Tensor | None, cross_entropy: Tensor | None) -> bool:
+def _store(chunk: Chunk, call: LossCall, divergence: Tensor | None, cross_entropy: Tensor | None) -> bool:
     """Write C(T) D and CE of the chunk's rows and return True; return False, with nothing written, if one is not finite."""
     terms = [term for term in (divergence, cross_entropy) if term is not None]
     total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
@@ -342,17 +321,17 @@ def _store(chunk: _Chunk, call: LossCall, divergence: Tensor | None, cross_entro
     return True
 
 
-def _cross_entropy(chunk: _Chunk, call: LossCall, logits: Tensor, log_sum: Tensor | float = 0.0) -> Tensor:
+def _cross_entropy(chunk: Chunk, call: LossCall, logits: Tensor, log_sum: Tensor | float = 0.0) -> Tensor:
     """Return CE of the chunk's rows, (n,)."""
     return cross_entropy_of_finite(logits, chunk.of(call.labels).unsqueeze(-1), log_sum, call.label_smoothing)
 
 
-def _hard_scale(chunk: _Chunk, call: LossCall) -> Tensor | float:
+def _hard_scale(chunk: Chunk, call: LossCall) -> Tensor | float:
     """Return the scale of the hard gradient: a number, or (n, 1) with 0 where there is no label."""
     return zero_without_label(chunk.scales[1], chunk.of(call.labelled), call.dtype)
 
 
-def _subtract_labels(target: Tensor, chunk: _Chunk, call: LossCall, hard_scale: Tensor | float) -> None:
+def _subtract_labels(target: Tensor, chunk: Chunk, call: LossCall, hard_scale: Tensor | float) -> None:
     """Take the scaled, smoothed one-hot of the labels from the gradient."""
     eps, labels = call.label_smoothing, chunk.of(call.labels).unsqueeze(-1)
     everywhere = hard_scale * (eps / target.shape[-1]) if eps else None
@@ -394,7 +373,7 @@ def _at_one(s: Tensor, max_s: Tensor, a: Tensor, sum_a: Tensor, out: Tensor, tem
     return out.sum(-1, keepdim=True)
 
 
-def _by_reference(chunk: _Chunk, call: LossCall) -> None:
+def _by_reference(chunk: Chunk, call: LossCall) -> None:
     """Compute a chunk by the reference, with autograd for its gradient."""
     if chunk.rows is not None:
         call = call.part(chunk.rows)

@@ -9,9 +9,10 @@ with x = (z - max z) / T. Forward and reverse KL need no more: with E = sum e^(x
 
     KL(p_t || p_s) = E / sum e^(x_t) + log sum e^(x_s) - log sum e^(x_t)
 
-Other divergences sum their terms and slopes (see ``limbeck.losses.divergences``) in a third. Every process ends with the whole
-loss and the gradient of its own columns. Between the collectives the rows are taken in chunks, so that only a few numbers for
-each row are kept.
+Other divergences sum their terms and slopes (see ``limbeck.losses.divergences``) in a third.
+If some rows of both models are close, one more collective sums what log(p_t / p_s) needs to keep its digits, and the KLs sum
+their terms too. Every process ends with the whole loss and the gradient of its own columns. Between the collectives the rows
+are taken in chunks, so that only a few numbers for each row are kept.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from torch import distributed as dist
 
 from limbeck.errors import ArgumentError
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
+from limbeck.kernels.close_rows import CLOSE
 from limbeck.kernels.cross_entropy import add_cross_entropy_gradient, cross_entropy_from_sums, cross_entropy_sums
 from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 22
 """Logits in a chunk."""
+FAR = 80.0
+"""A log-ratio of which the exponential does not overflow."""
 
 
 @by_sequences(sys.maxsize)  # all at once: each part would wait for the other processes
@@ -67,7 +71,7 @@ class _Sharded:
         call = self.call
         self.sums = self._summed(self._first_sums)
         soft = hard = torch.zeros_like(self.max_s.squeeze(-1))
-        self.slope_sum = soft
+        self.slope_sum, self.close, self.excess = soft, None, soft
         if self.teacher is not None:
             soft, self.slope_sum = self._divergence()
             soft = soft * column_as_rows(call.compensation)
@@ -91,8 +95,8 @@ class _Sharded:
         else:
             x_s, x_t, _ = self._scaled(rows)
             e_s, e_t = x_s.exp(), x_t.exp()
-            weight, apart = (e_t, x_t - x_s) if call.is_forward_kl else (e_s, x_s - x_t)
-            cross = (weight * apart.masked_fill_(weight == 0, 0.0)).sum(-1) if _is_kl(call) else zero
+            weight, apart = (e_s, x_s - x_t) if call.is_reverse_kl else (e_t, x_t - x_s)
+            cross = (weight * apart.masked_fill_(weight == 0, 0.0)).sum(-1)
             sums += [e_s.sum(-1), e_t.sum(-1), cross]
         if call.labels is None:
             return torch.stack([*sums, *[zero] * 6])
@@ -102,14 +106,32 @@ class _Sharded:
     def _divergence(self) -> tuple[Tensor, Tensor]:
         """Return D and the sum of the slopes of each row."""
         call, (sum_s, sum_t, cross) = self.call, self.sums[:3]
-        if _is_kl(call):
+        if not call.divergence.on_logits:
             apart = sum_s.log() - sum_t.log()
-            if call.is_forward_kl:
-                return cross / sum_t + apart, -torch.ones_like(apart)
-            value = cross / sum_s - apart
-            return value, value + 1
+            value = cross / sum_s - apart if call.is_reverse_kl else cross / sum_t + apart
+            close = value < CLOSE  # the same on every process
+            if close.any():
+                self.excess, self.close = self._summed(self._normalizer_sums)[0], close
+            elif call.is_forward_kl:
+                return value, -torch.ones_like(value)
+            elif call.is_reverse_kl:
+                return value, value
         terms, slopes = self._summed(self._second_sums)
         return terms, slopes
+
+    def _normalizer_sums(self, rows: slice) -> Tensor:
+        """Return (1, n): the sums of p_s expm1(x_t - x_s), which are small where both models are close."""
+        a, _ = self._log_probabilities(rows)
+        return (a.exp() * self._apart(rows).clamp(max=FAR).expm1()).sum(-1, keepdim=True).t()
+
+    def _apart(self, rows: slice) -> Tensor:
+        """Return x_t - x_s with all its digits, 0 where both models lack the class."""
+        assert self.teacher is not None
+        call = self.call.part(rows)
+        s, t = (z[rows].to(call.dtype) for z in (self.student, self.teacher))
+        tops, temperatures = (self.max_s[rows], self.max_t[rows]), (call.student_temperature, call.teacher_temperature)
+        apart = call.divergence.logit_difference(s, t, *temperatures, *tops)
+        return apart.masked_fill_(s.isneginf() & t.isneginf(), 0.0)
 
     def _second_sums(self, rows: slice) -> Tensor:
         """Return (2, n): the sums of the terms and of the slopes."""
@@ -125,7 +147,7 @@ class _Sharded:
         if self.teacher is not None and call.divergence.on_logits:
             out = self._logit_terms(rows)[1] * (soft_scale * call.compensation)
         elif self.teacher is not None:
-            if call.is_forward_kl:
+            if call.is_forward_kl and self.close is None:
                 a, b = self._log_probabilities(rows)
                 slopes = -b.exp()
             else:
@@ -159,9 +181,14 @@ class _Sharded:
     def _terms(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return the divergence's terms, their slopes, and the student's log-probabilities."""
         a, b = self._log_probabilities(rows)
+        d = b - a
+        if self.close is not None:
+            exact = self._apart(rows) - self.excess[rows, None].log1p()
+            d = torch.where(self.close[rows, None] & (a > self.call.divergence.log_zero), exact, d)
         with torch.enable_grad():
-            a.requires_grad_()
-            terms = self.call.divergence.terms(a, b)
+            own = a.requires_grad_() - a.detach()
+            d = torch.where(a.isneginf(), d, d - own)  # d has the gradient of b - a
+            terms = self.call.divergence.terms_with_digits(a, b, d)
             return terms.detach(), torch.autograd.grad(terms.sum(), a)[0], a.detach()
 
     def _logit_terms(self, rows: slice) -> tuple[Tensor, Tensor]:
@@ -201,8 +228,3 @@ class _Sharded:
                 f"{int(labels.max())} is out of range for {self.classes} classes on all processes of the group "
                 f"(expected 0 to {self.classes - 1}: labels count over the whole vocabulary).",
             )
-
-
-def _is_kl(call: LossCall) -> bool:
-    """Return True if two collectives are enough."""
-    return call.is_forward_kl or call.is_reverse_kl

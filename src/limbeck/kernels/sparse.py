@@ -77,7 +77,7 @@ class _Softmax(NamedTuple):
     ids: Tensor
     """(n, K), 0 where an id is -1."""
     a: Tensor
-    """(n, K + 1), log-probabilities of the listed classes and of the rest."""
+    """(n, K + 1), log-probabilities of the listed classes and of the rest, in float64, in which they keep their digits."""
     e: Tensor
     """(n, V), exponentials of the classes of the rest; of all classes when the ids are draws."""
     e_sum: Tensor
@@ -96,7 +96,7 @@ def _chunk(student: Tensor, call: LossCall, scales: GradientScales, gradient: Te
         a = softmax.a.requires_grad_(gradient is not None)
         soft = sparse.distance(a, *sparse.known)
         slopes = torch.zeros_like(a) if gradient is None else torch.autograd.grad(soft.sum(), a)[0]
-    hard, total_1, sums = torch.zeros_like(soft), None, None
+    hard, total_1, sums = s.new_zeros(len(s)), None, None
     if call.labels is not None:
         max_1 = s.amax(-1, keepdim=True).mul_(LOG2_E)
         torch.add(-max_1, s, alpha=LOG2_E, out=e_1).exp2_()
@@ -117,7 +117,7 @@ def _chunk(student: Tensor, call: LossCall, scales: GradientScales, gradient: Te
 def _softmax(s: Tensor, sparse: SparseRows, t: Tensor | float, e: Tensor) -> _Softmax:
     """Return the student's rows at T, from their logits (n, V); ``e`` is memory for exponentials."""
     listed, ids = sparse.ids >= 0, sparse.ids.clamp(min=0)
-    x_listed = (s.gather(-1, ids) / t).masked_fill(~listed, -torch.inf)
+    x_listed = (s.gather(-1, ids).double() / t).masked_fill(~listed, -torch.inf)
     torch.mul(s, LOG2_E / t, out=e)  # in units of log 2: exp2 is faster than exp
     if not sparse.repeated:
         e.scatter_reduce_(-1, ids, torch.where(listed, -torch.inf, torch.inf).to(e.dtype), "amin")
@@ -125,7 +125,7 @@ def _softmax(s: Tensor, sparse: SparseRows, t: Tensor | float, e: Tensor) -> _So
     maximum = maximum.masked_fill_(maximum == -torch.inf, 0.0)  # every class is listed
     e.sub_(maximum).exp2_()
     e_sum = e.sum(-1, keepdim=True)
-    log_rest = log_total = (maximum / LOG2_E).add_(e_sum.log())
+    log_rest = log_total = (maximum.double() / LOG2_E).add_(e_sum.double().log())
     if not sparse.repeated:
         log_total = torch.logsumexp(torch.cat([x_listed, log_rest], -1), -1, keepdim=True)
     return _Softmax(listed, ids, torch.cat([x_listed, log_rest], -1) - log_total, e, e_sum)
@@ -139,11 +139,12 @@ def _write_soft_gradient(softmax: _Softmax, slopes: Tensor, factor: Tensor | flo
     lacking = a[:, :-1].isneginf()  # a logit of -inf stays where it is
     if repeated:
         e.mul_(-slope_sum * factor / e_sum)
-        e.scatter_add_(-1, ids, (listed_slopes * factor).masked_fill(~listed | lacking, 0.0))
+        e.scatter_add_(-1, ids, (listed_slopes * factor).masked_fill(~listed | lacking, 0.0).to(e.dtype))
     else:
         of_rest = torch.where(e_sum > 0, (slopes[:, -1:] - slope_sum * a[:, -1:].exp()) / e_sum, 0.0)
         e.mul_(of_rest * factor)
-        _put(e, ids, listed, ((listed_slopes - slope_sum * a[:, :-1].exp()) * factor).masked_fill(lacking, 0.0))
+        values = (listed_slopes - slope_sum * a[:, :-1].exp()) * factor
+        _put(e, ids, listed, values.masked_fill(lacking, 0.0).to(e.dtype))
 
 
 def _put(out: Tensor, ids: Tensor, listed: Tensor, values: Tensor) -> None:

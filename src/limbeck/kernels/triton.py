@@ -32,6 +32,10 @@ from limbeck.kernels.self_check import disagreement
 
 BLOCK = 8192
 """Columns that a program takes at a time, at most."""
+FUNCTIONS_OF_DIVERGENCES = (
+    "exp", "log", "minimum", "sign", "mixture", "difference", "relative_entropy", "log_mixture", "minus_expm1",
+)  # fmt: skip
+"""What ``terms_and_slopes`` is written with, and ``triton_kernels`` has too."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """``terms_and_slopes`` of the divergences that were used, by the names under which the custom operator finds them."""
 CHECK = "LIMBECK_TRITON_CHECK"
@@ -140,7 +144,7 @@ def compiled(function: Any) -> Any:
     for name in function.__code__.co_names:
         if isinstance(value := function.__globals__.get(name), int | float):
             known[name] = tl.constexpr(value)
-    known |= {name: getattr(kernels, name) for name in ("exp", "log", "minimum", "sign")}
+    known |= {name: getattr(kernels, name) for name in FUNCTIONS_OF_DIVERGENCES}
     copy = FunctionType(function.__code__, known, function.__name__)
     copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
     return triton.jit(copy)

@@ -18,6 +18,10 @@ CENTRED_LOGITS = tl.constexpr(4)
 NO_SOFT_TERM = tl.constexpr(5)
 """The kinds of soft term, which ``loss_kernel`` is compiled for."""
 LOG2_E = tl.constexpr(1.4426950408889634)
+CLOSE = tl.constexpr(2e-3)
+"""The KL of a row below which a plain sum loses digits that count."""
+NEAR, NEAR_IN_FLOAT64 = tl.constexpr(0.25), tl.constexpr(4e-3)
+"""The size below which power series are used: their error is then a millionth, and nothing."""
 
 
 @triton.jit
@@ -63,6 +67,56 @@ def sign(x):
 
 
 @triton.jit
+def _is_near(x):
+    return tl.abs(x) < (NEAR_IN_FLOAT64 if x.dtype == tl.float64 else NEAR)
+
+
+@triton.jit
+def _excess_of_exp(x):
+    """Return e^x - 1 - x for small x."""
+    return x * x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720)))))
+
+
+@triton.jit
+def minus_expm1(x):
+    """Return 1 - e^x with all its digits."""
+    return tl.where(_is_near(x), -(x + _excess_of_exp(x)), 1 - exp(x))
+
+
+@triton.jit
+def _log1p(x):
+    """Return log(1 + x) with all its digits: the error of 1 + x is taken back."""
+    u = 1 + x
+    return tl.where(u == 1, x, log(u) * (x / tl.where(u == 1, 1.0, u - 1)))
+
+
+@triton.jit
+def mixture(p, q, fraction):
+    """Return fraction p + (1 - fraction) q."""
+    return fraction * p + (1 - fraction) * q
+
+
+@triton.jit
+def difference(p, q, ratio):
+    """Return q - p with all its digits; the ratio is log(p / q)."""
+    return tl.where(_is_near(ratio), p * (_excess_of_exp(-ratio) - ratio), q - p)
+
+
+@triton.jit
+def relative_entropy(p, q, ratio):
+    """Return p log(p / q) + q - p with all its digits; the ratio is log(p / q)."""
+    return tl.where(_is_near(ratio), p * _excess_of_exp(-ratio), q - p + tl.where(p == 0, 0.0, p * ratio))
+
+
+@triton.jit
+def log_mixture(ratio, fraction):
+    """Return log(fraction e^ratio + 1 - fraction) with all its digits."""
+    below = _log1p(-fraction * minus_expm1(tl.minimum(ratio, 0.0)))
+    above = tl.maximum(ratio, 0.0) + _log1p(-(1 - fraction) * minus_expm1(tl.minimum(-ratio, 0.0)))
+    return tl.where(ratio <= 0, below, above)
+
+
+@triton.jit
 def _finite(x):
     """Return a maximum to subtract: 0 in the place of -inf."""
     return tl.where(x == -float("inf"), 0.0, x)
@@ -75,10 +129,28 @@ def _load(row, cols, classes, ACC: tl.constexpr):
 
 
 @triton.jit
-def _log_ratio(s, t, a, b):
-    """Return log(p_t / p_s), from logits and log-probabilities in units of log 2; finite, and 0 where both lack the class."""
-    d = tl.where((s == -float("inf")) & (t == -float("inf")), 0.0, (b - a) / LOG2_E)
+def _log_ratio(s, t, k_s, k_t, shift):
+    """Return log(p_t / p_s) from the logits and what all classes of a row share; finite, and 0 where both lack the class."""
+    finite_s, finite_t = _finite(s), _finite(t)
+    d = ((finite_t - finite_s) * k_t + finite_s * (k_t - k_s)) / LOG2_E - shift
+    lacks_s, lacks_t = s == -float("inf"), t == -float("inf")
+    d = tl.where(lacks_s, tl.where(lacks_t, 0.0, 1e4), tl.where(lacks_t, -1e4, d))
     return tl.minimum(tl.maximum(d, -1e4), 1e4)
+
+
+@triton.jit
+def _exact_shift(
+    s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, zero, ACC: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Return what ``_log_ratio`` subtracts in a row of two close distributions, with all its digits."""
+    rough = ((less_t - less_s) * k_t + less_s * (k_t - k_s)) / LOG2_E
+    excess = zero
+    for i in range(tl.cdiv(classes, BLOCK)):
+        cols = i * BLOCK + tl.arange(0, BLOCK)
+        s, t = _load(s_row, cols, classes, ACC), _load(t_row, cols, classes, ACC)
+        d = tl.minimum(_log_ratio(s, t, k_s, k_t, rough), 80.0)
+        excess -= tl.sum(tl.exp2((s - less_s) * k_s - log_s) * minus_expm1(d), 0)
+    return rough + _log1p(excess)
 
 
 @triton.jit
@@ -129,7 +201,7 @@ def _first_pass(
                 x_t = (t - less_t) * k_t
                 e_t = tl.exp2(x_t)
                 down_t = tl.where(max_t == minus_inf, 0.0, (max_t - less_t) * k_t)
-                if KIND == FORWARD_KL:
+                if KIND == FORWARD_KL or KIND == TERMS_AND_SLOPES:
                     cross = (cross + (down_t - down_s) * sum_t) * tl.exp2(down_t)
                     cross += tl.sum(tl.where(e_t == 0, 0.0, e_t * (x_t - x_s)), 0)
                 if KIND == REVERSE_KL:
@@ -144,7 +216,7 @@ def _first_pass(
 
 @triton.jit
 def _second_pass(
-    s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, zero,
+    s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, zero,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the sums of the divergence's terms and slopes."""
@@ -154,7 +226,8 @@ def _second_pass(
         s, t = _load(s_row, cols, classes, ACC), _load(t_row, cols, classes, ACC)
         if KIND == TERMS_AND_SLOPES:
             a, b = (s - less_s) * k_s - log_s, (t - less_t) * k_t - log_t
-            terms, slopes = DIVERGENCE(_log_ratio(s, t, a, b), tl.exp2(a), tl.exp2(b), *PARAMETERS)
+            d = _log_ratio(s, t, k_s, k_t, shift)
+            terms, slopes = DIVERGENCE(d, tl.exp2(a), tl.exp2(b), *PARAMETERS)
             slope_sum += tl.sum(slopes, 0)
         else:
             both = (s == -float("inf")) & (t == -float("inf"))
@@ -166,7 +239,7 @@ def _second_pass(
 
 @triton.jit
 def _soft_gradient(
-    s, t, p_s, a, k_t, less_t, log_t, mean, sum_t, slope_sum, scale,
+    s, t, p_s, k_s, k_t, less_t, log_t, shift, mean, sum_t, slope_sum, scale, close,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr,
 ):  # fmt: skip
     """Return the scaled gradient of the soft term for one block of a row."""
@@ -175,20 +248,18 @@ def _soft_gradient(
         terms, slopes = DIVERGENCE(tl.where(both, 0.0, t - s - mean), 1 / sum_t, 1 / sum_t, *PARAMETERS)
         g = scale * slopes
     else:
-        b = (t - less_t) * k_t - log_t
-        p_t = tl.exp2(b)
-        if KIND == FORWARD_KL:
-            g = scale * (p_s - p_t)
-        else:
-            terms, slopes = DIVERGENCE(_log_ratio(s, t, a, b), p_s, p_t, *PARAMETERS)
+        p_t = tl.exp2((t - less_t) * k_t - log_t)
+        g = scale * (p_s - p_t)
+        if KIND != FORWARD_KL or close:
+            terms, slopes = DIVERGENCE(_log_ratio(s, t, k_s, k_t, shift), p_s, p_t, *PARAMETERS)
             g = scale * (slopes - p_s * slope_sum)
     return g
 
 
 @triton.jit
 def _gradient_pass(
-    s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, sum_1, slope_sum, present, label,
-    soft_scale, hard_scale, zero,
+    s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum, present,
+    label, soft_scale, hard_scale, close, zero,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
     HAS_LABELS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -198,13 +269,13 @@ def _gradient_pass(
         cols = (blocks - 1 - j) * BLOCK + tl.arange(0, BLOCK)
         s = _load(s_row, cols, classes, ACC)
         g = tl.zeros((BLOCK,), ACC)
-        a = (s - less_s) * k_s - log_s
-        p_s = tl.exp2(a)
+        p_s = tl.exp2((s - less_s) * k_s - log_s)
         if KIND != NO_SOFT_TERM:
             t = _load(t_row, cols, classes, ACC)
             g = _soft_gradient(
-                s, t, p_s, a, k_t, less_t, log_t, mean, sum_t, slope_sum, soft_scale, KIND, DIVERGENCE, PARAMETERS
-            )
+                s, t, p_s, k_s, k_t, less_t, log_t, shift, mean, sum_t, slope_sum, soft_scale, close,
+                KIND, DIVERGENCE, PARAMETERS,
+            )  # fmt: skip
         if HAS_LABELS:
             p_1 = p_s if POWER == 1 else tl.exp2((s - less_s) * LOG2_E) / sum_1
             g += hard_scale * (p_1 - tl.where(cols == label, zero + (1 - EPS), zero))
@@ -248,17 +319,28 @@ def loss_kernel(
     )
     less_s, less_t = _finite(max_s), _finite(max_t)
     log_s, log_t = tl.log2(sum_s), tl.log2(sum_t)
-    soft, slope_sum, mean = zero, zero, zero
-    if KIND == FORWARD_KL:
+    soft, slope_sum, mean, shift = zero, zero, zero, zero
+    close = KIND < 0
+    if KIND == FORWARD_KL or KIND == TERMS_AND_SLOPES:
         soft = (cross / sum_t + log_s - log_t) / LOG2_E
     if KIND == REVERSE_KL:
         soft = (cross / sum_s - log_s + log_t) / LOG2_E
         slope_sum = soft
     if KIND == CENTRED_LOGITS:
         mean = cross / sum_t
+    if KIND == FORWARD_KL or KIND == REVERSE_KL or KIND == TERMS_AND_SLOPES:
+        shift = ((less_t - less_s) * k_t + less_s * (k_t - k_s) + log_t - log_s) / LOG2_E
+        close = soft < CLOSE
+        if close:
+            shift = _exact_shift(s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, zero, ACC, BLOCK)
+            if KIND != TERMS_AND_SLOPES:
+                soft, slope_sum = _second_pass(
+                    s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, zero,
+                    TERMS_AND_SLOPES, DIVERGENCE, PARAMETERS, ACC, BLOCK,
+                )  # fmt: skip
     if KIND == TERMS_AND_SLOPES or KIND == ON_LOGITS or KIND == CENTRED_LOGITS:
         soft, slope_sum = _second_pass(
-            s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, zero,
+            s_row, t_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, zero,
             KIND, DIVERGENCE, PARAMETERS, ACC, BLOCK,
         )  # fmt: skip
     tl.store(values + row, soft * compensation)
@@ -280,6 +362,6 @@ def loss_kernel(
         if KIND != ON_LOGITS and KIND != CENTRED_LOGITS:
             soft_scale = soft_scale / t_s
         _gradient_pass(
-            s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, mean, sum_t, sum_1, slope_sum, present,
-            label, soft_scale, hard_scale, zero, KIND, DIVERGENCE, PARAMETERS, EPS, POWER, HAS_LABELS, ACC, BLOCK,
+            s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum, present,
+            label, soft_scale, hard_scale, close, zero, KIND, DIVERGENCE, PARAMETERS, EPS, POWER, HAS_LABELS, ACC, BLOCK,
         )  # fmt: skip

@@ -157,6 +157,27 @@ def minus_expm1(x: Tensor) -> Tensor:
     return -torch.expm1(x)
 
 
+def logit_difference(student: Tensor, teacher: Tensor, t_s: Any, t_t: Any, top_s: Tensor, top_t: Tensor) -> Tensor:
+    """Return (x_t - top x_t) - (x_s - top x_s) with x = z / T, with the digits of z_t - z_s.
+
+    Args:
+        student: z_s, (..., V).
+        teacher: z_t, (..., V).
+        t_s: the student's temperature, a number or (..., 1).
+        t_t: the teacher's temperature, a number or (..., 1).
+        top_s: the largest z_s of each row, (..., 1).
+        top_t: the largest z_t of each row, (..., 1).
+
+    Returns:
+        (..., V); NaN where both models lack the class.
+    """
+    apart, shift = (teacher - student) / t_t, (top_t - top_s) / t_t
+    if not (t_s is t_t or (isinstance(t_s, float) and t_s == t_t)):
+        change = 1 / t_t - 1 / t_s
+        apart, shift = apart + student * change, shift + top_s * change
+    return apart - shift
+
+
 def log_ratio(student: Tensor, teacher: Tensor, t_s: Any, t_t: Any, p_s: Tensor, rounded: Tensor) -> Tensor:
     """Return d = log(p_t / p_s) with all its digits, where ``rounded`` is the difference of two log-probabilities.
 
@@ -177,13 +198,8 @@ def log_ratio(student: Tensor, teacher: Tensor, t_s: Any, t_t: Any, p_s: Tensor,
         (..., V).
     """
     top_s, top_t = student.amax(-1, keepdim=True), teacher.amax(-1, keepdim=True)
-    apart, shift = (teacher - student) / t_t, (top_t - top_s) / t_t
-    if not (t_s is t_t or (isinstance(t_s, float) and t_s == t_t)):
-        change = 1 / t_t - 1 / t_s
-        apart, shift = apart + student * change, shift + top_s * change
-    apart = apart - shift
     absent = student.isneginf() & teacher.isneginf()
-    apart = apart.masked_fill(absent, 0.0)
+    apart = logit_difference(student, teacher, t_s, t_t, top_s, top_t).masked_fill(absent, 0.0)
     far = ~(apart.amax(-1, keepdim=True) < FAR_APART)
     normalizer = torch.log1p((p_s * torch.expm1(apart.clamp(max=FAR_APART))).sum(-1, keepdim=True))
     return torch.where(far | absent, rounded, apart - normalizer)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError, expected_name, suggestion
-from limbeck.losses.arithmetic import LOG_ZERO, log_ratio
+from limbeck.losses.arithmetic import LOG_ZERO, log_ratio, logit_difference
 from limbeck.own_code import add_class, check_name, import_class, is_own
 
 DIVERGENCES: dict[str, type[Divergence]] = {}
@@ -132,6 +132,8 @@ class Divergence:
 
     log_ratio = staticmethod(log_ratio)
     """Computes log(p_t / p_s) with all its digits, for the kernels, which do not know this room."""
+    logit_difference = staticmethod(logit_difference)
+    """Computes log(p_t / p_s) up to a number for each row, with all its digits, for the kernels."""
     is_sum_of_terms: ClassVar[bool] = True
     """False if ``value`` is more than the sum of ``terms``."""
 
@@ -239,21 +241,34 @@ class Divergence:
         """
         return self.terms(a, b).sum(-1)
 
+    def terms_with_digits(self, a: Tensor, b: Tensor, d: Tensor) -> Tensor:
+        """Return the terms, with all their digits where ``terms_and_slopes`` is their only formula.
+
+        Args:
+            a: as in ``terms``.
+            b: as in ``terms``.
+            d: b - a, with the digits that this difference lacks where both are close.
+
+        Returns:
+            (..., V), differentiable in ``a`` and ``d``.
+        """
+        if type(self).terms is not Divergence.terms:
+            return self.terms(a, b)
+        return self.simplest.terms_and_slopes(d, a.exp(), b.exp(), *self.simplest.parameter_values)[0]
+
     def value_with_digits(self, a: Tensor, b: Tensor, d: Tensor, present: Tensor) -> Tensor:
-        """Return D of each row, with all its digits where ``terms_and_slopes`` is its only formula.
+        """Return D of each row, as the sum of ``terms_with_digits`` unless the divergence has a value of its own.
 
         Args:
             a: as in ``value``.
             b: as in ``value``.
-            d: b - a, with the digits that this difference lacks where both are close.
+            d: as in ``terms_with_digits``.
             present: as in ``value``.
 
         Returns:
             (...,), differentiable in ``a`` and ``d``.
         """
-        if not self.is_sum_of_terms or type(self).terms is not Divergence.terms:
-            return self.value(a, b, present)
-        return self.simplest.terms_and_slopes(d, a.exp(), b.exp(), *self.simplest.parameter_values)[0].sum(-1)
+        return self.terms_with_digits(a, b, d).sum(-1) if self.is_sum_of_terms else self.value(a, b, present)
 
 
 DivergenceChoice = str | Mapping[str, Any] | Divergence

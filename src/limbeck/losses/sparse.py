@@ -318,5 +318,5 @@ def _prepare(
         with_parts=with_parts, **options,
     )  # fmt: skip
     if call.has_soft_term:
-        call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student, call.dtype))
+        call = replace(call, sparse=sparse_rows(targets, mode, chosen.simplest, float(sides[0]), student))
     return call, student

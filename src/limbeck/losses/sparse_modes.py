@@ -57,10 +57,8 @@ def check_mode(mode: Mode, divergence: Divergence, targets: SparseTargets) -> No
         )
 
 
-def sparse_rows(
-    targets: SparseTargets, mode: Mode, divergence: Divergence, t: float, student: Tensor, dtype: torch.dtype
-) -> SparseRows:
-    """Return the targets at T as rows, with the divergence that the mode computes.
+def sparse_rows(targets: SparseTargets, mode: Mode, divergence: Divergence, t: float, student: Tensor) -> SparseRows:
+    """Return the targets at T as rows, in float64, with the divergence that the mode computes.
 
     Args:
         targets: what is known of the teacher, (..., K).
@@ -68,7 +66,6 @@ def sparse_rows(
         divergence: of the soft term.
         t: the teacher's temperature.
         student: logits, (N, V) or (B, L, V), for their shape and device.
-        dtype: of the arithmetic.
 
     Returns:
         (N, ...) each.
@@ -102,7 +99,7 @@ def sparse_rows(
         every_class = (ids >= 0).sum(-1, keepdim=True) == student.shape[-1]
         rest = rest.masked_fill(every_class, -torch.inf)  # the difference was only rounding
         known, distance = (torch.cat([b, rest], -1),), partial(_with_rest, divergence)
-    return SparseRows(ids, tuple(x.to(dtype) for x in known), distance, repeated=mode == "sample")
+    return SparseRows(ids, tuple(x.double() for x in known), distance, repeated=mode == "sample")
 
 
 def _with_rest(divergence: Divergence, a: Tensor, b: Tensor) -> Tensor:
