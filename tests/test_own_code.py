@@ -55,7 +55,7 @@ def test_a_divergence_by_its_module(own):
     assert is_own("own_losses:Weighted")
     assert not is_own("jsd")
     made = resolve_divergence({"name": "own_losses:Weighted", "weight": 3.0}, beta=0.3)
-    assert (type(made).__name__, made.weight, made.beta) == ("Weighted", 3.0, 0.3)
+    assert repr(made) == "Weighted(weight=3.0, beta=0.3)"
     with pytest.raises(ArgumentError, match=r"has no parameter 'wieght'.*weight"):
         resolve_divergence({"name": "own_losses:Weighted", "wieght": 3.0})
 

@@ -2,7 +2,7 @@
 
 So anybody can lift them into another trainer. ``reference`` is the whole mathematics on one page; ``divergences`` has a small
 class for each divergence; ``functional``, ``linear``, ``sparse`` and ``module`` have what users call; ``checks`` checks what
-they give, ``inspection`` looks at the teacher, and ``dispatch`` finds the kernel that computes it.
+they give, ``inspection`` looks at the teacher, ``dispatch`` makes rows of it, and ``kernel_choice`` finds their kernel.
 """
 
 from limbeck.losses.arguments import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX

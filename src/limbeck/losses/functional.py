@@ -328,8 +328,7 @@ def prepare(
     checks.check_weight(weight, student_logits)
     labelled = None if labels is None or all_labelled else labelled_positions(labels, mask, ignore_index)
     counted = labelled if mask is None else mask
-    positions = student_logits.shape[:-1].numel()
-    num_items = number_checks.check_num_items(num_items, reduction, counted, positions)
+    num_items = number_checks.check_num_items(num_items, reduction, counted, student_logits)
     teacher_temperature, student_temperature = number_checks.split_temperature(temperature, student_logits)
     if scale is None:
         scale = reference.compensation(chosen, student_temperature, compensate)

@@ -94,7 +94,9 @@ def check_scale(scale: Any, student_logits: Tensor) -> Tensor | float:
     return scale
 
 
-def check_num_items(num_items: Any, reduction: str, counted: Tensor | None, positions: int) -> Tensor | float | None:
+def check_num_items(
+    num_items: Any, reduction: str, counted: Tensor | None, student_logits: Tensor
+) -> Tensor | float | None:
     """Return the mean's denominator, after checking it.
 
     A tensor whose value cannot be read without waiting for a device, or in a compiled graph, is returned as it is. There
@@ -105,7 +107,7 @@ def check_num_items(num_items: Any, reduction: str, counted: Tensor | None, posi
             only where no position counts.
         reduction: as given; it must be "mean", whose denominator this replaces.
         counted: bool (...,), the positions that count; None for all.
-        positions: the number of all positions.
+        student_logits: (..., V).
 
     Returns:
         The number, or a tensor of one element; None where none was given.
@@ -133,7 +135,7 @@ def check_num_items(num_items: Any, reduction: str, counted: Tensor | None, posi
     if not 0 <= num_items < math.inf:
         raise ArgumentError("num_items", f"expected the number of counted positions, got {num_items!r}.")
     if num_items == 0 and (counted is None or is_cheap_to_read(counted)):
-        here = positions if counted is None else int(counted.sum())
+        here = student_logits.shape[:-1].numel() if counted is None else int(counted.sum())
         if here:
             raise ArgumentError(
                 "num_items",
