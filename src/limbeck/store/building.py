@@ -98,9 +98,9 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are not as many as the teacher's
-            columns; ``views`` are given for sequences; the format cannot hold the teacher's logits, such as NaN, or needs
-            another kind of teacher.
+        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are
+            not as many as the teacher's columns; ``views`` are given for sequences; the format cannot hold the teacher's
+            logits, such as NaN, or needs another kind of teacher.
         StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
     """
     from tqdm import tqdm
