@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import Config, config_from, load_config, write_config
@@ -85,6 +85,66 @@ def test_what_is_no_yaml(tmp_path):
         load_config(tmp_path / "binary.yaml")
 
 
+MERGED = """\
+teacher:
+  model: cnn
+  training: &base
+    max_steps: -3
+    learning_rate: -1
+student: {model: mlp}
+training:
+  <<: *base
+  learning_rate: -2
+"""
+
+
+def test_merge_keys_and_their_lines(tmp_path):
+    assert [fault.partition(": ")[0] for fault in faults(MERGED, tmp_path)] == [
+        "c.yaml:4  training.max_steps",
+        "c.yaml:9  training.learning_rate",
+        "c.yaml:4  teacher.training.max_steps",
+        "c.yaml:5  teacher.training.learning_rate",
+    ]
+    config = load_config(tmp_path / "c.yaml", training=False)
+    assert config.training == {"max_steps": -3, "learning_rate": -2}
+    (tmp_path / "c.yaml").write_text("teacher: &a {model: cnn}\nstudent:\n  <<: [*a, {from_scratch: true}]\n")
+    student = load_config(tmp_path / "c.yaml", training=False).student
+    assert (student.model, student.from_scratch) == ("cnn", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "data:\n\tname: digits\n",
+            "c.yaml:4  not YAML: while scanning for the next token, found character '\\t' that",
+        ),
+        ("---\ndata: {}\n", "c.yaml:3  not YAML: expected a single document in the stream, but found another document"),
+        ("data: &a\n  name: *a\n", "c.yaml: an alias stands inside of what it names"),
+        ("data:\n  name: x\n  name: y\n", "c.yaml:5  not YAML: while constructing a mapping, found duplicate key"),
+        ("data: {name: *x}\n", "c.yaml:3  not YAML: found undefined alias 'x'"),
+        ("data: {name: on, folder: true}\n", "c.yaml:3  data.folder: should be a valid string, got True"),
+        ("out: !!python/name:os.system\n", "c.yaml:3  not YAML: could not determine a constructor"),
+    ],
+)
+def test_unusual_yaml_is_told_in_one_line(text, fault, tmp_path):
+    (found,) = faults(f"teacher: {{model: cnn}}\nstudent: {{model: mlp}}\n{text}", tmp_path, training=False)
+    assert found.startswith(fault)
+    assert "\n" not in found
+
+
+def test_an_empty_file_and_a_byte_order_mark(tmp_path):
+    assert faults("# nothing\n", tmp_path) == ["c.yaml: expected keys and values, got nothing."]
+    (tmp_path / "c.yaml").write_text("\ufeff" + GOOD, encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml", training=False).student.model == "mlp"
+
+
+def test_a_fault_of_a_section_that_an_override_made_names_the_override(tmp_path):
+    assert faults(GOOD, tmp_path, ["seed.x=1"], training=False) == [
+        "--set seed.x=1  seed: should be a valid integer, got {'x': 1}"
+    ]
+
+
 def test_overrides_that_are_none(tmp_path):
     (tmp_path / "c.yaml").write_text(GOOD)
     for override in ("temperature", "=3", "data=["):
@@ -150,7 +210,7 @@ configs = st.fixed_dictionaries(
             augmentation=augmentations,
         ),
         "distillation": sections(
-            temperature=positive_float | st.just("auto") | st.just({"policy": "linear", "start": 8, "end": 1.5}),
+            temperature=positive_float | st.just("auto"),
             teacher_temperature=st.none() | positive_float, alpha=fraction, beta=fraction,
             skew=st.floats(0, 1, exclude_max=True), compensate=st.booleans() | st.just("curvature"),
             divergence=st.sampled_from(["forward_kl", "jsd"]),
@@ -161,8 +221,18 @@ configs = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[
+        Phase.explicit,
+        Phase.generate,
+        Phase.shrink,
+    ],  # to explain a failure, every line of Transformers would be traced
+)
 @given(configs)
+@example({
+    "teacher": {"model": "a/b"}, "student": {"model": "a/b"}, "distillation": {"temperature": {"policy": "linear", "end": 1.5}},
+})  # fmt: skip
 @example({"teacher": {"cache": "a\x85é"}, "student": {"model": "on"}, "out": "1e-3"})
 def test_any_config_is_written_and_read_again(tmp_path, values):
     config = config_from(values)

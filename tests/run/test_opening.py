@@ -5,7 +5,7 @@ from torch import nn
 
 from limbeck.config import config_from, load_config
 from limbeck.data import load_splits
-from limbeck.errors import ConfigError, DataError, ModelError, StoreError
+from limbeck.errors import ConfigError, DataError, StoreError
 from limbeck.models import save_model
 from limbeck.run.opening import open_run
 from limbeck.run.training import build_seeded_model
@@ -53,9 +53,9 @@ def test_a_teacher_that_is_there(saved, tmp_path):
     ("change", "error", "message"),
     [
         ({"data": {"name": "digits", "labelled": 5}}, DataError, r"data\.labelled"),
-        ({"student": {"model": "mlp", "settings": {"heads": 3}}}, ModelError, "heads"),
-        ({"training": {"load_best_model_at_end": True}}, ConfigError, "^training: "),
-        ({"teacher": {"model": "cnn", "settings": {"hight": 3}, "training": {}}}, ModelError, "hight"),
+        ({"student": {"model": "mlp", "settings": {"heads": 3}}}, ConfigError, "heads"),
+        ({"training": {"load_best_model_at_end": True}}, ConfigError, r"training\.load_best_model_at_end: "),
+        ({"teacher": {"model": "cnn", "settings": {"hight": 3}, "training": {}}}, ConfigError, "hight"),
         ({"teacher": {"model": "cnn", "training": {"max_steps": 1, "optim": "adamw_apex_fused"}}}, ConfigError, "apex"),
         ({"teacher": {"model": "cnn"}}, ConfigError, r"teacher\.model: cnn has no weights yet"),
         ({"teacher": {"cache": "/nowhere"}}, StoreError, "/nowhere"),

@@ -47,7 +47,7 @@ def test_the_trainer_takes_as_many_steps_as_are_counted(splits, tmp_path, traini
 
 def test_no_step_to_take(splits):
     with pytest.raises(ConfigError, match="training: no step to take"):
-        count_steps(config(num_train_epochs=0), splits.train)
+        count_steps(config().model_copy(update={"training": {"num_train_epochs": 0}}), splits.train)
 
 
 def test_a_seed_draws_the_same_model(splits):
@@ -63,8 +63,9 @@ def test_the_arguments_are_the_configs(tmp_path):
 
 
 def test_arguments_that_cannot_be_used(tmp_path):
+    unchecked = config().model_copy(update={"training": {"load_best_model_at_end": True}})
     with pytest.raises(ConfigError, match=r"^training: .*load_best_model_at_end"):
-        training_arguments(config(load_best_model_at_end=True, save_strategy="steps"), tmp_path)
+        training_arguments(unchecked, tmp_path)
     auto = config().model_copy(update={"distillation": DistillationConfig(temperature="auto")})
     with pytest.raises(ConfigError, match=r"^distillation\.temperature: auto"):
         training_arguments(auto, tmp_path)

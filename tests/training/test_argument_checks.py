@@ -29,7 +29,7 @@ GPU = torch.accelerator.is_available()
         ),
         ({"optim": "lomo"}, "optim", "lomo"),
         ({"report_to": ["tensorbord"]}, "report_to", "Did you mean tensorboard?"),
-        ({"metric_for_best_model": "f1"}, "metric_for_best_model", "expected one of loss, accuracy, got 'f1'"),
+        ({"metric_for_best_model": "f1"}, "metric_for_best_model", "expected one of loss, accuracy, "),
         ({"deepspeed": "ds.json"}, "deepspeed", ""),
         ({"fsdp": True}, "fsdp", "needs several processes"),
         ({"accelerator_config": {"splt_batches": True}}, "accelerator_config", "splt_batches"),

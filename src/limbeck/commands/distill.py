@@ -35,7 +35,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         StoreError: the stored teacher cannot be read, or it does not fit the data.
     """
     folder = Path(config.out)
-    if resume and check_folder(config, folder, resume=True) and is_finished(folder):
+    if resume and is_finished(folder) and check_folder(config, folder, resume=True):
         return folder  # to train on would change what is finished
     opened = open_run(config, folder, resume=resume)
     splits = opened.splits

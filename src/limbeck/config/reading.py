@@ -137,34 +137,50 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    lines: dict[KeyPath, int] = {}
     try:
         values = YAML(typ="safe", pure=True).load(text)
-        tree = YAML(typ="rt").load(text)
+        _collect_lines(YAML(typ="safe", pure=True).compose(text), (), lines)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = name if mark is None else f"{name}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{place}  not YAML: {problem}") from None
+        said = ", ".join(filter(None, [getattr(error, "context", None), problem]))
+        hint = ". Indent with spaces, not with tabs." if "'\\t'" in said else ""
+        raise ConfigError(f"{place}  not YAML: {' '.join(said.split())}{hint}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: an alias stands inside of what it names. Write the values out.") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{name}: expected keys and values, got {type(values).__name__}.")
-    lines: dict[KeyPath, int] = {}
-    _collect_lines(tree, (), lines)
+        raise ConfigError(
+            f"{name}: expected keys and values, got {'nothing' if values is None else type(values).__name__}."
+        )
     return _with_text_keys(values), lines
 
 
 def _collect_lines(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> None:
-    """Add the line of each key of ``node``, which stands at ``path``, to ``lines``."""
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    """Add the line of each key of a YAML node, which stands at ``path``, to ``lines``.
 
-    if isinstance(node, CommentedMap):
-        items: Any = [(str(key), value, node.lc.key(key)) for key, value in node.items()]
-    elif isinstance(node, CommentedSeq):
-        items = [(index, value, node.lc.item(index)) for index, value in enumerate(node)]
-    else:
+    A key that ``<<`` merges has the line where it was written.
+    """
+    from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+    if len(path) > 100:
+        raise RecursionError
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*path, index)] = item.start_mark.line + 1
+            _collect_lines(item, (*path, index), lines)
+    if not isinstance(node, MappingNode):
         return
-    for key, value, position in items:
-        lines[(*path, key)] = position[0] + 1
-        _collect_lines(value, (*path, key), lines)
+    is_merge = {id(key): key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value}
+    for key, value in sorted(node.value, key=lambda item: not is_merge[id(item[0])]):  # a key's own value comes last
+        if is_merge[id(key)]:
+            for source in reversed(value.value if isinstance(value, SequenceNode) else [value]):
+                _collect_lines(source, path, lines)
+            continue
+        keys = (*path, str(key.value))
+        lines[keys] = key.start_mark.line + 1
+        _collect_lines(value, keys, lines)
 
 
 def _apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[KeyPath, str]:
@@ -183,9 +199,10 @@ def _apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[K
             raise ConfigError(f"--set {override}: {text!r} is not YAML.") from None
         *parents, last = key.split(".")
         section = values
-        for parent in parents:
+        for i, parent in enumerate(parents):
             if not isinstance(section.get(parent), dict):
                 section[parent] = {}
+                applied[tuple(parents[: i + 1])] = override
             section = section[parent]
         section[last] = _with_text_keys(value)
         applied[(*parents, last)] = override
