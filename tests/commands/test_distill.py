@@ -29,6 +29,9 @@ def test_a_run_folder_is_complete(finished_run):
     assert told["results"]["student"]["accuracy"] > 0.8
     assert any("gradient_ratio" in entry for entry in told["log"])
     page = (run / "report.html").read_text()
+    assert told["findings"][0] == "400 test examples; 1 seed; 100 labels for training."
+    assert told["findings"][1].startswith("Teacher: on the test set it is better than its student, by ")
+    assert all(finding in page and finding in finished_run.printed for finding in told["findings"])
     assert page.count("<svg") == 2
     assert "<script" not in page
     assert not re.search(r"(src|href)=\"https?://", page)

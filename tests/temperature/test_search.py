@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.interruption import Interrupted
 from limbeck.temperature import TEMPERATURES, Quality, SearchPlan, Trial, search
 from limbeck.temperature.journal import Journal
 from limbeck.temperature.search import choose
@@ -202,3 +203,17 @@ class TestErrors:
     def test_a_quality_that_is_not_a_number_is_refused(self):
         with pytest.raises(ValueError, match=r"the student of Trial\(temperature=0.5, seed=0, .* quality of nan"):
             search(lambda trial: float("nan"))
+
+
+def test_who_stops_a_search_is_told_what_is_finished(tmp_path):
+    trained = []
+
+    def train(trial):
+        if len(trained) == 3:
+            raise Interrupted(signal.SIGINT)
+        trained.append(trial)
+        return quality(trial)
+
+    with pytest.raises(Interrupted) as caught:
+        search(train, journal=tmp_path / "journal")
+    assert caught.value.finished == "3 of 12 students are finished and kept."

@@ -181,7 +181,7 @@ def predict(
             ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
             given = " ".join(prediction.input.split())
-            typer.echo("\t".join(map(one_line, (given, prediction.label, shown))))
+            typer.echo("\t".join(map(one_line, (given, prediction.label or "", shown))))
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)

@@ -58,7 +58,10 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
         results = evaluate_models({**live, "student": student}, splits)
         metric = main_metric(splits)
-        findings = teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric)
+        findings = [
+            f"{len(splits.test):,} test examples; 1 seed; {int(splits.labelled.sum()):,} labels for training.",
+            *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
+        ]
         log = trainer.state.log_history
         write_json(
             folder / METRICS, {"results": results, "findings": findings, "seconds": round(seconds, 2), "log": log}

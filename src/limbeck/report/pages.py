@@ -37,7 +37,7 @@ def write_run_page(
         path: the file.
         splits: the run's examples.
         results: the test metrics of each model, by its name.
-        findings: what they show, in sentences.
+        findings: what they rest on and show, in sentences.
         distillation: the settings of the objective, by name.
         log: the entries of the trainer's log.
         teacher: the teacher, for its soft targets; None leaves them out.
@@ -50,7 +50,7 @@ def write_run_page(
         path,
         "run.html.j2",
         results=metrics_table(results),
-        notes=[f"{len(splits.test):,} test examples, one seed.", *findings, *splits.notes],
+        notes=[*findings, *splits.notes],
         losses=loss_figure(log) if any("soft_loss" in entry for entry in log) else None,
         settings=[("setting", "value"), *((name, str(value)) for name, value in distillation.items())],
         has_teacher=teacher is not None,

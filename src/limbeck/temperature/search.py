@@ -105,21 +105,20 @@ def search(
     plan = plan or SearchPlan()
     record = Journal(journal, name)
     with tqdm(total=plan.cost, desc=progress, leave=False, disable=progress is None) as bar:
-        while wanted := _missing_trials(plan, results := record.results()):
-            bar.n = len(results)
-            bar.refresh()
-            record.mark_lost_as_failed(patience)
-            claim = record.claim(wanted)
-            if claim is None:  # other workers are training the rest of this round
-                time.sleep(0.5)
-            else:
-                try:
+        try:
+            while wanted := _missing_trials(plan, results := record.results()):
+                bar.n = len(results)
+                bar.refresh()
+                record.mark_lost_as_failed(patience)
+                claim = record.claim(wanted)
+                if claim is None:  # other workers are training the rest of this round
+                    time.sleep(0.5)
+                else:
                     _train_claimed(train, record, *claim)
-                except Interrupted as stop:
-                    stop.finished = f"{bar.n} of {plan.cost} students are finished" + (
-                        " and kept." * (journal is not None)
-                    )
-                    raise
+        except Interrupted as stop:
+            kept = "" if journal is None else " and kept"
+            stop.finished = f"{len(record.results())} of {plan.cost} students are finished{kept}."
+            raise
     return choose(plan, record.qualities())
 
 
