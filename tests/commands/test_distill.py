@@ -163,7 +163,7 @@ class TestFaults:
         self.check(capsys, r"teacher\.model: cnn has no weights yet", *distil("teacher.training=null"))
         self.check(capsys, r"'mlp'.*heads", *distil("student.settings={heads: 3}"))
         self.check(capsys, r"data\.name: 'nothing/here'", *distil("data.name=nothing/here"))
-        self.check(capsys, "training: .*load_best_model_at_end", *distil("training.load_best_model_at_end=true"))
+        self.check(capsys, r"training\.load_best_model_at_end: ", *distil("training.load_best_model_at_end=true"))
         assert not (tmp_path / "run").exists()  # a fault leaves nothing behind
 
     def test_runs(self, capsys, config, tmp_path):
@@ -177,3 +177,89 @@ class TestFaults:
         self.check(capsys, "out: .*absent holds no run to go on with. Leave out --resume", "distill", config, *missing)
         self.check(capsys, "out: .*c.*: .*config.yaml is not a folder", "compare", config, "--out", config / "run")
         self.check(capsys, "begun with other settings of", "distill", config, "--out", run, "--resume", "--seed", "9")
+
+
+MODELS = """\
+import pytest
+import torch
+from torch import nn
+
+
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
+
+
+class Forest(nn.Module):
+    \"\"\"Gives probabilities; the brightness of 10 pixels says nothing about the digit.\"\"\"
+
+    def forward(self, pixel_values):
+        pixels = pixel_values.flatten(1)[:, 20:30].clamp(max=1) + 1e-3
+        return pixels / pixels.sum(-1, keepdim=True)
+
+
+def forest():
+    return Forest()
+"""
+
+
+class TestCheck:
+    """``--check`` looks at a run and tells its plan; it trains and writes nothing."""
+
+    @pytest.fixture(autouse=True)
+    def _models(self, tmp_path, monkeypatch):
+        (tmp_path / "own_models.py").write_text(MODELS)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    def check(self, capsys, config, tmp_path, *overrides):
+        result = limbeck(capsys, "distill", config, "--out", tmp_path / "run", "--check", *options(*overrides))
+        assert not (tmp_path / "run").exists()
+        return result
+
+    def test_the_plan(self, capsys, config, tmp_path):
+        status, out, err = self.check(capsys, config, tmp_path)
+        assert (status, err) == (0, "")
+        told = dict(line.split(maxsplit=1) for line in out.splitlines() if line)
+        assert told.pop("data") == (
+            "digits: 1,097 for training (100 labelled), 300 for validation, 400 for testing; images of 1 x 8 x 8, 10 classes"
+        )
+        assert told.pop("teacher") == "cnn, 13,810 parameters, trained first: 60 steps of 64 examples"
+        assert told.pop("student") == "mlp, 1,210 parameters"
+        assert told.pop("objective") == "T = 4, alpha = 0.9, forward_kl"
+        assert told.pop("training") == "60 steps of 64 examples"
+        shown = r"about \d+ s on cpu: 60 steps of the teacher at [\d.]+ ms and 60 steps of the student at [\d.]+ ms, estimated"
+        assert re.match(shown, told.pop("time"))
+        assert re.match(r"[\d,]+ MB held by the process", told.pop("memory"))
+        assert told == {}
+
+    def test_every_fault_with_its_line(self, capsys, config, tmp_path):
+        text = config.read_text().replace("model: mlp\n  settings: {hidden: [16]}", "model: own_models:wide")
+        config.write_text(text.replace("model: cnn\n  settings: {width: 8}", "model: own_models:forest"))
+        line = {key: number for number, key in enumerate(config.read_text().splitlines(), 1)}
+        for command in (("distill", "--check"), ("distill",), ("temperature", "analyze"), ("cache", "build")):
+            arguments = [*command, config, *options(f"out={tmp_path / 'run'}", "teacher.training=null")]
+            if command[0] == "cache":
+                arguments += ["--out", tmp_path / "run" / "store"]
+            status, _, err = limbeck(capsys, *arguments)
+            assert status == 2
+            student, teacher = err.splitlines()
+            where = line["  model: own_models:wide"]
+            assert student.startswith(f"{config}:{where}  student.model: has 1000 output columns, and the data has 10")
+            assert f"{config}:{line['  model: own_models:forest']}  teacher.model: every row" in teacher
+            assert not (tmp_path / "run").exists(), command
+
+    def test_a_teacher_of_probabilities_that_knows_nothing(self, capsys, config, tmp_path):
+        teacher = "teacher={model: own_models:forest, outputs: probabilities}"
+        status, out, _ = self.check(capsys, config, tmp_path, teacher)
+        assert status == 0
+        assert re.search(
+            r"^teacher +own_models:forest, 0 parameters, right on [\d.]+ % of 256 labelled", out, re.MULTILINE
+        )
+        assert re.search(r"^Warning: The teacher is right on .*(nothing|little) to (teach|learn)", out, re.MULTILINE)
+        status, _, err = self.check(capsys, config, tmp_path, teacher.replace("forest", "wide"))
+        assert status == 2
+        assert "teacher.model: " in err
+
+    def test_a_temperature_that_is_searched(self, capsys, config, tmp_path):
+        status, out, _ = self.check(capsys, config, tmp_path, "distillation.temperature=auto")
+        assert status == 0
+        assert "the temperature is searched first (10 are tried)" in out

@@ -84,7 +84,7 @@ class Fixed(nn.Module):
         self.logits = logits
 
     def forward(self, pixel_values):
-        return self.logits
+        return self.logits.expand(len(pixel_values), *self.logits.shape[1:])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ class Fixed(nn.Module):
     [
         (torch.zeros(1, 1000), "student.model: has 1000 output columns, and the data has 10 classes"),
         (torch.zeros(1, 1), "has 1 output columns"),
-        (torch.zeros(1, 10, 4, 4), r"returned logits of shape \(1, 10, 4, 4\) for one example"),
+        (torch.zeros(1, 10, 4, 4), r"returned logits of shape \(8, 10, 4, 4\) for 8 examples"),
         (torch.full((1, 10), torch.inf), "are not finite"),
         (torch.full((1, 10), torch.nan), "are not finite"),
     ],
@@ -221,7 +221,7 @@ class TestTokens:
     def test_the_same_words_with_other_ids_are_refused(self, shop, changed, key):
         given = {name: {**part, "model": str(shop / "teacher")} for name, part in changed.items()}
         with pytest.raises(
-            ConfigError, match=rf"^{key}: 11 ids do not .* '\w+' for the tokenizer saved .* data.tokenizer"
+            ConfigError, match=rf"{key}: 11 ids do not .* '\w+' for the tokenizer saved .* data.tokenizer"
         ):
             open_run(self.config(shop, tokenizer="other", **given), shop / "run")
         assert not (shop / "run").exists()

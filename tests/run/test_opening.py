@@ -5,7 +5,7 @@ from torch import nn
 
 from limbeck.config import config_from, load_config
 from limbeck.data import load_splits
-from limbeck.errors import ConfigError, DataError, StoreError
+from limbeck.errors import ConfigError
 from limbeck.models import save_model
 from limbeck.run.opening import open_run
 from limbeck.run.training import build_seeded_model
@@ -50,19 +50,19 @@ def test_a_teacher_that_is_there(saved, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("change", "message"),
     [
-        ({"data": {"name": "digits", "labelled": 5}}, DataError, r"data\.labelled"),
-        ({"student": {"model": "mlp", "settings": {"heads": 3}}}, ConfigError, "heads"),
-        ({"training": {"load_best_model_at_end": True}}, ConfigError, r"training\.load_best_model_at_end: "),
-        ({"teacher": {"model": "cnn", "settings": {"hight": 3}, "training": {}}}, ConfigError, "hight"),
-        ({"teacher": {"model": "cnn", "training": {"max_steps": 1, "optim": "adamw_apex_fused"}}}, ConfigError, "apex"),
-        ({"teacher": {"model": "cnn"}}, ConfigError, r"teacher\.model: cnn has no weights yet"),
-        ({"teacher": {"cache": "/nowhere"}}, StoreError, "/nowhere"),
+        ({"data": {"name": "digits", "labelled": 5}}, r"data\.labelled"),
+        ({"student": {"model": "mlp", "settings": {"heads": 3}}}, r"student\.settings\.heads: "),
+        ({"training": {"load_best_model_at_end": True}}, r"training\.load_best_model_at_end: "),
+        ({"teacher": {"model": "cnn", "settings": {"hight": 3}, "training": {}}}, r"teacher\.settings\.hight: "),
+        ({"teacher": {"model": "cnn", "training": {"max_steps": 1, "optim": "adamw_apex_fused"}}}, "apex"),
+        ({"teacher": {"model": "cnn"}}, r"teacher\.model: cnn has no weights yet"),
+        ({"teacher": {"cache": "/nowhere"}}, r"teacher\.cache: /nowhere"),
     ],
 )
-def test_a_fault_is_found_and_nothing_is_written(tmp_path, change, error, message):
-    with pytest.raises(error, match=message):
+def test_a_fault_is_found_and_nothing_is_written(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
         open_run(config_from({**VALUES, **change}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

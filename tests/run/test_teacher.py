@@ -11,8 +11,8 @@ from limbeck.errors import ConfigError, StoreError
 from limbeck.models import SelectedColumns
 from limbeck.run.teacher import (
     load_or_train_teacher,
+    load_teacher,
     open_stored_teacher,
-    open_teacher,
     precompute_teacher,
     teacher_training_config,
 )
@@ -43,7 +43,7 @@ def teacher(splits):
 
 def test_a_teacher_is_trained_once(splits, tmp_path):
     trained = load_or_train_teacher(config(), splits, tmp_path)
-    loaded = open_teacher(config(teacher={**VALUES["teacher"], "training": {"max_steps": 10**9}}), splits, tmp_path)
+    loaded = load_teacher(config(teacher={**VALUES["teacher"], "training": {"max_steps": 10**9}}), splits, tmp_path)
     untrained = build_seeded_model(config().teacher, splits, 0)
     assert not trained.training
     for name, value in trained.state_dict().items():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from limbeck.data import Examples, FixedViews
 from limbeck.data.examples import TensorRows
 from limbeck.errors import ArgumentError, StoreError
+from limbeck.models import LogProbabilities
 from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store, is_store, verify
 from support.stores import CLASSES, CODECS, ROWS, build, contents, draw, every_codec, examples, teacher
 
@@ -240,3 +241,16 @@ def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, changed, mes
     with pytest.raises(ArgumentError, match=message):
         build_store(**given)
     assert not (tmp_path / "store").exists()
+
+
+def test_probabilities_are_refused_or_stored_as_their_logarithms(tmp_path):
+    forest = torch.nn.Sequential(teacher(), torch.nn.Softmax(-1))
+    with pytest.raises(StoreError, match="teacher: every row that it returned lies in"):
+        build_store(forest, examples(), tmp_path, Dense("float32"))
+    assert not list(tmp_path.iterdir())
+    build_store(LogProbabilities(forest), examples(), tmp_path, Dense("float32"))
+    rows = examples()
+    batch = rows.__getitems__(range(8))
+    with torch.no_grad():
+        expected = forest(rows.load(rows.ids[:8].tolist()).popitem()[1])
+    torch.testing.assert_close(TeacherStore(tmp_path).look_up(batch["example_id"]).logits.softmax(-1), expected)

@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
-from limbeck.data import FixedViews, load_splits
+from limbeck.data import FixedViews
 from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.report import Table
-from limbeck.run.teacher import load_or_train_teacher
+from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
 
@@ -48,11 +49,14 @@ def build_cache(
     if destination is None:
         raise ConfigError("teacher.cache: name the folder of the store there, or by --out.")
     views = views_of(config)
-    splits = load_splits(config.data, seed=config.seed)
-    teacher = load_or_train_teacher(config, splits, Path(config.out))
+    codec = config.cache.codec(_temperature(config))
+    if config.distillation.temperature == "auto":
+        config = with_temperature(config, config.search.temperatures[0])
+    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True)
+    splits = opened.splits
+    assert isinstance(teacher, nn.Module)
     state = process_state()
     teacher.to(state.device)
-    codec = config.cache.codec(_temperature(config))
     built = build_store(
         teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
         shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,

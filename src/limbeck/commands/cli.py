@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck import __version__
-from limbeck.commands.printing import print_lines, print_pairs, print_table
+from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
 from limbeck.outputs import one_line
@@ -92,8 +92,12 @@ def distill(
     out: Out = None,
     seed: Seed = None,
     resume: Resume = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at the data and models, print the plan and stop; nothing is written.")
+    ] = False,
 ) -> None:
     """Train the student that CONFIG describes, and write a run folder."""
+    from limbeck.commands.distill import check as check_config
     from limbeck.commands.distill import distill as distill_config
     from limbeck.commands.temperature_search import describe_choice, resolve_temperature
     from limbeck.config import load_config
@@ -101,6 +105,9 @@ def distill(
     from limbeck.run.folder import METRICS, REPORT, STUDENT
 
     settings = load_config(config, _all_overrides(overrides, out, seed))
+    if check:
+        print_plan(check_config(settings, resume=resume))
+        return
     with _resumed_by_option(Path(settings.out)):
         settings, choice = resolve_temperature(settings, resume=resume)
         if choice is not None and _is_main_process():

@@ -20,6 +20,7 @@ from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.arms import Arm, all_arms
 from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
+from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels, load_splits
 from limbeck.evaluation import (
@@ -34,9 +35,8 @@ from limbeck.evaluation import (
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
-from limbeck.run.opening import open_run
-from limbeck.run.teacher import load_or_train_teacher, precompute_teacher
-from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train
+from limbeck.run.teacher import precompute_teacher
+from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, with_temperature
 from limbeck.tasks import task_named
 from limbeck.teachers import Teacher
 
@@ -124,11 +124,10 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     """
     folder = Path(config.out)
     if config.distillation.temperature == "auto":  # each arm has a temperature of its own
-        config = _with_temperature(config, config.compare.temperatures[0])
-    opened = open_run(config, folder, resume=resume)
-    splits, teacher = opened.splits, opened.teacher
-    if not isinstance(teacher, nn.Module):
-        teacher = load_or_train_teacher(config, splits, folder, resume=resume)
+        config = with_temperature(config, config.compare.temperatures[0])
+    opened, teacher = open_and_tell(config, folder, begin=True, resume=resume, live_teacher=True)
+    splits = opened.splits
+    assert isinstance(teacher, nn.Module)
     trainer = ArmTrainer(config, splits, teacher, folder)
     seeds = [config.seed + i for i in range(config.compare.seeds)]
     metric = main_metric(splits)
@@ -229,7 +228,7 @@ class ArmTrainer:
         student = build_seeded_model(config.student, splits, seed)
         examples = self._training_examples(arm, splits)
         teacher = None if arm.temperature is None else self._teacher
-        config = _with_temperature(config, arm.temperature or 1.0)
+        config = with_temperature(config, arm.temperature or 1.0)
         train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
         if seed == self._config.seed:
             save_model(student, self.first_student(name), config.student, splits.shape)
@@ -267,8 +266,3 @@ class ArmTrainer:
             self.validation_score: self.task.metrics(validation_logits, splits.validation.labels)[self.task.score],
         }
         return Measured(metrics, measured.by_example)
-
-
-def _with_temperature(config: Config, temperature: float) -> Config:
-    distillation = config.distillation.model_copy(update={"temperature": temperature})
-    return config.model_copy(update={"distillation": distillation})

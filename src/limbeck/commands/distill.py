@@ -10,12 +10,39 @@ from torch import nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.findings import teacher_findings
+from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.evaluation import evaluate_models, main_metric
+from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_finished, save_student
-from limbeck.run.opening import open_run
-from limbeck.run.teacher import load_or_train_teacher
-from limbeck.run.training import build_seeded_model, train
+from limbeck.run.opening import inspect_run
+from limbeck.run.plan import Plan, plan_of
+from limbeck.run.training import build_seeded_model, train, with_temperature
+
+
+def check(config: Config, *, resume: bool = False) -> Plan:
+    """Look at the run that a config describes, and estimate what it takes. Nothing is trained or written.
+
+    Args:
+        config: the run.
+        resume: the run may continue one that was begun in its folder.
+
+    Returns:
+        What the run is going to do.
+
+    Raises:
+        ConfigError: the config cannot be run, or its folder holds another run; one line for each fault.
+    """
+    folder, asked = Path(config.out), config
+    if config.distillation.temperature == "auto":
+        config = with_temperature(config, config.search.temperatures[0])
+    faults = Faults(config)
+    with faults.under("out"):
+        check_folder(config, folder, resume=resume, ignoring=() if asked is config else ("distillation",))
+    plan = plan_of(config, inspect_run(config, folder, faults=faults), folder, measure=True)
+    if asked is not config:
+        plan.facts["objective"] = f"the temperature is searched first ({len(config.search.temperatures)} are tried)"
+    return plan
 
 
 def distill(config: Config, *, resume: bool = False) -> Path:
@@ -37,9 +64,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     folder = Path(config.out)
     if resume and is_finished(folder) and check_folder(config, folder, resume=True):
         return folder  # to train on would change what is finished
-    opened = open_run(config, folder, resume=resume)
+    opened, teacher = open_and_tell(config, folder, begin=True, resume=resume)
     splits = opened.splits
-    teacher = opened.teacher or load_or_train_teacher(config, splits, folder, resume=resume)
     student = build_seeded_model(config.student, splits, config.seed)
     started = time.perf_counter()
     trainer = train(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from limbeck.outputs import one_line
+
+if TYPE_CHECKING:
+    from limbeck.run.plan import Plan
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
@@ -49,3 +53,15 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
     width = max(map(len, pairs))
     for name, value in pairs.items():
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a run is going to do, and then the warnings.
+
+    Args:
+        plan: the facts and the warnings.
+    """
+    if plan.facts:
+        print_pairs(plan.facts)
+    for warning in plan.warnings:
+        typer.secho(f"Warning: {warning}", bold=True)

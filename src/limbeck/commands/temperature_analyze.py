@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
+from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
-from limbeck.data import Examples, FixedViews, load_splits
+from limbeck.data import Examples, FixedViews
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import functions_of, load_model
-from limbeck.run.classes import check_task
 from limbeck.run.folder import REPORT, STUDENT, read_run
-from limbeck.run.teacher import open_teacher
+from limbeck.run.training import with_temperature
 from limbeck.store import StoredTeacher
 from limbeck.temperature.analysis import Analysis, Calibration, analyze
 
@@ -51,9 +51,10 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     """
     if student is not None:
         read_run(student)
-    splits = load_splits(config.data, seed=config.seed)
-    check_task(config, splits, needs_softmax="temperature analyze")
-    teacher = open_teacher(config, splits, Path(config.out))
+    if config.distillation.temperature == "auto":
+        config = with_temperature(config, config.search.temperatures[0])
+    opened, teacher = open_and_tell(config, Path(config.out), needs_softmax="temperature analyze")
+    splits = opened.splits
     labelled = splits.train.with_labels(splits.true_labels)
     generator = torch.Generator().manual_seed(config.seed)
     some = labelled.subset(torch.randperm(len(labelled), generator=generator)[:EXAMPLES].sort().values)

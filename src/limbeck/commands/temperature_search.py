@@ -9,28 +9,27 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import xxhash
 from torch import nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
+from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config, DistillationConfig
-from limbeck.data import load_splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.losses import CollapsedTeacherWarning
-from limbeck.run.classes import check_task
 from limbeck.run.folder import REPORT, SEARCH, check_folder, check_writable
-from limbeck.run.teacher import open_teacher, precompute_teacher
+from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import (
     NO_LOGS_OR_CHECKPOINTS,
     build_seeded_model,
     count_steps,
     train,
-    training_arguments,
+    with_temperature,
 )
 from limbeck.tasks import task_named
 from limbeck.teachers import Teacher
@@ -88,8 +87,7 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
             "launcher (several of them share one search), then name the temperature that it found."
         )
     plan = config.search
-    objective = config.distillation.model_copy(update={"temperature": plan.temperatures[0]})
-    config = config.model_copy(update={"distillation": objective})
+    config = with_temperature(config, plan.temperatures[0])
     check_writable(folder)
     train_trial = _trial_trainer(config, folder, train_student)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,15 +102,9 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
 
 
 def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], Quality]:
-    """Return a function that trains the student of a trial and returns which validation examples it gets right.
-
-    Whatever could be wrong with the config is checked here, before any student is trained.
-    """
-    splits = load_splits(config.data, seed=config.seed)
-    check_task(config, splits)
-    build_seeded_model(config.student, splits, config.seed)
-    training_arguments(config, folder)
-    teacher: nn.Module | Teacher = open_teacher(config, splits, Path(config.out))
+    """Look at the run, and return a function that trains the student of a trial and returns what it gets right."""
+    opened, found = open_and_tell(config, Path(config.out))
+    splits, teacher = opened.splits, cast("nn.Module | Teacher", found)
     if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
         teacher = precompute_teacher(teacher, splits.train)  # students see one view of each example
     training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}

@@ -211,8 +211,8 @@ def only_logits_of(output: Any, model: object) -> Tensor:
     rest = output[1:] if isinstance(output, tuple | list) else ()
     if any(isinstance(other, Tensor) and other.shape == logits.shape and other.is_floating_point() for other in rest):
         raise ModelError(
-            f"{type(model).__name__} returned {_told(output)}, and any of those of one shape could be the logits. Return "
-            "the ones to learn from alone, or a mapping with 'logits'."
+            f"{type(model).__name__} returned {_told(output)}, and any of those of one shape could be the logits. "
+            "Return the ones to learn from alone, or a mapping with 'logits'."
         )
     return logits
 

@@ -1,53 +1,26 @@
-"""Which column of a model is which class of the data: compared by name, and by the width of what the model returns."""
+"""Which column of a teacher is which class of the data: compared by name, or by their number where there are no names."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from limbeck.config import Config
 from limbeck.data import Splits
-from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import SelectedColumns, class_names_in_config, forward_logits, saved_tokens, tokens_of
+from limbeck.models import SelectedColumns, class_names_in_config, saved_tokens, tokens_of
+from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
+from limbeck.run.faults import Faults
+from limbeck.run.first_batch import check_outputs
+from limbeck.run.inputs import SavedInputs, check_images, read_inputs
 from limbeck.store import TeacherStore
 from limbeck.tasks import task_named, task_of_data
 
 
-def output_width(model: nn.Module, splits: Splits, key: str) -> int:
-    """Return how many columns a model's logits have, by running it on one example.
-
-    Args:
-        model: the model; its mode is left as it is.
-        splits: the examples.
-        key: the config's key of the model, for messages.
-
-    Raises:
-        ConfigError: the model returns something else than one row of finite logits.
-    """
-    training = model.training
-    with torch.no_grad():
-        logits = forward_logits(model.eval(), splits.train.__getitems__([0]))
-    model.train(training)
-    if logits.dim() != 2 or len(logits) != 1:
-        raise ConfigError(
-            f"{key}: returned logits of shape {tuple(logits.shape)} for one example. Expected (1, {splits.shape.classes}): one "
-            "row of logits for each example."
-        )
-    if not bool(logits.isfinite().all()):
-        raise ConfigError(
-            f"{key}: its logits of the first training example are not finite. Check its weights, its inputs (data.mean, "
-            "data.std) and its dtype: float16 goes up to 65,504."
-        )
-    return logits.shape[-1]
-
-
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
-    """Check that a model that is to be trained has one column for each class of the data, and reads its tokens.
+    """Check that a model that is to be trained gives one column of logits for each class of the data, and reads its tokens.
 
     Args:
         student: the model.
@@ -55,15 +28,16 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         key: the config's key of the model, for messages.
 
     Raises:
-        ConfigError: it has another number of columns, or trained weights for other tokens.
+        ConfigError: it does not; one line for each fault.
     """
-    check_tokens(student, splits, key)
-    width, classes = output_width(student, splits, key), splits.shape.classes
-    if width != classes:
-        raise ConfigError(
-            f"{key}: has {width} output columns, and the data has {classes} classes. Build it for {classes}: a function that "
-            "takes an argument classes or num_classes is given the number; else set it in settings."
-        )
+    faults = Faults()
+    with faults.under(key):
+        check_tokens(student, splits, key)
+    with faults.under(key):
+        check_outputs(student, splits, key, columns=splits.shape.classes)
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
+    faults.raise_all()
 
 
 def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = None) -> None:
@@ -88,27 +62,22 @@ def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = No
         )
 
 
-def class_names_of(model: nn.Module, folder: Path | None, key: str) -> ClassNames | None:
+def class_names_of(model: nn.Module, saved: SavedInputs | None, key: str) -> ClassNames | None:
     """Return the names of a model's classes: those of its config, or of the ``inputs.json`` that a run wrote beside it.
 
     Args:
         model: the model.
-        folder: where it was loaded from, if that is a folder.
+        saved: what ``inputs.json`` says, if there is one.
         key: the config's key of the model, for messages.
 
     Returns:
         The names, or None if nothing tells them.
 
     Raises:
-        ConfigError: ``inputs.json`` is broken.
         ArgumentError: a name stands for several classes.
     """
-    path = None if folder is None else folder / PREPROCESSING_FILE
-    if path is not None and path.is_file():
-        try:
-            return ClassNames(tuple(json.loads(path.read_text(encoding="utf-8"))["labels"]), str(path))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{key}: {path} cannot be read ({error}).") from None
+    if saved is not None:
+        return ClassNames(saved.labels, saved.path)
     return class_names_in_config(model, f"the config of {key}")
 
 
@@ -128,16 +97,24 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
         The teacher itself, or a ``SelectedColumns`` around it.
 
     Raises:
-        ConfigError: the teacher is made for another task, lacks a class of the data, or the meaning of its columns is not
-            known and their number is another.
+        ConfigError: the teacher is made for another task, lacks a class of the data, the meaning of its columns is not known
+            and their number is another, it was trained on other images or tokens, or its outputs are no logits; one line for
+            each.
     """
-    check_tokens(teacher, splits, key)
-    width = output_width(teacher, splits, key)
-    try:
-        task_of_data(splits.task, teacher)
-        columns = _columns(class_names_of(teacher, folder, key), width, key, splits)
-    except ArgumentError as error:
-        raise ConfigError(f"{key}: {error.message}") from None
+    faults, columns, saved = Faults(), None, None
+    with faults.under(key):
+        saved = read_inputs(folder)
+        check_images(teacher, saved, splits)
+    with faults.under(key):
+        check_tokens(teacher, splits, key)
+    with faults.under(key):
+        width = check_outputs(teacher, splits, key)
+        try:
+            task_of_data(splits.task, teacher)
+            columns = _columns(class_names_of(teacher, saved, key), width, key, splits)
+        except ArgumentError as error:
+            raise ConfigError(f"{key}: {error.message}") from None
+    faults.raise_all()
     return teacher if columns is None else SelectedColumns(teacher, columns).eval()
 
 
@@ -182,7 +159,7 @@ def check_tokens(model: nn.Module, splits: Splits, key: str) -> None:
         ConfigError: an id stands for another token, or for none.
     """
     ours = tokens_of(splits.train.tokenizer)
-    theirs = None if ours is None else saved_tokens(model)
+    theirs = None if ours is None else saved_tokens(underlying(model))
     if ours is None or theirs is None:
         return
     try:

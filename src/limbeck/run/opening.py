@@ -1,20 +1,28 @@
-"""Open a run: check everything that can be checked before hours of training."""
+"""One look at a run before hours of training: its data, both models on a real batch, its store and its arguments."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from limbeck.config import Config, write_config
 from limbeck.data import Splits, load_splits
 from limbeck.distributed import process_state
+from limbeck.errors import ConfigError
+from limbeck.losses import CollapsedTeacherWarning
+from limbeck.models import forward_logits
 from limbeck.run.classes import check_student, check_task
+from limbeck.run.faults import Faults
+from limbeck.run.first_batch import look_batches
 from limbeck.run.folder import CONFIG, check_folder
-from limbeck.run.teacher import open_teacher, teacher_training_config
-from limbeck.run.training import build_seeded_model, training_arguments
+from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
+from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
+from limbeck.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -24,36 +32,115 @@ class OpenedRun:
     splits: Splits
     teacher: nn.Module | StoredTeacher | None
     """The teacher; None if the run must train it first."""
+    student: nn.Module
+    """The student as it was looked at: a training begins with a new one."""
+    untrained: nn.Module | None = None
+    """The teacher that must be trained first, as it was looked at."""
 
 
-def open_run(config: Config, folder: Path, *, resume: bool = False) -> OpenedRun:
-    """Check everything that can be checked before hours of training, then write the config into the run's folder.
+def open_run(config: Config, folder: Path, *, resume: bool = False, live_teacher: bool = False) -> OpenedRun:
+    """Look at a run as ``inspect_run`` does, then write the config into the run's folder.
 
     Args:
         config: the run.
         folder: the run's folder. It may exist.
         resume: continue a run that was begun in the folder.
+        live_teacher: the teacher itself is run, also where the config names a store.
 
     Returns:
         The examples, and the teacher where it need not be trained first.
 
     Raises:
-        ConfigError: the config cannot be run, or the folder holds a run that this one does not resume.
-        DataError: the data cannot be read.
-        ModelError: a model cannot be built or loaded.
-        StoreError: the stored teacher cannot be read, or it does not fit the data.
+        ConfigError: the config cannot be run, or the folder holds a run that this one does not resume; one line for each fault.
     """
-    begun = check_folder(config, folder, resume=resume)
-    splits = load_splits(config.data, seed=config.seed)
-    check_task(config, splits)
-    check_student(build_seeded_model(config.student, splits, config.seed), splits)
-    training_arguments(config, folder)
-    teacher = None
-    if config.teacher.cache is not None or config.teacher.training is None:
-        teacher = open_teacher(config, splits, folder)
-    else:
-        check_student(build_seeded_model(config.teacher, splits, config.seed), splits, "teacher.model")
-        training_arguments(teacher_training_config(config), folder)
+    faults, begun = Faults(config), False
+    with faults.under("out"):
+        begun = check_folder(config, folder, resume=resume)
+    opened = inspect_run(config, folder, live_teacher=live_teacher, faults=faults)
     if not begun and process_state().is_main_process:
         write_config(config, folder / CONFIG)
-    return OpenedRun(splits, teacher)
+    return opened
+
+
+def inspect_run(
+    config: Config,
+    folder: Path,
+    *,
+    live_teacher: bool = False,
+    needs_softmax: str | None = None,
+    faults: Faults | None = None,
+) -> OpenedRun:
+    """Find everything that can be found wrong with a run before hours of training. Nothing is written.
+
+    Args:
+        config: the run.
+        folder: the run's folder, which keeps a teacher that the run has trained.
+        live_teacher: the teacher itself is run, also where the config names a store.
+        needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        faults: what was found wrong before.
+
+    Returns:
+        The examples, and the teacher where it need not be trained first.
+
+    Raises:
+        ConfigError: the config cannot be run; one line for each fault, with its key and where that was written.
+    """
+    faults = faults or Faults(config)
+    splits = student = teacher = untrained = None
+    with faults.under("training"):
+        training_arguments(config, folder)
+    with faults.under("data.name"):
+        loaded = load_splits(config.data, seed=config.seed)
+        check_task(config, loaded, needs_softmax=needs_softmax)
+        splits = loaded
+    if splits is None:  # what models must take and return depends on the data
+        faults.raise_all()
+    assert splits is not None
+    with faults.under("training"):
+        count_steps(config, splits.train)
+    with faults.under("student.model"):
+        student = build_seeded_model(config.student, splits, config.seed)
+        check_student(student, splits)
+    stored = config.teacher.cache is not None and not live_teacher
+    with faults.under("teacher.cache" if stored else "teacher.model"):
+        teacher = open_stored_teacher(config, splits) if stored else load_teacher(config, splits, folder)
+        if teacher is None:
+            with faults.under("teacher.training"):
+                training_arguments(teacher_training_config(config), folder)
+            untrained = build_seeded_model(config.teacher, splits, config.seed)
+            check_student(untrained, splits, "teacher.model")
+    faults.raise_all()
+    assert student is not None
+    opened = OpenedRun(splits, teacher, student, untrained)
+    with faults.under("distillation.divergence"):
+        _check_loss(config, folder, opened)
+    faults.raise_all()
+    return opened
+
+
+@torch.no_grad()
+def _check_loss(config: Config, folder: Path, opened: OpenedRun) -> None:
+    """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
+    source = opened.teacher or opened.untrained
+    if source is None or config.distillation.alpha == 0:
+        return
+    batch = next(look_batches(opened.splits))
+    if isinstance(source, StoredTeacher):
+        output = source(batch if source.views is None else source.views(batch))
+        targets = output.logits if output.targets is None else output.targets
+    else:
+        targets = forward_logits(source.eval(), batch)
+    labels, mask = batch["labels"], torch.ones(len(batch["labels"]), dtype=torch.bool)
+    objective = training_arguments(config, folder).objective(task_named(opened.splits.task).family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once
+        loss = objective(forward_logits(opened.student.eval(), batch), targets, labels, mask=mask)
+    if not bool(loss.isfinite()):
+        name = type(objective.divergence).__name__
+        has_zeros = isinstance(targets, Tensor) and bool(targets.isneginf().any())
+        raise ConfigError(
+            f"distillation.divergence: {name} is infinite where the teacher gives a class the probability 0, as here. Take "
+            "forward_kl, jsd or tvd, or a teacher without zeros."
+            if has_zeros
+            else f"distillation.divergence: the loss ({name}) of the first examples is {loss.item()}. Expected a finite number."
+        )

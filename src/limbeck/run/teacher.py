@@ -15,7 +15,7 @@ from limbeck.config import Config
 from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.models import BUILT_IN, functions_of, load_model, load_trained_model, save_model
+from limbeck.models import BUILT_IN, LogProbabilities, functions_of, load_model, load_trained_model, save_model
 from limbeck.run.classes import columns_in_store, in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
@@ -23,25 +23,40 @@ from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.teachers import InMemoryTeacher
 
 
-def open_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | StoredTeacher:
-    """Open the store that a config names; if it names none, load or train the teacher.
+def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | None:
+    """Load the teacher that a config names, or that the run has trained already.
 
     Args:
         config: the run.
-        splits: its examples.
-        folder: the run's folder, which keeps a teacher that is trained.
+        splits: the run's examples.
+        folder: the run's folder.
 
     Returns:
-        The stored teacher, or the teacher itself in eval mode.
+        The teacher, in eval mode, with its columns in the order of the data's classes; None if it must be trained first.
 
     Raises:
-        ConfigError: the config's temperature or augmentation does not fit the store, or the teacher cannot be used.
-        StoreError: the store cannot be read, or it does not fit the data.
-        ModelError: the teacher cannot be built or loaded.
+        ConfigError: the config names no model, or a built-in one without ``teacher.training``.
+        ModelError: the model cannot be built or loaded.
     """
-    if config.teacher.cache is not None:
-        return open_stored_teacher(config, splits)
-    return load_or_train_teacher(config, splits, folder)
+    teacher_config = config.teacher
+    if not teacher_config.model:
+        raise ConfigError(
+            "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
+        )
+    if teacher_config.training is None:
+        if teacher_config.model in BUILT_IN or teacher_config.from_scratch:
+            raise ConfigError(
+                f"teacher.model: {teacher_config.model} has no weights yet. Add teacher.training to train it, or name a "
+                "trained model."
+            )
+        teacher = load_trained_model(teacher_config, splits.shape)
+        if teacher_config.outputs == "probabilities":
+            teacher = LogProbabilities(teacher)
+        named = Path(teacher_config.model)
+        return in_order_of_data(teacher, named if named.is_dir() else None, splits)
+    if (folder / TEACHER / "config.json").is_file():
+        return load_run_teacher(folder, splits, functions_of(teacher_config))
+    return None
 
 
 def load_or_train_teacher(config: Config, splits: Splits, folder: Path, *, resume: bool = False) -> nn.Module:
@@ -60,23 +75,10 @@ def load_or_train_teacher(config: Config, splits: Splits, folder: Path, *, resum
         ConfigError: the config names no model, or a built-in one without ``teacher.training``.
         ModelError: the model cannot be built or loaded.
     """
-    teacher_config = config.teacher
-    if not teacher_config.model:
-        raise ConfigError(
-            "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
-        )
-    if teacher_config.training is None:
-        if teacher_config.model in BUILT_IN or teacher_config.from_scratch:
-            raise ConfigError(
-                f"teacher.model: {teacher_config.model} has no weights yet. Add teacher.training to train it, or name a "
-                "trained model."
-            )
-        teacher = load_trained_model(teacher_config, splits.shape)
-        named = Path(teacher_config.model)
-        return in_order_of_data(teacher, named if named.is_dir() else None, splits)
-    saved = folder / TEACHER
-    if (saved / "config.json").is_file():
-        return load_run_teacher(folder, splits, functions_of(teacher_config))
+    teacher = load_teacher(config, splits, folder)
+    if teacher is not None:
+        return teacher
+    saved, teacher_config = folder / TEACHER, config.teacher
     teacher = build_seeded_model(teacher_config, splits, config.seed)
     trainer = train(
         teacher,

@@ -31,6 +31,17 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 """How much of a run a crash may cost, unless the config says when to write checkpoints."""
 
 
+def with_temperature(config: Config, temperature: float) -> Config:
+    """Return a config with another temperature.
+
+    Args:
+        config: the run.
+        temperature: of both models in the soft term.
+    """
+    distillation = config.distillation.model_copy(update={"temperature": temperature})
+    return config.model_copy(update={"distillation": distillation})
+
+
 def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
     """Build a student or a teacher for these examples.
 

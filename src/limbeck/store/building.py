@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples, FixedViews
 from limbeck.errors import StoreError
+from limbeck.losses.inspection import are_probabilities
 from limbeck.models import saved_tokens, token_columns, tokens_of
 from limbeck.outputs import ClassNames, fingerprint_of_tokens
 from limbeck.store.codecs import CODECS, Codec, Hidden, TopK, codec_settings
@@ -37,6 +38,8 @@ from limbeck.teachers import LiveTeacher
 
 SHOWN_EXAMPLES = 10
 """The most example ids that a message shows."""
+CHECKED = 8
+"""The examples whose logits are looked at before a store is begun."""
 SHARD_BYTES = 128 << 20
 """The size that a shard is given by default."""
 
@@ -98,9 +101,9 @@ def build_store(
         How many shards this process wrote and found.
 
     Raises:
-        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are not
-            as many as the teacher's columns; ``views`` are given for sequences; the format cannot hold the teacher's logits,
-            such as NaN, or needs another kind of teacher.
+        StoreArgumentError: an argument is not as described; there are no examples, or one occurs twice; ``class_names`` are
+            not as many as the teacher's columns; ``views`` are given for sequences; the format cannot hold the teacher's
+            logits, such as NaN, or needs another kind of teacher; or the teacher gives probabilities.
         StoreError: the folder holds another store, or one that an earlier version began; or the disk is full.
     """
     from tqdm import tqdm
@@ -200,6 +203,17 @@ class _TeacherRunner:
             self._teacher(batch)
         return _without_padding(inputs[-1], batch)
 
+    def check_logits(self, ids: Tensor) -> None:
+        """Raise a StoreArgumentError if the teacher gives probabilities for all of some examples."""
+        batch = self._load(ids, None)
+        logits = _without_padding(self._logits(batch), batch).values
+        if len(logits) > 1 and logits.shape[-1] > 1 and are_probabilities(logits):
+            raise StoreArgumentError(
+                "teacher",
+                "every row that it returned lies in [0, 1] and sums to 1: probabilities, and a store keeps logits. Set "
+                "teacher.outputs: probabilities in a config, or pass limbeck.models.LogProbabilities(teacher).",
+            )
+
     def logits_of_one(self, example_id: Tensor) -> _Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
         batch = self._load(example_id, None)
@@ -286,6 +300,7 @@ def _describe(
     version: Version,
 ) -> tuple[Codec, StoreDescription]:
     """Return the codec with all of its settings, and the description of the store, after running the first example."""
+    runner.check_logits(ids[:CHECKED])
     first = runner.logits_of_one(ids[:1])
     positions, classes = first.values.shape
     if runner.layer is not None and isinstance(codec, Hidden):

@@ -28,7 +28,12 @@ def error_about_loss(
         rows = [] if logits is None else _broken_rows(logits)
         if rows:
             return _error(step, f"the {who}'s logits are NaN or infinite for {_names(rows, batch)}", who)
-    return _error(step, f"the loss is NaN or infinite for {_names(list(range(len(student))), batch)}", "student")
+    examples = _names(list(range(len(student))), batch)
+    if isinstance(teacher, Tensor) and bool(teacher.isneginf().any()):
+        return _error(
+            step, f"the loss is infinite for {examples}, and the teacher gives classes the probability 0", "zeros"
+        )
+    return _error(step, f"the loss is NaN or infinite for {examples}", "student")
 
 
 def check_weights(step: int, model: nn.Module) -> None:
@@ -56,6 +61,7 @@ def check_weights(step: int, model: nn.Module) -> None:
 def _error(step: int, what: str, who: str) -> TrainingError:
     remedy = {
         "teacher": "Look at these examples, or run the teacher in float32 or bfloat16 (teacher_dtype).",
+        "zeros": "Reverse KL and logit MSE are infinite there. Take forward_kl, jsd or tvd, or a teacher without zeros.",
         "student": "Lower learning_rate, set max_grad_norm, or train in float32 or bfloat16.",
     }[who]
     return TrainingError(f"step {step}: {what}. The run stops here, and earlier checkpoints are untouched. {remedy}")

@@ -1,4 +1,4 @@
-"""What a student returns, looked at once in a run: does the loss reach all of it?"""
+"""What the models return, looked at once in a run: does the loss reach all of the student, and does the teacher give logits?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,55 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, ModelError
+from limbeck.losses import SparseTargets
+from limbeck.losses.inspection import are_probabilities
+from limbeck.tasks import Targets
+
+
+def check_first_batch(
+    output: Any, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets, columns: int
+) -> None:
+    """Check the first batch of a training: what both models returned, and the labels.
+
+    Args:
+        output: what the student returned.
+        logits: the logits in it, with their graph.
+        teacher: the teacher's logits or sparse targets at the positions that have a target; None for no teacher.
+        targets: the labels, and the positions that count.
+        columns: how many classes the student's logits have.
+
+    Raises:
+        ArgumentError: there is one fault.
+        ModelError: there are several faults; one line for each.
+    """
+    faults: list[ArgumentError] = []
+    try:
+        check_student_output(output, logits)
+    except ArgumentError as error:
+        faults.append(error)
+    if isinstance(teacher, Tensor) and teacher.numel() and teacher.shape[-1] > 1 and are_probabilities(teacher):
+        faults.append(
+            ArgumentError(
+                "teacher",
+                "every row that it returned lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. "
+                "Say so: teacher_outputs='probabilities' in the arguments, or TeacherOutput(probabilities=...).",
+            )
+        )
+    labels = targets.labels
+    one_each = labels is not None and labels.shape == targets.mask.shape and not labels.is_floating_point()
+    if labels is not None and one_each and bool(((labels >= columns) & targets.mask).any()):
+        faults.append(
+            ArgumentError(
+                "train_dataset",
+                f"it has the label {int(labels[targets.mask].max())}, and the student has {columns} output columns, for labels "
+                f"from 0 to {columns - 1}.",
+            )
+        )
+    if len(faults) > 1:
+        raise ModelError(*map(str, faults))
+    if faults:
+        raise faults[0]
 
 
 def check_student_output(output: Any, logits: Tensor) -> None:

@@ -27,7 +27,7 @@ from limbeck.training.checkpoints import find_checkpoint, load_policy, save_poli
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.run_parts import RunParts
-from limbeck.training.student_output import check_student_output
+from limbeck.training.student_output import check_first_batch
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 
 
@@ -265,12 +265,14 @@ class DistillationTrainer(RunParts):
             )
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
+        logits = self.task.align(raw_logits)
         if not self._output_checked:
             self.task.check_logits(raw_logits)
-            check_student_output(output, raw_logits)
+        logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
+        if not self._output_checked:
+            check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
             self._output_checked = True
         del output
-        logits, teacher = self._on_shared_columns(self.task.align(raw_logits), self._teacher_targets(inputs))
 
         def parts_for(logits: Tensor) -> LossParts:
             return self._loss_parts(logits, teacher, targets, inputs, num_items_in_batch)

@@ -1,0 +1,63 @@
+"""What every command does first: look at the run, print what it is going to do, and get its teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from limbeck.commands.printing import print_plan
+from limbeck.config import Config
+from limbeck.distributed import process_state
+from limbeck.run.opening import OpenedRun, inspect_run, open_run
+from limbeck.run.plan import Plan, measure_teacher, plan_of, teacher_warnings
+from limbeck.run.teacher import load_or_train_teacher
+from limbeck.store import StoredTeacher
+
+
+def open_and_tell(
+    config: Config,
+    folder: Path,
+    *,
+    begin: bool = False,
+    resume: bool = False,
+    live_teacher: bool = False,
+    needs_softmax: str | None = None,
+) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
+    """Look at a run, print its plan, and train the teacher if it must be trained first.
+
+    Args:
+        config: the run.
+        folder: its folder.
+        begin: write the config into the folder, which then holds a run.
+        resume: continue what was begun in the folder.
+        live_teacher: the teacher itself is run, also where the config names a store.
+        needs_softmax: the command that is run, if it knows nothing but one class for each example.
+
+    Returns:
+        The run, and its teacher.
+
+    Raises:
+        ConfigError: the config cannot be run; one line for each fault.
+    """
+    if begin:
+        opened = open_run(config, folder, resume=resume, live_teacher=live_teacher)
+    else:
+        opened = inspect_run(config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax)
+    tell(plan_of(config, opened, folder))
+    if opened.teacher is not None:
+        return opened, opened.teacher
+    teacher = load_or_train_teacher(config, opened.splits, folder, resume=resume)
+    found = measure_teacher(teacher, opened.splits)
+    tell(Plan({}, [] if found is None else teacher_warnings(found)))
+    return opened, teacher
+
+
+def tell(plan: Plan) -> None:
+    """Print a plan on the main process.
+
+    Args:
+        plan: the facts and the warnings.
+    """
+    if process_state().is_main_process:
+        print_plan(plan)

@@ -1,0 +1,254 @@
+"""What a run is going to do, in a few lines: examples, models, objective, steps, and what a step takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.config import Config
+from limbeck.data import Splits
+from limbeck.distributed import process_state
+from limbeck.evaluation import predict_logits
+from limbeck.models import count_parameters, forward_logits
+from limbeck.run.opening import OpenedRun
+from limbeck.run.teacher import teacher_training_config
+from limbeck.run.training import count_steps, training_arguments
+from limbeck.store import StoredTeacher
+from limbeck.tasks import task_named
+from limbeck.teachers import as_teacher
+from limbeck.temperature.calibration import Calibration, calibrate
+
+ASKED = 256
+"""The most labelled examples on which a teacher is compared with chance."""
+TIMED = 3
+"""How many steps are timed. The first one is not counted."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do."""
+
+    facts: dict[str, str]
+    """Each fact by its name."""
+    warnings: list[str] = field(default_factory=list)
+    """What should make the user think again, in sentences."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one optimiser step took."""
+
+    seconds: float
+    memory: int
+    """The most bytes that were allocated on the accelerator; on a CPU, the most that the process has held."""
+    device: str
+
+
+def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = False) -> Plan:
+    """Describe what a run is going to do.
+
+    Args:
+        config: the run.
+        opened: its examples and models, which passed all checks.
+        folder: the run's folder.
+        measure: time a few steps of each training on one batch, to estimate how long the run takes.
+
+    Returns:
+        The facts, and the warnings about the teacher.
+    """
+    splits, objective = opened.splits, config.distillation
+    steps = count_steps(config, splits.train)
+    facts = {
+        "data": _describe_data(config, splits),
+        "teacher": _describe_teacher(config, opened),
+        "student": f"{config.student.model}, {count_parameters(opened.student):,} parameters",
+        "objective": f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}",
+        "training": f"{steps:,} steps of {_batch(config)} examples",
+    }
+    warnings: list[str] = []
+    if opened.teacher is not None:
+        found = measure_teacher(opened.teacher, splits)
+        if found is not None:
+            facts["teacher"] += f", right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
+            warnings += teacher_warnings(found)
+    if measure:
+        facts |= _estimate(config, opened, folder, steps)
+    return Plan(facts, warnings)
+
+
+def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calibration | None:
+    """Compare a teacher with chance on a few hundred labelled examples.
+
+    Args:
+        teacher: a model is asked about validation examples, a store is looked up for training examples.
+        splits: the examples.
+
+    Returns:
+        What was measured; None if there is nothing to measure it on, as a store of draws, or if its outputs are no choice
+        among classes.
+    """
+    if task_named(splits.task).family != "softmax":
+        return None
+    if isinstance(teacher, nn.Module):
+        some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1)))
+        return calibrate(predict_logits(teacher, some), some.labels) if len(some) else None
+    some = splits.train.subset(_spread(splits.labelled.nonzero().squeeze(-1)))
+    output = teacher.store.look_up(some.ids, None if teacher.views is None else torch.zeros_like(some.ids))
+    logits, targets = output.logits, output.targets
+    if targets is not None and targets.log_probs is not None:
+        absent = torch.full((len(some), splits.shape.classes), -torch.inf)
+        logits = absent.scatter(-1, targets.ids, targets.log_probs.float())
+    return None if logits is None or not len(some) else calibrate(logits.float(), some.labels)
+
+
+def teacher_warnings(found: Calibration) -> list[str]:
+    """Say that a teacher knows nothing, or little.
+
+    Args:
+        found: what was measured of it.
+
+    Returns:
+        One sentence, or none.
+    """
+    chance = f"{100 * found.chance_accuracy:.1f} % for always naming the most frequent class"
+    right = f"The teacher is right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
+    if found.better_than_chance is False:
+        return [
+            f"{right}, against {chance}: it is no better than chance and has nothing to teach. Were its classes, its inputs "
+            "and its weights the right ones?"
+        ]
+    if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
+        return [
+            f"{right}, against {chance}: it has little to teach. Compare with a student of the labels alone: limbeck compare."
+        ]
+    return []
+
+
+def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: Any, folder: Path) -> Cost:
+    """Time an optimiser step on the training device. The student is trained by it.
+
+    Args:
+        config: the training whose arguments count.
+        splits: the examples.
+        student: the model that is trained.
+        teacher: its teacher; None for a training on labels alone.
+        folder: the run's folder.
+
+    Returns:
+        The shortest time of two steps, and the memory.
+    """
+    arguments, device = training_arguments(config, folder), torch.device(process_state().device or "cpu")
+    rows = arguments.per_device_train_batch_size
+    batch = splits.train.__getitems__([i % len(splits.train) for i in range(rows)])
+    source = None if teacher is None else as_teacher(teacher).to(device)
+    if isinstance(teacher, StoredTeacher) and teacher.views is not None:
+        batch = teacher.views(batch)
+    elif config.data.augmentation.is_on and not isinstance(teacher, StoredTeacher):
+        batch = config.data.augmentation(batch)
+    batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    objective = arguments.objective(task_named(splits.task).family).to(device)
+    mask = torch.ones(rows, dtype=torch.bool, device=device)
+    labels = torch.where(batch["labels"] < 0, 0, batch["labels"]) if teacher is None else batch["labels"]
+    optimizer = torch.optim.AdamW(student.to(device).train().parameters(), lr=0.0)
+    times = []
+    with torch.random.fork_rng():
+        for _ in range(TIMED):
+            start = time.perf_counter()
+            for _ in range(arguments.gradient_accumulation_steps):
+                logits, targets = forward_logits(student, batch), None
+                if source is not None:
+                    output = source(batch)
+                    targets = output.logits if output.targets is None else output.targets
+                objective(logits, targets, labels, mask=mask).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+    return Cost(min(times[1:]), _peak_memory(device), str(device))
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _estimate(config: Config, opened: OpenedRun, folder: Path, steps: int) -> dict[str, str]:
+    """Return the estimated time and memory of a run, after timing its trainings on one batch."""
+    seconds, terms = 0.0, []
+    alone = {"distillation": config.distillation.model_copy(update={"alpha": 0.0})}
+    if opened.untrained is not None:
+        own = teacher_training_config(config).model_copy(update=alone)
+        cost, count = (
+            measure_step(own, opened.splits, opened.untrained, None, folder),
+            count_steps(own, opened.splits.train),
+        )
+        seconds += count * cost.seconds
+        terms.append(f"{count:,} steps of the teacher at {1000 * cost.seconds:.3g} ms")
+    teacher = opened.teacher or opened.untrained
+    if config.distillation.alpha == 0:
+        teacher, config = None, config.model_copy(update=alone)
+    cost = measure_step(config, opened.splits, opened.student, teacher, folder)
+    seconds += steps * cost.seconds
+    terms.append(f"{steps:,} steps of the student at {1000 * cost.seconds:.3g} ms")
+    what = "allocated on it" if cost.device.startswith("cuda") else "held by the process"
+    return {
+        "time": f"about {_duration(seconds)} on {cost.device}: {' and '.join(terms)}, estimated from one batch, without "
+        "reading and evaluation",
+        "memory": f"{cost.memory / 1e6:,.0f} MB {what} at the peak of these steps",
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _describe_data(config: Config, splits: Splits) -> str:
+    labelled, shape = int(splits.labelled.sum()), splits.shape
+    inputs = "texts" if shape.image is None else "images of " + " x ".join(map(str, shape.image))
+    known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
+    test = "" if splits.has_test_labels else " without labels"
+    return (
+        f"{config.data.name}: {len(splits.train):,} for training ({known}), {len(splits.validation):,} for validation, "
+        f"{len(splits.test):,} for testing{test}; {inputs}, {shape.classes} classes"
+    )
+
+
+def _describe_teacher(config: Config, opened: OpenedRun) -> str:
+    if isinstance(opened.teacher, StoredTeacher):
+        return f"stored in {config.teacher.cache}"
+    model = opened.teacher or opened.untrained
+    assert model is not None
+    text = f"{config.teacher.model}, {count_parameters(model):,} parameters"
+    if opened.untrained is not None:
+        own = teacher_training_config(config)
+        text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"
+    return text
+
+
+def _batch(config: Config) -> int:
+    settings: dict[str, Any] = config.training
+    return settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
+
+
+def _told(value: Any) -> str:
+    """Return a number, a name or the settings of a policy or divergence as a config has them."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {item}" for name, item in value.items()) + "}"
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _spread(indices: Tensor) -> Tensor:
+    """Return at most ``ASKED`` of some indices, spread evenly over all of them."""
+    return indices[torch.linspace(0, len(indices) - 1, min(ASKED, len(indices))).round().long()]
