@@ -8,8 +8,8 @@ Everything else (the public functions, the config, the checks of gradients and p
 
 A class may also have ``terms_and_slopes``, which gives the kernels the terms together with their derivatives and makes the
 divergence fast. Without it the kernels differentiate the terms by autograd. It is written once for every kernel: with
-arithmetic, and with functions of ``limbeck.losses.arithmetic``, which kernels replace by their own. Where it is the only formula,
-``terms`` and the reference use it too, and autograd finds the gradient. It takes
+arithmetic, and with functions of ``limbeck.losses.arithmetic``, which kernels replace by their own. Where it is the only
+formula, the reference uses its terms too, and autograd finds their gradient. It takes
 
     d = b - a,  p_s = e^a,  p_t = e^b      (d has all its digits where the models are close; kernels keep it finite)
 
