@@ -31,7 +31,7 @@ from torch import Tensor
 
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns
 from limbeck.kernels.chunk import Chunk
-from limbeck.kernels.close_rows import CLOSE, Plain, Short, short_forward_kl, short_log_ratio, written_with
+from limbeck.kernels.close_rows import Plain, Short, short_forward_kl, short_log_ratio, written_with
 from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
 from limbeck.kernels.sequences import by_sequences
 
@@ -98,7 +98,7 @@ def _close_rows(chunk: Chunk, call: LossCall) -> Tensor:
     """Return the indices of the chunk's rows that need more digits."""
     if chunk.teacher is None or call.divergence.on_logits:
         return _NONE
-    close = chunk.soft < column_as_rows(chunk.of(call.compensation)) * CLOSE
+    close = chunk.soft < column_as_rows(chunk.of(call.compensation)) * call.divergence.digits_lost_below
     return close.nonzero().squeeze(-1) if close.any() else _NONE
 
 

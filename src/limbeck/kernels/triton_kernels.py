@@ -18,7 +18,7 @@ CENTRED_LOGITS = tl.constexpr(4)
 NO_SOFT_TERM = tl.constexpr(5)
 """The kinds of soft term, which ``loss_kernel`` is compiled for."""
 LOG2_E = tl.constexpr(1.4426950408889634)
-CLOSE = tl.constexpr(2e-3)
+CLOSE = tl.constexpr(5e-3)
 """The KL of a row below which a plain sum loses digits that count."""
 NEAR, NEAR_IN_FLOAT64 = tl.constexpr(0.25), tl.constexpr(4e-3)
 """The size below which power series are used: their error is then a millionth, and nothing."""

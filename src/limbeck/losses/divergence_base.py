@@ -168,6 +168,11 @@ class Divergence:
         return 1.0
 
     @property
+    def digits_lost_below(self) -> float:
+        """Return the value of a row below which a plain sum in float32 has lost digits that count."""
+        return 5e-3 * self.curvature
+
+    @property
     def simplest(self) -> Divergence:
         """Return the simpler divergence that this one equals at an end of its parameter; else the divergence itself."""
         return self

@@ -8,10 +8,10 @@ Everything else (the public functions, the config, the checks of gradients and p
 
 A class may also have ``terms_and_slopes``, which gives the kernels the terms together with their derivatives and makes the
 divergence fast. Without it the kernels differentiate the terms by autograd. It is written once for every kernel: with
-arithmetic, and with the functions ``exp``, ``log``, ``minimum`` and ``sign`` of ``limbeck.losses.arithmetic``, which the CUDA
-kernel replaces by its own. It takes
+arithmetic, and with functions of ``limbeck.losses.arithmetic``, which kernels replace by their own. Where it is the only
+formula, the reference uses its terms too, and autograd finds their gradient. It takes
 
-    d = b - a,  p_s = e^a,  p_t = e^b      (finite: rows with columns of -inf go by the terms)
+    d = b - a,  p_s = e^a,  p_t = e^b      (d has all its digits where the models are close; kernels keep it finite)
 
 and the divergence's own parameters, in the order of the class's fields, and returns two tensors (..., V): the terms, and the
 slopes, which are the derivatives of the terms with respect to a. The gradient is dD/dz = (slope - p_s sum slope) / T, so that
@@ -168,6 +168,10 @@ class TVD(Divergence):
 
     def compensation(self, temperature: Tensor | float) -> Tensor | float:
         return temperature
+
+    @property
+    def digits_lost_below(self) -> float:
+        return 0.04  # it grows like the root of a KL
 
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:

@@ -22,6 +22,17 @@ Multiplied by T², the soft gradient keeps its size when T changes, and alpha ke
 this limit, where the loss is half the mean squared difference of the logits; at a finite T the gradient is the first
 formula. A divergence whose gradient falls at another rate has its own C(T).
 
+**Close distributions.** Sum p_t (b - a), with a = log p_s and b = log p_t, is a small difference of large terms: where the
+models agree, float32 leaves it no digits. Both distributions have the sum 1, so any multiple of sum (p_s - p_t) may be added,
+and KL(p ‖ q) is a sum of terms that are never negative,
+
+    p log(p/q) + q - p  =  p (e^r - 1 - r),  r = log(q/p)
+
+whose power series p (r²/2 + r³/6 + ...) keeps all digits. The other divergences are made of such terms, for mixtures in the
+place of q. The log-ratio d = b - a comes from the difference of the logits, which is exact where they are close:
+
+    d = (z_t - z_s)/T - log( sum p_s e^((z_t - z_s)/T) )
+
 **At inference T is gone**: the prediction is softmax(z_s) or argmax(z_s). T changes what the student learns, and nothing else.
 
 The functions below return one value per row, for logits (..., V). Everything in Limbeck that is faster is tested against
