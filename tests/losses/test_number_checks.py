@@ -91,9 +91,7 @@ def test_a_num_items_that_cannot_be_read_makes_a_wrong_loss_infinite(backend):
 
 @pytest.mark.parametrize("number", [int, float, np.float32, np.float64, np.int32, np.uint8], ids=str)
 def test_a_number_of_every_type_is_taken(number):
-    same = distillation_loss_parts(
-        S, T, Y, temperature=2, alpha=1, label_smoothing=0, divergence="jsd", beta=1, skew=0
-    )
+    same = distillation_loss_parts(S, T, Y, temperature=2, alpha=1, label_smoothing=0, divergence="jsd", beta=1, skew=0)
     settings = dict(temperature=number(2), alpha=number(1), label_smoothing=number(0))
     of_divergence = dict(divergence="jsd", beta=number(1), skew=number(0))
     torch.testing.assert_close(distillation_loss_parts(S, T, Y, **settings, **of_divergence), same)
