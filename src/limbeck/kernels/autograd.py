@@ -17,6 +17,10 @@ from limbeck.kernels.call import GradientScales, LossCall, RowKernel
 
 TRITON_IS_INSTALLED = find_spec("triton") is not None
 HALF = (torch.bfloat16, torch.float16)
+REFUSE_SECOND_PASS = (
+    "inplace=True has written the gradient into the student's logits and handed it over. "
+    "For a second backward pass, or for gradients of the parts, use inplace=False."
+)
 
 
 def rows_loss(
@@ -67,10 +71,7 @@ class _RowsLoss(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         only_total = total is not None and soft is None and hard is None
         if call.inplace and not (only_total and gradient is not None):
-            raise RuntimeError(
-                "inplace=True has written the gradient into the student's logits and handed it over. "
-                "For a second backward pass, or for gradients of the parts, use inplace=False."
-            )
+            raise RuntimeError(REFUSE_SECOND_PASS)
         if only_total and total is not None and gradient is not None:
             unit = is_one(total)
             # A scaled gradient in half precision would be rounded twice, so it is computed again.

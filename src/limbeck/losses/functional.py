@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from limbeck.kernels.call import LossCall
-from limbeck.losses import checks, number_checks, reference
+from limbeck.losses import checks, dispatch, number_checks, reference
 from limbeck.losses.arguments import (
     DEFAULT_ALPHA,
     DEFAULT_TEMPERATURE,
@@ -25,6 +25,7 @@ from limbeck.losses.divergences import LogitMSE
 from limbeck.losses.kernel_choice import kernel_for
 from limbeck.losses.labels import check_labels, labelled_positions
 from limbeck.losses.parts import LossParts, with_arguments_of
+from limbeck.losses.plain import plain_loss
 
 
 def distillation_loss(
@@ -234,6 +235,10 @@ def dense_loss_parts(
     if class_dim != -1:
         student_logits = classes_last("student_logits", student_logits, class_dim)
         teacher_logits = classes_last("teacher_logits", teacher_logits, class_dim)
+    if group is None and backend in ("auto", "cpu") and dispatch.default_backend in ("auto", "cpu"):
+        loss = plain_loss(student_logits, teacher_logits, labels, options)
+        if loss is not None:
+            return LossParts(loss, None, None)
     call, student, teacher = prepare(
         student_logits, teacher_logits, labels, class_dim=class_dim, backend=backend, group=group, **options
     )
