@@ -1,5 +1,6 @@
 """The check of a kernel on random rows: what it lets pass, what it stops, and what happens then."""
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 
