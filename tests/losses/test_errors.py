@@ -32,7 +32,7 @@ WRONG = {
     "a T below 0": (dict(temperature=torch.tensor([1.0, -1.0])), ValueError, "temperature: every T"),
     "alpha": (dict(alpha=1.5), ValueError, r"alpha: .*\[0, 1\].*1.5"),
     "alpha a word": (dict(alpha="half"), TypeError, "alpha: .*'half'"),
-    "divergence": (dict(divergence="kl"), ValueError, "divergence: .*'kl'.*forward_kl.*logit_mse"),
+    "divergence": (dict(divergence="kl"), ValueError, r"divergence: expected one of forward_kl.*logit_mse, got 'kl'"),
     "divergence's type": (dict(divergence=3), TypeError, "divergence: .*int"),
     "beta": (dict(divergence="jsd", beta=1.1), ValueError, r"beta: .*\[0, 1\].*1.1"),
     "skew": (dict(divergence="skew_kl", skew=1.0), ValueError, r"skew: .*\[0, 1\).*1.0"),
