@@ -4,10 +4,12 @@ This room may import ``teachers``, ``data``, ``models``, ``losses`` and the sing
 """
 
 from limbeck.store.building import BuildResult, build_store
-from limbeck.store.codecs import CODECS, Codec, Dense, Hidden, Sampled, TopK
+from limbeck.store.codec_base import Codec
+from limbeck.store.codecs import CODECS, Dense, Hidden
 from limbeck.store.config import CacheConfig
 from limbeck.store.quality import FormatQuality, measure_format
 from limbeck.store.reading import TeacherStore, is_store
+from limbeck.store.sparse_codecs import Sampled, TopK
 from limbeck.store.stored_teacher import StoredTeacher
 from limbeck.store.verifying import verify
 

@@ -19,7 +19,8 @@ from limbeck.errors import StoreError
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models import saved_tokens, token_columns, tokens_of
 from limbeck.outputs import ClassNames, fingerprint_of_tokens
-from limbeck.store.codecs import CODECS, Codec, Hidden, TopK, codec_settings
+from limbeck.store.codec_base import Codec
+from limbeck.store.codecs import CODECS, Hidden, codec_settings
 from limbeck.store.description import VERSION, StoreDescription, Version
 from limbeck.store.errors import StoreArgumentError, UnstorableError
 from limbeck.store.fingerprints import LOADED_EXAMPLES, fingerprint_of_examples, fingerprint_of_model
@@ -32,6 +33,7 @@ from limbeck.store.output_layer import (
     write_output_layer,
 )
 from limbeck.store.shards import Shard, shards_with_manifest, split_into_shards
+from limbeck.store.sparse_codecs import TopK
 from limbeck.store.storage import open_storage
 from limbeck.store.values import check_softmax
 from limbeck.teachers import LiveTeacher

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from limbeck.field_checks import check_fields
-from limbeck.store.codecs import Codec, Dense, DenseDtype, Hidden, Sampled, TopK
+from limbeck.store.codec_base import Codec
+from limbeck.store.codecs import Dense, DenseDtype, Hidden
 from limbeck.store.errors import StoreArgumentError
+from limbeck.store.sparse_codecs import Sampled, TopK
 
 Format = Literal["dense", "topk", "sampled", "hidden"]
 PositiveInt = Annotated[int, Field(gt=0)]

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from limbeck.data import FixedViews
-from limbeck.store.codecs import Column, codec_from
+from limbeck.store.codec_base import Column
+from limbeck.store.codecs import codec_from
 
 VERSION = 3
 """The version of the format that is written. Earlier ones are read: version 2 had no vocabulary, and in "topk" no

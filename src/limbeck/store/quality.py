@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.store.codecs import Codec
+from limbeck.store.codec_base import Codec
 
 
 @dataclass(frozen=True)

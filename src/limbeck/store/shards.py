@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from limbeck.atomic_files import durable_write
 from limbeck.errors import StoreError
-from limbeck.store.codecs import Column
+from limbeck.store.codec_base import Column
 from limbeck.store.description import Manifest, StoreDescription
 from limbeck.store.ids import decode_ids, encode_ids
 from limbeck.store.storage import Storage, file_checksum, first_line

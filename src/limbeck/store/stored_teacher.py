@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import StoreError
-from limbeck.store.codecs import Sampled, TopK
 from limbeck.store.errors import StoreArgumentError
 from limbeck.store.reading import TeacherStore
+from limbeck.store.sparse_codecs import Sampled, TopK
 from limbeck.teachers import Teacher, TeacherOutput
 
 
