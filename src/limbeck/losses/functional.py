@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from limbeck.kernels.call import LossCall
-from limbeck.losses import checks, dispatch, number_checks, reference
+from limbeck.losses import checks, kernel_choice, number_checks, reference
 from limbeck.losses.arguments import (
     DEFAULT_ALPHA,
     DEFAULT_TEMPERATURE,
@@ -235,7 +235,7 @@ def dense_loss_parts(
     if class_dim != -1:
         student_logits = classes_last("student_logits", student_logits, class_dim)
         teacher_logits = classes_last("teacher_logits", teacher_logits, class_dim)
-    if group is None and backend in ("auto", "cpu") and dispatch.default_backend in ("auto", "cpu"):
+    if group is None and backend in ("auto", "cpu") and kernel_choice.default_backend in ("auto", "cpu"):
         loss = plain_loss(student_logits, teacher_logits, labels, options)
         if loss is not None:
             return LossParts(loss, None, None)
