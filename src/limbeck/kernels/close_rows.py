@@ -29,22 +29,27 @@ class Plain:
 
     @staticmethod
     def mixture(p: Tensor, q: Tensor, fraction: float) -> Tensor:
+        """Return p, because the other functions here do not use the mixture; see ``limbeck.losses.arithmetic``."""
         return p  # the plain terms do not use it
 
     @staticmethod
     def difference(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+        """Return q - p, with ratio = log(p / q); see ``limbeck.losses.arithmetic``."""
         return q - p
 
     @staticmethod
     def relative_entropy(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+        """Return the terms of KL(p ‖ q), with ratio = log(p / q); see ``limbeck.losses.arithmetic``."""
         return p * ratio  # q - p has the sum 0
 
     @staticmethod
     def log_mixture(ratio: Tensor, fraction: float) -> Tensor:
+        """Return log(fraction e^ratio + 1 - fraction)."""
         return _exp(ratio).mul_(fraction).add_(1 - fraction).log_()
 
     @staticmethod
     def minus_expm1(x: Tensor) -> Tensor:
+        """Return 1 - e^x."""
         return 1 - _exp(x)
 
 
@@ -55,22 +60,27 @@ class Short:
 
     @staticmethod
     def minimum(x: Tensor, bound: float) -> Tensor:
+        """Return x, which is smaller than any bound."""
         return x
 
     @staticmethod
     def difference(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+        """Return q - p, with ratio = log(p / q); see ``limbeck.losses.arithmetic``."""
         return torch.neg(ratio).expm1_().mul_(p)
 
     @staticmethod
     def relative_entropy(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+        """Return the terms of KL(p ‖ q), with ratio = log(p / q); see ``limbeck.losses.arithmetic``."""
         return _polynomial(ratio, 1 / 720, -1 / 120, 1 / 24, -1 / 6, 1 / 2).mul_(ratio).mul_(ratio).mul_(p)
 
     @staticmethod
     def log_mixture(ratio: Tensor, fraction: float) -> Tensor:
+        """Return log(fraction e^ratio + 1 - fraction)."""
         return torch.expm1(ratio).mul_(fraction).log1p_()
 
     @staticmethod
     def minus_expm1(x: Tensor) -> Tensor:
+        """Return 1 - e^x."""
         return torch.expm1(x).neg_()
 
 
