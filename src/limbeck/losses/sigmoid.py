@@ -179,7 +179,7 @@ def sigmoid_loss_parts(
     counted = mask
     if counted is None:
         counted = torch.ones_like(student[..., 0], dtype=torch.bool) if known is None else known.any(-1)
-    num_items = number_checks.check_num_items(num_items, reduction, counted, counted.numel())
+    num_items = number_checks.check_num_items(num_items, reduction, counted, student)
     soft = hard = None
     if teacher is not None and (alpha > 0 or with_parts):
         soft = _soft_rows(student, teacher, counted, temperature, scale, of_soft_term)
