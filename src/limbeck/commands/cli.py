@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck import __version__
+from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed, StoreFolder
 from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
@@ -31,22 +32,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG")]
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
-Overrides = Annotated[
-    list[str],
-    typer.Option("--set", help="Set a key of the config, as in distillation.temperature=2. It may be repeated."),
-]
-Out = Annotated[str | None, typer.Option("--out", help="The run's folder, in place of the config's.")]
-Functions = Annotated[
-    list[str],
-    typer.Option(
-        "--function", help="A package.module:function that the run's models need; it is called only if named here."
-    ),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 
 
 def _show_version(is_requested: bool) -> None:
@@ -196,7 +181,6 @@ def predict(
 
 cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-StoreFolder = Annotated[str, typer.Argument(help="The folder of a store, or its URL.", metavar="STORE")]
 
 
 @cache_app.command("build")
