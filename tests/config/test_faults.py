@@ -43,7 +43,7 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path):
         "c.yaml:16  training.num_train_epochs: should be a valid number, got 'three'",
         "c.yaml:17  training.lr_scheduler_typ: unknown key, did you mean lr_scheduler_type?",
         "c.yaml:18  training.optim: should be ",
-        "c.yaml:19  colour: unknown key; known are out, seed, data",
+        "c.yaml:19  colour: unknown key; known are out, seed, task, data",
     ):
         assert any(fault.startswith(expected) for fault in told), (expected, told)
     assert len(told) == 13
@@ -77,7 +77,7 @@ def test_a_wrong_type_hides_no_range(tmp_path):
 @pytest.mark.parametrize(
     ("section", "fault"),
     [
-        ("1: x", "c.yaml:3  1: unknown key; known are out, seed, data"),
+        ("1: x", "c.yaml:3  1: unknown key; known are out, seed, task, data"),
         ("data: {true: x}", "c.yaml:3  data.True: unknown key; known are name"),
         ("data: digits", "c.yaml:3  data: should be a section, got 'digits'"),
         (
