@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from cases import CASES
 from limbeck import distillation_loss, distillation_loss_parts
 from limbeck.errors import ArgumentError
-from limbeck.kernels import small
 from limbeck.losses import dispatch
 from limbeck.losses.plain import plain_loss
 
@@ -187,4 +186,4 @@ def test_a_wrong_label_is_told_as_ever():
 def test_few_operations(monkeypatch):
     """The row kernel, with its many, is not called."""
     monkeypatch.setattr(dispatch, "rows_loss", None)
-    assert distillation_loss(STUDENT, TEACHER, LABELS) > small.CLOSE
+    assert distillation_loss(STUDENT, TEACHER, LABELS) > 0

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from limbeck.kernels.autograd import REFUSE_SECOND_PASS, is_one, refuse_second_derivatives, scale_
 from limbeck.kernels.call import DivergenceProtocol
+from limbeck.kernels.close_rows import Plain, written_with
 
 SMALL = 1 << 14
 """Logits in a call up to which this is faster than a row kernel."""
-CLOSE = 2e-3
-"""The mean divergence below which a plain sum loses digits that count."""
 
 
 class PlainCall(NamedTuple):
@@ -113,9 +112,10 @@ def _compute(s: Tensor, t: Tensor, call: PlainCall, scales: tuple[float, float] 
         b = torch.log_softmax(t if temperature == 1 else t * (1 / temperature), -1)
         d = b - a
         p_s, p_t = a.exp_(), b.exp_()
-        terms, slopes = divergence.terms_and_slopes(d, p_s, p_t, *divergence.parameter_values)
+        function = written_with(divergence.terms_and_slopes, Plain)
+        terms, slopes = function(d, p_s, p_t, *divergence.parameter_values)
     value, weight = _weighted_sum(terms, weights), weights.sum() if isinstance(weights, Tensor) else weights * len(s)
-    if not (divergence.on_logits or value > CLOSE * weight):
+    if not (divergence.on_logits or value > divergence.digits_lost_below * weight):
         return None
     if labels is not None:
         p = torch.log_softmax(s, -1)
