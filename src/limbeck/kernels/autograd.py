@@ -76,7 +76,7 @@ class _RowsLoss(torch.autograd.Function):
             raise RuntimeError(REFUSE_SECOND_PASS)
         if only_total and total is not None and gradient is not None:
             unit = is_one(total)
-            # A scaled gradient in half precision would be rounded twice, so it is computed again. A power of two needs no rounding.
+            # A scaled gradient in half precision would be rounded twice, so it is computed again; powers of two are exact.
             once = gradient.dtype not in HALF or (unit is None and total.dim() == 0) or is_power_of_two(total)
             if unit or call.inplace or once:
                 return gradient if unit else scale_(gradient, total), None, None, None, None
