@@ -175,3 +175,55 @@ def test_a_loss_that_is_kept_after_its_backward_pass_keeps_no_logits(name):
     del student, teacher
     assert [memory() for memory in alive] == [None, None]
     assert loss.grad_fn is not None
+
+
+def gradient_error(loss, student, upstream, dtype):
+    """Return the norm of a gradient's error over its norm, against float64 on the same rounded logits."""
+    student = student.to(dtype)
+    leaves = student.clone().requires_grad_(), student.double().requires_grad_()
+    got, truth = (torch.autograd.grad(upstream * loss(leaf * 1), leaf)[0].double() for leaf in leaves)
+    return ((got - truth).norm() / truth.norm()).item()
+
+
+HALF_PRECISION = {torch.float16: 4e-4, torch.bfloat16: 4e-3}
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("upstream", [65536.0, 50000.0])
+@pytest.mark.parametrize("dtype", HALF_PRECISION)
+def test_half_precision_is_rounded_once(dtype, upstream, inplace):
+    """A loss scale keeps the small entries of a float16 gradient, as GradScaler means it to."""
+    teacher, labels = draw(64, 500, seed=1), torch.arange(64)
+    options = dict(teacher_logits=teacher.to(dtype), labels=labels, inplace=inplace, num_items=65536)
+    assert gradient_error(partial(distillation_loss, **options), draw(64, 500), upstream, dtype) < HALF_PRECISION[dtype]
+
+
+@pytest.mark.parametrize("upstream", [65536.0, 50000.0])
+@pytest.mark.parametrize("dtype", HALF_PRECISION)
+def test_the_same_for_the_fused_loss(dtype, upstream):
+    weight, teacher = draw(500, 8, seed=2), draw(64, 500, seed=1)
+
+    def loss(hidden):
+        student = weight.to(hidden.dtype)
+        given = teacher.to(dtype).to(hidden.dtype), torch.eye(500, dtype=hidden.dtype), torch.arange(64)
+        return linear_distillation_loss(hidden, student, *given, num_items=65536)
+
+    assert gradient_error(loss, draw(64, 8) / 3, upstream, dtype) < 2 * HALF_PRECISION[dtype]
+
+
+def test_in_place_a_float16_gradient_takes_the_place_of_the_logits_in_the_backward_pass():
+    leaf = draw(3, 5).half().requires_grad_()
+    logits = leaf * 1
+    loss = distillation_loss(logits, draw(3, 5, seed=1).half(), LABELS, inplace=True)
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    assert gradient.data_ptr() == logits.data_ptr()
+    with pytest.raises(RuntimeError, match="use inplace=False"):
+        torch.autograd.grad(loss, logits)
+
+
+def test_a_power_of_two_scales_bfloat16_without_another_run():
+    spy, logits = Spy(), draw(3, 5).bfloat16().requires_grad_()
+    call, student, teacher = call_for(logits)
+    total, *_ = rows_loss(student, teacher, call, spy)
+    total.backward(torch.tensor(0.25))
+    assert len(spy.gradients) == 1

@@ -1,8 +1,9 @@
 """The loss of rows as one node of the autograd graph, around any row kernel.
 
 The gradient comes from the forward pass, already divided by the mean's denominator, so that a plain ``loss.backward()`` hands
-it over as it is. Another upstream gradient scales it. A second backward pass, or the gradient of a part, runs the kernel again
-on the logits that were kept. Evaluation computes no gradient.
+it over as it is. Another upstream gradient scales it. In float16 it is computed in the backward pass, and rounded once. A
+second backward pass, or the gradient of a part, runs the kernel again on the logits that were kept. Evaluation computes no
+gradient.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class _RowsLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.call, ctx.row_kernel = call, row_kernel
-        gradient = None
-        if wanted:
+        # float16 has few small numbers, so its gradient waits for the upstream one, which may be a loss scale of 65,536.
+        ctx.waits, gradient = wanted and student.dtype == torch.float16, None
+        if wanted and not ctx.waits:
             gradient = student.detach() if call.inplace else torch.empty_like(student)
         soft, hard = row_kernel(student.detach(), teacher, call, call.gradient_scales(), gradient)
         if call.inplace and gradient is not None:
@@ -68,18 +70,21 @@ class _RowsLoss(torch.autograd.Function):
         refuse_second_derivatives("pass backend='reference', and no group")
         total, soft, hard = upstream
         call: LossCall = ctx.call
-        gradient, ctx.gradient = ctx.gradient, None
+        gradient, ctx.gradient, waits, ctx.waits = ctx.gradient, None, ctx.waits, False
         only_total = total is not None and soft is None and hard is None
-        if call.inplace and not (only_total and gradient is not None):
+        if call.inplace and not waits and not (only_total and gradient is not None):
             raise RuntimeError(REFUSE_SECOND_PASS)
         if only_total and total is not None and gradient is not None:
             unit = is_one(total)
-            # A scaled gradient in half precision would be rounded twice, so it is computed again.
-            if unit or call.inplace or gradient.dtype not in HALF or (unit is None and total.dim() == 0):
+            # A scaled gradient in half precision would be rounded twice, so it is computed again; powers of two are exact.
+            once = gradient.dtype not in HALF or (unit is None and total.dim() == 0) or is_power_of_two(total)
+            if unit or call.inplace or once:
                 return gradient if unit else scale_(gradient, total), None, None, None, None
         student, teacher, *_ = ctx.saved_tensors  # raises if one of them was changed in place
-        gradient = torch.empty_like(student)
+        gradient = student.detach() if call.inplace else torch.empty_like(student)
         ctx.row_kernel(student.detach(), teacher, call, scales_for(call, total, soft, hard), gradient)
+        if call.inplace:
+            torch.autograd.graph.increment_version(student)
         return gradient, None, None, None, None
 
 
@@ -121,6 +126,17 @@ def is_one(upstream: Tensor) -> bool | None:
     if upstream.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     return upstream.item() == 1 if upstream.dim() == 0 else bool((upstream == 1).all())
+
+
+def is_power_of_two(upstream: Tensor) -> bool:
+    """Return True if an upstream gradient is known to be a power of two everywhere, by which bfloat16 is scaled exactly.
+
+    Args:
+        upstream: one number, or one for each row.
+    """
+    if upstream.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return bool((upstream.frexp().mantissa == 0.5).all())
 
 
 def scale_(gradient: Tensor, upstream: Tensor) -> Tensor:

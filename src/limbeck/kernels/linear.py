@@ -126,7 +126,7 @@ class _LinearLoss(torch.autograd.Function):
         # The hidden states are kept as saved tensors alone, which autograd frees after the backward pass.
         ctx.projection, ctx.wanted = replace(projection, teacher_hidden=None), wanted
         ctx.save_for_backward(hidden, weight, bias, *projection.teacher_tensors, *projection.call.tensors)
-        call = projection.call
+        call, ctx.dtypes = projection.call, tuple(None if x is None else x.dtype for x in (hidden, weight, bias))
         ctx.has_gradients = call.summed and any(wanted)
         now = wanted if ctx.has_gradients else (False, False, False)
         soft, hard, ctx.gradients = _by_chunks(hidden, weight, bias, projection, call.gradient_scales(), now)
@@ -146,7 +146,9 @@ class _LinearLoss(torch.autograd.Function):
             gradients = _by_chunks(hidden, weight, bias, projection, scales, ctx.wanted)[2]
         elif not is_one(total):
             gradients = tuple(None if gradient is None else scale_(gradient, total) for gradient in gradients)
-        return *gradients, None, None
+        # Half precision is rounded here, when the upstream gradient is known, so that a loss scale comes in time.
+        rounded = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+        return *rounded, None, None
 
 
 class _Gradients:
@@ -156,7 +158,7 @@ class _Gradients:
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, classes: int, dtype: torch.dtype, wanted: Wanted
     ) -> None:
         self.classes = classes
-        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.hidden = torch.empty_like(hidden, dtype=dtype) if wanted[0] else None
         self.weight = torch.empty_like(weight, dtype=dtype) if wanted[1] else None
         if self.weight is not None:
             self.weight[classes if len(hidden) else 0 :].zero_()  # padding, or nothing to sum
@@ -196,7 +198,7 @@ def _by_chunks(
     scales: GradientScales,
     wanted: Wanted,
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
-    """Return soft and hard values, and the gradients that are wanted, in the dtype of what they belong to."""
+    """Return soft and hard values, and the gradients that are wanted, in the dtype of the arithmetic."""
     call, count, classes = projection.call, len(hidden), projection.classes
     student = projection.student_layer
     student = OutputLayer(weight, bias, student.scale, student.softcap).prepared(classes, hidden, call.dtype)
@@ -223,9 +225,7 @@ def _by_chunks(
             gradients.add(part, z, x, student, squares)
     if gradients.hidden is not None and projection.group is not None:
         all_reduce(gradients.hidden, group=projection.group)
-    dw = None if gradients.weight is None else gradients.weight.to(weight.dtype)
-    db = None if gradients.bias is None or bias is None else gradients.bias.to(bias.dtype)
-    return soft, hard, (gradients.hidden, dw, db)
+    return soft, hard, (gradients.hidden, gradients.weight, gradients.bias)
 
 
 def _product(x: Tensor, y: Tensor, out: Tensor, accumulate: bool = False) -> None:

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from limbeck.kernels.autograd import REFUSE_SECOND_PASS, is_one, refuse_second_derivatives, scale_
 from limbeck.kernels.call import DivergenceProtocol
+from limbeck.kernels.close_rows import Plain, written_with
 
 SMALL = 1 << 14
 """Logits in a call up to which this is faster than a row kernel."""
-CLOSE = 2e-3
-"""The mean divergence below which a plain sum loses digits that count."""
 
 
 class PlainCall(NamedTuple):
@@ -33,10 +32,19 @@ class PlainCall(NamedTuple):
     weights: Tensor | float
     """1 over the mean's denominator; (N, 1) with 0 where a row does not count."""
     inplace: bool
+    with_parts: bool
 
 
-def small_loss(student: Tensor, teacher: Tensor, call: PlainCall) -> Tensor | None:
-    """Return the loss, or None where a row kernel must compute it.
+class _Found(NamedTuple):
+    """What ``_compute`` returns: C(T) D and CE, weighted and summed, and the scaled gradient in new memory."""
+
+    soft: float
+    hard: float
+    gradient: Tensor | None
+
+
+def small_loss(student: Tensor, teacher: Tensor, call: PlainCall) -> tuple[Tensor, ...] | None:
+    """Return the total and, where they are asked for, the soft and the hard term; None where a row kernel must compute them.
 
     Args:
         student: logits (N, V). With ``call.inplace`` it holds its gradient afterwards.
@@ -44,47 +52,56 @@ def small_loss(student: Tensor, teacher: Tensor, call: PlainCall) -> Tensor | No
         call: the rest.
     """
     wanted = torch.is_grad_enabled() and student.requires_grad
-    found = _total_and_gradient(student.detach(), teacher, call, wanted)
+    found = _compute(student.detach(), teacher, call, (call.alpha, 1 - call.alpha) if wanted else None)
     if found is None:
         return None
     if not wanted:
-        return torch.scalar_tensor(found[0], dtype=student.dtype)
-    return _SmallLoss.apply(student, teacher, call, *found)  # pyright: ignore[reportReturnType]
+        return _results(found, call, student.dtype)
+    return _SmallLoss.apply(student, teacher, call, found)  # pyright: ignore[reportReturnType]
 
 
 class _SmallLoss(torch.autograd.Function):
-    """The node of the graph."""
+    """The node of the graph; its outputs are those of ``small_loss``."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, call: PlainCall, total: float, gradient: Tensor) -> Tensor:
-        ctx.call = call
-        if call.inplace:
-            gradient = student.detach().copy_(gradient)
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, call: PlainCall, found: _Found) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.call, ctx.gradient = call, found.gradient
+        if call.inplace and found.gradient is not None:
+            ctx.gradient = student.detach().copy_(found.gradient)
         else:
-            ctx.save_for_backward(
-                student, teacher, call.labels, call.weights if isinstance(call.weights, Tensor) else None
-            )
-        ctx.gradient = gradient
-        return torch.scalar_tensor(total, dtype=student.dtype)
+            weights = call.weights if isinstance(call.weights, Tensor) else None
+            ctx.save_for_backward(student, teacher, call.labels, weights)
+        return _results(found, call, student.dtype)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         refuse_second_derivatives("pass backend='reference', and no group")
+        call: PlainCall = ctx.call
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:
-            if ctx.call.inplace:
-                raise RuntimeError(REFUSE_SECOND_PASS)
-            student, teacher, *_ = ctx.saved_tensors  # raises if one of them was changed in place
-            found = _total_and_gradient(student.detach(), teacher, ctx.call, True)
-            assert found is not None
-            gradient = found[1]
-        return gradient if is_one(upstream) else scale_(gradient, upstream), None, None, None, None
+        total, soft, hard = (*upstream, None, None)[:3]
+        if gradient is not None and total is not None and soft is None and hard is None:
+            return gradient if is_one(total) else scale_(gradient, total), None, None, None
+        if call.inplace:
+            raise RuntimeError(REFUSE_SECOND_PASS)
+        student, teacher, *_ = ctx.saved_tensors  # raises if one of them was changed in place
+        of_total, of_soft, of_hard = (0.0 if x is None else x.item() for x in (total, soft, hard))
+        scales = call.alpha * of_total + of_soft, (1 - call.alpha) * of_total + of_hard
+        found = _compute(student.detach(), teacher, call, scales)
+        return None if found is None else found.gradient, None, None, None
 
 
-def _total_and_gradient(s: Tensor, t: Tensor, call: PlainCall, wanted: bool) -> tuple[float, Tensor] | None:
-    """Return the loss, and its gradient in new memory if it is wanted; None where a row kernel must compute them."""
+def _results(found: _Found, call: PlainCall, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the total and, where they are asked for, the soft and the hard term."""
+    total = call.alpha * found.soft + (1 - call.alpha) * found.hard
+    results = (total, found.soft, found.hard) if call.with_parts else (total,)
+    return tuple(torch.scalar_tensor(x, dtype=dtype) for x in results)
+
+
+def _compute(s: Tensor, t: Tensor, call: PlainCall, scales: tuple[float, float] | None) -> _Found | None:
+    """Return the loss, with the sum of both terms' gradients times their scales; None where a row kernel must compute it."""
     divergence, temperature, labels, weights = call.divergence, call.temperature, call.labels, call.weights
-    p, p_s = None, s
+    p, p_s, hard = None, s, 0.0
     if divergence.on_logits:
         d = t - s
         if divergence.is_centred:
@@ -95,25 +112,23 @@ def _total_and_gradient(s: Tensor, t: Tensor, call: PlainCall, wanted: bool) -> 
         b = torch.log_softmax(t if temperature == 1 else t * (1 / temperature), -1)
         d = b - a
         p_s, p_t = a.exp_(), b.exp_()
-        terms, slopes = divergence.terms_and_slopes(d, p_s, p_t, *divergence.parameter_values)
-    one_weight = not isinstance(weights, Tensor)
-    soft = terms.sum().item() * weights if one_weight else (terms * weights).sum().item()
-    if not (divergence.on_logits or soft > CLOSE * (weights * len(s) if one_weight else weights.sum().item())):
+        function = written_with(divergence.terms_and_slopes, Plain)
+        terms, slopes = function(d, p_s, p_t, *divergence.parameter_values)
+    value, weight = _weighted_sum(terms, weights), weights.sum() if isinstance(weights, Tensor) else weights * len(s)
+    if not (divergence.on_logits or value > divergence.digits_lost_below * weight):
         return None
-    total = call.alpha * call.compensation * soft
     if labels is not None:
         p = torch.log_softmax(s, -1)
         try:
-            picked = p.gather(-1, labels)
+            hard = -_weighted_sum(p.gather(-1, labels), weights)
         except (RuntimeError, IndexError):  # a label is no class
             return None
-        hard = picked.sum().item() * weights if one_weight else (picked * weights).sum().item()
-        total -= (1 - call.alpha) * hard
-    if not math.isfinite(total):
+    soft = call.compensation * value
+    if not math.isfinite(soft + hard):
         return None
-    if not wanted:
-        return total, s
-    soft_scale, hard_scale = call.alpha * call.compensation * weights, (1 - call.alpha) * weights
+    if scales is None:
+        return _Found(soft, hard, None)
+    soft_scale, hard_scale = scales[0] * call.compensation * weights, scales[1] * weights
     if not divergence.on_logits:
         slopes = torch.addcmul(slopes, p_s, slopes.sum(-1, keepdim=True), value=-1)
         soft_scale = soft_scale / temperature
@@ -123,4 +138,9 @@ def _total_and_gradient(s: Tensor, t: Tensor, call: PlainCall, wanted: bool) -> 
             gradient.addcmul_(p.exp_(), hard_scale).scatter_add_(-1, labels, -hard_scale)
         else:
             gradient.add_(p.exp_(), alpha=hard_scale).scatter_(-1, labels, -hard_scale, reduce="add")
-    return total, gradient
+    return _Found(soft, hard, gradient)
+
+
+def _weighted_sum(values: Tensor, weights: Tensor | float) -> float:
+    """Return the sum of values (N, ...) times one weight or (N, 1)."""
+    return (values * weights).sum().item() if isinstance(weights, Tensor) else values.sum().item() * weights

@@ -238,7 +238,7 @@ def dense_loss_parts(
     if group is None and backend in ("auto", "cpu") and kernel_choice.default_backend in ("auto", "cpu"):
         loss = plain_loss(student_logits, teacher_logits, labels, options)
         if loss is not None:
-            return LossParts(loss, None, None)
+            return loss
     call, student, teacher = prepare(
         student_logits, teacher_logits, labels, class_dim=class_dim, backend=backend, group=group, **options
     )

@@ -16,12 +16,13 @@ from limbeck.kernels.small import SMALL, PlainCall, small_loss
 from limbeck.losses import reference
 from limbeck.losses.divergence_base import DIVERGENCES, resolve_divergence
 from limbeck.losses.divergences import Divergence, ForwardKL
+from limbeck.losses.parts import LossParts
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _NUMBERS = (float, int)
 
 
-def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any]) -> Tensor | None:
+def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any]) -> LossParts | None:
     """Return the loss of a small and simple call on the CPU; None for every other call.
 
     Args:
@@ -40,7 +41,6 @@ def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any])
         type(temperature) not in _NUMBERS
         or getattr(chosen, "__module__", None) != ForwardKL.__module__  # another's may learn a parameter
         or options["weight"] is not None
-        or options["with_parts"]
         or options.get("scale") is not None
         or torch.compiler.is_compiling()
     ):
@@ -49,7 +49,7 @@ def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any])
         divergence, temperature, options["alpha"], options["beta"], options["skew"], options["compensate"],
         options["label_smoothing"], options["reduction"], ignore_index,
     )  # fmt: skip
-    if call is None or (labels is None) != (call.alpha == 1):
+    if call is None or (labels is None) != (call.alpha == 1) or (labels is None and options["with_parts"]):
         return None
     count = len(student)
     if labels is not None:  # a label that is no class, as that of a position without one, ends in the usual way too
@@ -59,22 +59,26 @@ def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any])
     weights = _weights(options["mask"], options["num_items"], count, student.dtype)
     if weights is None:
         return None
-    call = PlainCall(*call[:4], labels, weights, options["inplace"])
-    return small_loss(student, savable(teacher.detach()), call)
+    call = PlainCall(*call[:4], labels, weights, options["inplace"], options["with_parts"])
+    found = small_loss(student, savable(teacher.detach()), call)
+    return None if found is None else LossParts(found[0], *(found[1:] or (None, None)))
 
 
 def _weights(mask: Any, num_items: Any, count: int, dtype: torch.dtype) -> Tensor | float | None:
     """Return 1 over the mean's denominator, a number or (N, 1) with 0 outside of the mask; None if it needs a check."""
+    if type(num_items) is Tensor and num_items.numel() == 1 and num_items.device.type == "cpu":
+        num_items = num_items.item()
     if num_items is not None and type(num_items) not in _NUMBERS:
         return None
-    if mask is None:
-        items = count if num_items is None else num_items
-        return 1 / items if count <= items < torch.inf else None
-    if type(mask) is not Tensor or mask.dtype != torch.bool or mask.shape != (count,):
-        return None
-    counted = int(mask.sum())
+    counted = count
+    if mask is not None:
+        if type(mask) is not Tensor or mask.dtype != torch.bool or mask.shape != (count,):
+            return None
+        counted = int(mask.sum())
     items = counted if num_items is None else num_items
-    return mask.unsqueeze(-1).to(dtype) * (1 / items) if 0 < counted <= items < torch.inf else None
+    if not 0 < counted <= items < torch.inf:
+        return None
+    return 1 / items if mask is None or counted == count else mask.unsqueeze(-1).to(dtype) * (1 / items)
 
 
 def _is_small(logits: Any) -> bool:
@@ -114,4 +118,6 @@ def _settings(
     chosen = resolve_divergence(divergence, beta=beta, skew=skew)
     factor = reference.compensation(chosen, float(temperature), compensate)
     assert not isinstance(factor, Tensor)
-    return PlainCall(chosen.simplest, float(temperature), factor, float(alpha), None, 1.0, inplace=False)
+    return PlainCall(
+        chosen.simplest, float(temperature), factor, float(alpha), None, 1.0, inplace=False, with_parts=False
+    )

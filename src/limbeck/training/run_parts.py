@@ -41,6 +41,7 @@ class RunParts(Trainer):
     _policy_moves: bool
     _teacher_only: frozenset[str]
     _prepared_policy: Policy | None
+    _unwrapped: tuple[Any, Any] = (None, None)
 
     @property
     def _settings(self) -> DistillationArguments:
@@ -49,7 +50,11 @@ class RunParts(Trainer):
     @property
     def student(self) -> nn.Module:
         """Return the model that is trained, without the wrappers of DDP and ``torch.compile``."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if (
+            self._unwrapped is None or self._unwrapped[0] is not self.model
+        ):  # to look for wrappers takes long in every step
+            self._unwrapped = self.model, self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return self._unwrapped[1]
 
     @property
     def teacher(self) -> Teacher | None:
