@@ -161,7 +161,7 @@ class TestFaults:
 
         self.check(capsys, r"data\.labelled: cannot draw 5 of", *distil("data.labelled=5"))
         self.check(capsys, r"teacher\.model: cnn has no weights yet", *distil("teacher.training=null"))
-        self.check(capsys, r"'mlp'.*heads", *distil("student.settings={heads: 3}"))
+        self.check(capsys, r"student\.settings\.heads: unknown argument", *distil("student.settings={heads: 3}"))
         self.check(capsys, r"data\.name: 'nothing/here'", *distil("data.name=nothing/here"))
         self.check(capsys, r"training\.load_best_model_at_end: ", *distil("training.load_best_model_at_end=true"))
         assert not (tmp_path / "run").exists()  # a fault leaves nothing behind

@@ -123,9 +123,12 @@ class TestFaults:
                 "distillation.temperature.end: expected a positive number",
             ),
             ("search.temperatures=[1, 2]", "search.temperatures: "),
-            ("search.temperatures=[1, 1, 2]", "search.temperatures: expected at least 3 different positive numbers"),
-            ("search.seeds=1", "search.seeds: expected at least 2, got 1."),
-            ("search.divergences=[kl]", "search.divergences: expected names among forward_kl"),
+            (
+                "search.temperatures=[1, 1, 2]",
+                "search.temperatures: should be at least 3 different numbers, got [1, 1, 2]",
+            ),
+            ("search.seeds=1", "search.seeds: should be greater than or equal to 2, got 1"),
+            ("search.divergences=[kl]", "search.divergences.0: expected one of forward_kl"),
         ],
     )
     def test_one_line_and_nothing_written(self, searched_run, tmp_path, capsys, setting, message):

@@ -43,7 +43,9 @@ def test_other_labels():
 
 def test_a_loader_that_joins_rows_is_told_what_to_do():
     examples = Examples(TensorRows("x", torch.zeros(6, 2)), torch.zeros(6))
-    with pytest.raises(DataError, match=r"^collate_fn: Examples return whole batches, .* data.identity_collate"):
+    with pytest.raises(
+        DataError, match=r"^collate_fn: Examples return whole batches, .*limbeck\.data\.identity_collate"
+    ):
         next(iter(DataLoader(examples, batch_size=2)))
     with pytest.raises(KeyError, match="pixels"):
         examples.as_one_batch()["pixels"]

@@ -56,7 +56,6 @@ def test_a_teacher_is_trained_by_its_own_settings():
     own = {**VALUES["teacher"], "augmentation": {"flip": True}}
     changed = teacher_training_config(config(data=augmented, teacher=own, training={"max_steps": 50}))
     assert changed.training["max_steps"] == 2
-    assert changed.training["save_strategy"] == "no"
     assert (changed.data.augmentation.shift, changed.data.augmentation.flip) == (0, True)
     assert teacher_training_config(config(data=augmented)).data.augmentation.shift == 1
 

@@ -94,7 +94,11 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
 
 
 def main_metric(splits: Splits) -> str:
-    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels."""
+    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels.
+
+    Args:
+        splits: the examples.
+    """
     return task_named(splits.task).score if splits.has_test_labels else "agreement"
 
 

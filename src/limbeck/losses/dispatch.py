@@ -158,7 +158,8 @@ def reference_rows(call: LossCall, student: Tensor, teacher: Tensor | None) -> t
     student = student.masked_fill(student.isneginf(), -torch.inf)
     soft = hard = None
     if call.sparse is not None:
-        soft = reference.sparse_soft_rows(student, call.sparse, call.student_temperature)
+        ids, known, distance = call.sparse.ids, call.sparse.known, call.sparse.distance
+        soft = reference.sparse_soft_rows(student, ids, known, distance, call.student_temperature).to(call.dtype)
     elif teacher is not None:
         assert isinstance(call.divergence, Divergence)
         temperatures = call.teacher_temperature, call.student_temperature

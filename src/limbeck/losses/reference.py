@@ -41,11 +41,12 @@ them in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from limbeck.kernels.sparse import SparseRows
 from limbeck.losses.arguments import Compensate
 from limbeck.losses.arithmetic import log_ratio
 from limbeck.losses.divergences import Divergence
@@ -98,27 +99,35 @@ def _softened(logits: Tensor, temperature: Tensor | float) -> Tensor:
     return (logits.masked_fill(lacking, 0.0) / temperature).masked_fill(lacking, -torch.inf)
 
 
-def sparse_soft_rows(student_logits: Tensor, targets: SparseRows, student_temperature: Tensor | float) -> Tensor:
+def sparse_soft_rows(
+    student_logits: Tensor,
+    ids: Tensor,
+    known: Sequence[Tensor],
+    distance: Callable[..., Tensor],
+    student_temperature: Tensor | float,
+) -> Tensor:
     """Return D of each row against a teacher that is known by some classes.
 
     Args:
         student_logits: z_s, (N, V).
-        targets: the teacher's classes of each row, and the distance of K + 1 log-probabilities from them: those of its K
-            classes, and one of all others together.
+        ids: the classes that are known of the teacher, (N, K), -1 where a row has fewer.
+        known: what is known of them.
+        distance: (a, *known) -> D of each row, where a has K + 1 log-probabilities of the student: those of the K classes, and
+            that of all others together.
         student_temperature: T_s, a number or (N, 1).
 
     Returns:
         (N,), before C(T).
     """
     a = log_softmax(_softened(student_logits, student_temperature), -1)
-    ids, classes = targets.ids, a.shape[-1]
+    classes = a.shape[-1]
     is_listed = torch.zeros(len(a), classes + 1, dtype=torch.bool, device=a.device)
     is_listed = is_listed.scatter(-1, ids.masked_fill(ids < 0, classes), True)[:, :classes]
     others = a.masked_fill(is_listed, -torch.inf)
     none = others.isneginf().all(-1, keepdim=True)  # here the gradient of logsumexp would be NaN
     rest = torch.logsumexp(others.masked_fill(none, 0.0), -1, keepdim=True).masked_fill(none, -torch.inf)
     listed = a.gather(-1, ids.clamp(min=0)).masked_fill(ids < 0, -torch.inf)
-    return targets.distance(torch.cat([listed, rest], -1), *targets.known)
+    return distance(torch.cat([listed, rest], -1), *known)
 
 
 def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
