@@ -23,6 +23,7 @@ READ_BY_ARRAYS = ("mean", "std", "augmentation")
 READ_BY_FILES = ("validation", "test")
 READ_BY_IMAGES = ("label_column", "image_column", "image_size", "channels", "mean", "std", "augmentation")
 READ_BY_TEXTS = ("label_column", "text_column", "tokenizer", "max_length")
+READ_BY_TABLES = ("label_column", "columns", "exclude")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class DataConfig:
     """The column with the labels. By default it is found by its name: label, labels, class, category or target."""
     image_column: str | None = None
     """The column with the images. By default it is the first column of images."""
+    columns: tuple[str, ...] | None = None
+    """The columns of a table that are the inputs. By default all are but the labels. A data set is read as a table if these or
+    ``exclude`` are named, or if it has neither images nor a ``tokenizer`` nor a column of a text's usual name."""
+    exclude: tuple[str, ...] = ()
+    """The columns of a table that are no inputs, such as a number of the row."""
     image_size: PositiveInt | None = None
     """The height and width, in pixels, that images are resized to. By default images get the size of the first one. Those of
     "digits" and "fashion-mnist" keep theirs."""

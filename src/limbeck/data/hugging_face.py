@@ -7,12 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.config import READ_BY_FILES, READ_BY_IMAGES, READ_BY_TEXTS, DataConfig, check_all_are_read
+from limbeck.data.config import (
+    READ_BY_FILES,
+    READ_BY_IMAGES,
+    READ_BY_TABLES,
+    READ_BY_TEXTS,
+    DataConfig,
+    check_all_are_read,
+)
 from limbeck.data.examples import Examples, LoadRows, Source
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import ArgumentError, DataError
 from limbeck.models import DataShape
@@ -38,7 +46,9 @@ def read_with_datasets(config: DataConfig) -> Source:
     """
     of_files = READ_BY_FILES if Path(config.name).is_file() else ()
     if not of_files:  # said at once, before a hub is asked
-        check_all_are_read(config, {*READ_BY_IMAGES, *READ_BY_TEXTS}, f"{config.name}, which is no file")
+        check_all_are_read(
+            config, {*READ_BY_IMAGES, *READ_BY_TEXTS, *READ_BY_TABLES}, f"{config.name}, which is no file"
+        )
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
@@ -47,11 +57,17 @@ def read_with_datasets(config: DataConfig) -> Source:
     task = "multi_label" if several else "classification"
     image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     image_column = None
-    if config.image_column is not None or image_columns:
+    named_as_table = config.columns is not None or bool(config.exclude)
+    if config.image_column is not None or (image_columns and not named_as_table):
         image_column = find_column(config.image_column, image_columns, columns, "data.image_column")
     if image_column is not None:
         check_all_are_read(config, (*READ_BY_IMAGES, *of_files), "images")
         loaders, shape, preprocessing, notes = _image_loaders(tables, image_column, names, config)
+    elif named_as_table or not _are_texts(config, columns):
+        check_all_are_read(config, (*READ_BY_TABLES, *of_files), "a table")
+        notes = []
+        loaders = _table_loaders(tables, columns_to_read(config, list(columns), {label_column}))
+        shape, preprocessing = DataShape(len(names)), Preprocessing(names)
     else:
         check_all_are_read(config, (*READ_BY_TEXTS, *of_files), "texts")
         notes = []
@@ -122,6 +138,17 @@ def _text_loaders(
     }
     preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
     return loaders, DataShape(len(names)), preprocessing
+
+
+def _are_texts(config: DataConfig, columns: Any) -> bool:
+    """Return True if a setting or a column's usual name says that the inputs are texts."""
+    return bool(config.tokenizer or config.text_column or any(name in columns for name in TEXT_COLUMNS))
+
+
+def _table_loaders(tables: dict[str, Any], columns: list[str]) -> dict[str, LoadRows]:
+    for column in columns:
+        _check_that_all_have(tables, column, "columns")
+    return {split: TableRows(as_frame(table, columns)) for split, table in tables.items()}
 
 
 def _load_tables(config: DataConfig) -> dict[str, Any]:

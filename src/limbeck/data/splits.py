@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, Source, Splits
 from limbeck.data.sources import read_source
+from limbeck.data.table_columns import standardise
 from limbeck.errors import ArgumentError, DataError
 
 HELD_OUT_SIZES = {"digits": {"validation": 300, "test": 400}, "fashion-mnist": {"validation": 5_000}}
@@ -35,7 +36,7 @@ def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
     source = read_source(config)
     train, validation, test = _complete(source, config.name)
     splits = Splits(train, validation, test, source.shape, source.preprocessing, train.labels, source.notes)
-    return hide_labels(splits, config.labelled, transfer=config.transfer == "all", seed=seed)
+    return hide_labels(standardise(splits), config.labelled, transfer=config.transfer == "all", seed=seed)
 
 
 def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True, seed: int = 0) -> Splits:
