@@ -13,7 +13,7 @@ from support.runs import options
 from support.tables import wine, write_wine
 
 CONFIG = """\
-data: {name: DATA, labelled: 30}
+data: {name: DATA, labelled: 30, unlabelled: MORE}
 teacher:
   {model: mlp, settings: {hidden: [16]}, training: {max_steps: 40, per_device_train_batch_size: 32, learning_rate: 1e-2}}
 student: {model: mlp, settings: {hidden: [4]}}
@@ -28,12 +28,15 @@ search: {temperatures: [1, 2, 4], batches: [2]}
 def distilled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     config = folder / "config.yaml"
-    config.write_text(CONFIG.replace("DATA", str(write_wine(folder / "wine.csv"))))
+    wine()[:20].assign(alcohol=13.0).drop(columns="target").to_csv(folder / "more.csv", index=False)
+    text = CONFIG.replace("DATA", str(write_wine(folder / "wine.csv"))).replace("MORE", str(folder / "more.csv"))
+    config.write_text(text)
     return config, folder / "run", run_limbeck("distill", config, "--out", folder / "run")
 
 
 def test_distill_and_evaluate(distilled, capsys):
     _, run, printed = distilled
+    assert "162 for training (30 labelled)" in printed
     assert "rows of 12 numbers and 1 categories, 3 classes" in printed
     told = json.loads((run / "metrics.json").read_text())["results"]
     assert told["teacher"]["accuracy"] > 0.85

@@ -21,9 +21,11 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 READ_BY_ALL = ("name", "labelled", "transfer")
 READ_BY_ARRAYS = ("mean", "std", "augmentation")
 READ_BY_FILES = ("validation", "test")
-READ_BY_IMAGES = ("label_column", "image_column", "image_size", "channels", "mean", "std", "augmentation")
-READ_BY_TEXTS = ("label_column", "text_column", "tokenizer", "max_length")
-READ_BY_TABLES = ("label_column", "columns", "exclude")
+READ_BY_HUB = ("subset",)
+READ_BY_COLUMNS = ("label_column", "group_column", "unlabelled")
+READ_BY_IMAGES = (*READ_BY_COLUMNS, "image_column", "image_size", "channels", "mean", "std", "augmentation")
+READ_BY_TEXTS = (*READ_BY_COLUMNS, "text_column", "tokenizer", "max_length")
+READ_BY_TABLES = (*READ_BY_COLUMNS, "columns", "exclude")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class DataConfig:
     """The file with validation examples, when ``name`` is a file. By default they are drawn from the training examples."""
     test: str | None = None
     """The file with test examples, when ``name`` is a file. By default they are drawn from the training examples."""
+    subset: str | None = None
+    """The subset of a data set of the hub that has several, such as "sst2" of "nyu-mll/glue"."""
+    unlabelled: str | None = None
+    """More training examples, whose labels are not read: a file, a folder of images, a data set saved to disk, or a Hugging
+    Face id. They need the columns of the inputs. The student learns the teacher's outputs on them."""
+    group_column: str | None = None
+    """The column that says which examples belong together, such as those of one patient. A validation or test set that is drawn
+    from the training examples takes whole groups, so that near-duplicates are not on both sides."""
     labelled: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = None
     """How many labels of the training set are known: a number, or a fraction below 1. They are drawn class by class. By default
     all labels are known."""
