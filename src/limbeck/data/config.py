@@ -60,8 +60,9 @@ class DataConfig:
     transfer: Literal["all", "labelled"] = "all"
     """The examples that the student is trained on: "all" keeps the unlabelled ones as a transfer set, "labelled" leaves them
     out."""
-    text_column: str | None = None
-    """The column with the texts. By default it is found by its name: text, sentence, content, review or title."""
+    text_column: str | tuple[str, str] | None = None
+    """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
+    is found by its name: text, sentence, content, review or title."""
     label_column: str | None = None
     """The column with the labels. By default it is found by its name: label, labels, class, category or target."""
     image_column: str | None = None

@@ -129,11 +129,12 @@ def _make_images(tables: dict[str, Any], columns: list[str], names: list[str], c
 
 
 def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], config: DataConfig) -> Made:
-    (column,) = columns
-    tokenizer = load_tokenizer(config.tokenizer)
-    loaders: dict[str, LoadRows] = {
-        split: Texts(list(table[column]), tokenizer, config.max_length) for split, table in tables.items()
-    }
+    tokenizer, loaders = load_tokenizer(config.tokenizer), dict[str, LoadRows]()
+    for split, table in tables.items():
+        cells = [list(table[column]) for column in columns]
+        texts = cells[0] if len(cells) == 1 else list(zip(*cells, strict=True))
+        loaders[split] = Texts(texts, tokenizer, config.max_length)
+    column = columns[0] if len(columns) == 1 else columns
     preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
     return loaders, DataShape(len(names)), preprocessing, []
 
@@ -146,7 +147,8 @@ def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[s
         return "images", [find_column(config.image_column, images, columns, "data.image_column")]
     usual = any(name in columns for name in TEXT_COLUMNS)
     if not named_as_table and (config.tokenizer or config.text_column or usual):
-        return "texts", [find_column(config.text_column, TEXT_COLUMNS, columns, "data.text_column")]
+        given = config.text_column if isinstance(config.text_column, tuple) else [config.text_column]
+        return "texts", [find_column(name, TEXT_COLUMNS, columns, "data.text_column") for name in given]
     others = {label_column, *([config.group_column] if config.group_column else [])}
     return "a table", columns_to_read(config, list(columns), others)
 

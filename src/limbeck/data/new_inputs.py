@@ -31,7 +31,8 @@ class NewInput:
     name: str
     """The file or the text; of an image or a row inside a table, the table's file and the row."""
     content: Any
-    """What ``Preprocessing`` takes: the name of an image file, a PIL image, a text, or the cells of a row by column."""
+    """What ``Preprocessing`` takes: the name of an image file, a PIL image, a text, or the cells of a row by column, where the
+    student reads a table or pairs of texts."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the row, where the input stands in a table."""
 
@@ -67,7 +68,7 @@ def _fault(name: str, kind: Kind) -> str | None:
     """Return what is wrong with a name that stands for nothing."""
     path, kinds = Path(name), SUFFIXES[kind]
     if kind == "row" and not path.exists():
-        return f"{name}: no such file. The student reads rows: expected a folder or one of {', '.join(kinds)}."
+        return f"{name}: no such file. The student reads rows with several columns: expected a folder or {', '.join(kinds)}."
     if name == STANDARD_INPUT or path.is_dir():
         return None
     if path.is_file():

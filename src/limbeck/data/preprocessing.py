@@ -32,8 +32,9 @@ class Preprocessing:
     """The number of tokens after which a text is cut off."""
     task: str = "classification"
     """What the student's outputs are for: the name of one of ``limbeck.tasks.TASKS``."""
-    column: str | None = None
-    """The column of the data set that held the inputs; None where there was none, or several."""
+    column: str | list[str] | None = None
+    """The column of the data set that held the inputs, or the two columns of pairs of texts; None where there was none, and of
+    a table."""
     table: TableFormat | None = None
     """The format of the rows of a table; None where the inputs are images or texts."""
 
@@ -41,8 +42,8 @@ class Preprocessing:
         """Turn inputs into a batch.
 
         Args:
-            items: image files, PIL images or arrays of pixels from 0 to 255; or texts; or rows of a table, each a dictionary of
-                its cells by column.
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts; or rows of a table, or pairs of texts,
+                each a dictionary of its cells by column.
 
         Returns:
             ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text; or ``inputs``
@@ -58,6 +59,8 @@ class Preprocessing:
             import pandas
 
             return {INPUTS: self.table(pandas.DataFrame(list(items)))}
+        if isinstance(self.column, list):
+            items = [tuple(item[name] for name in self.column) for item in items]
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
 
     def save(self, folder: Path) -> None:
