@@ -66,7 +66,8 @@ def test_as_many_numbers_as_channels():
 SET = {
     "folder": "f", "validation": "v.csv", "test": "t.csv", "text_column": "t", "label_column": "l", "image_column": "i",
     "image_size": 32, "channels": 3, "mean": 0.5, "std": 0.5, "tokenizer": "t", "max_length": 5,
-    "augmentation": Augmentation(flip=True),
+    "augmentation": Augmentation(flip=True), "subset": "s", "unlabelled": "u.csv", "group_column": "g", "columns": ("c",),
+    "exclude": ("e",),
 }  # fmt: skip
 
 
@@ -89,6 +90,10 @@ def test_every_setting_without_effect_is_named(read, given_fields):
         (dict(name="digits", image_size=8, channels=1, mean=0.5), []),
         (dict(name="digits", tokenizer="t", max_length=9, folder="f"), ["folder", "tokenizer", "max_length"]),
         (dict(name="fashion-mnist", image_size=32), ["image_size"]),
+        (
+            dict(name="digits", subset="s", unlabelled="u", group_column="g", exclude=("e",)),
+            ["subset", "unlabelled", "group_column", "exclude"],
+        ),
         (dict(name="no/such-set", validation="v.csv", test="t.csv", folder="f"), ["folder", "validation", "test"]),
     ],
 )

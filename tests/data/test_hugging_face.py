@@ -157,3 +157,17 @@ class TestErrors:
         datasets.DatasetDict({"test": test, "extra": test}).save_to_disk(tmp_path / "set")
         with pytest.raises(DataError, match=r"has no split 'train', only test, extra"):
             load_splits(DataConfig(name=str(tmp_path / "set")))
+
+
+def test_a_subset_of_a_data_set_of_the_hub(tmp_path, monkeypatch, tokenizer):
+    import datasets
+
+    table = datasets.Dataset.from_dict({"sentence": ["w1", "w2"] * 10, "label": [0, 1] * 10})
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *given: asked.append(given) or {"train": table})
+    load_splits(DataConfig("nyu-mll/glue", subset="sst2", tokenizer=tokenizer))
+    assert asked == [("nyu-mll/glue", "sst2")]
+    (tmp_path / "a.csv").touch()
+    for name in (tmp_path, tmp_path / "a.csv"):
+        with pytest.raises(DataError, match=r"data\.subset: has no effect on .*, which is a (file|folder)"):
+            load_splits(DataConfig(str(name), subset="sst2"))

@@ -1,7 +1,11 @@
 import dataclasses
 
+import numpy as np
+import pandas
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from limbeck.data import IGNORE_INDEX, DataConfig, hide_labels, load_splits
 from limbeck.errors import ArgumentError, DataError
@@ -94,3 +98,52 @@ class TestUnlabelled:
             hide_labels(none, None, transfer=False)
         with pytest.raises(DataError, match=r"data\.labelled: cannot draw 10 of 0 labelled examples"):
             hide_labels(none, 10)
+
+
+class TestGroups:
+    """Validation and test sets that take whole groups of a column."""
+
+    def splits(self, folder, groups, labels, x=None, **given):
+        frame = pandas.DataFrame({"x": range(len(labels)) if x is None else x, "who": groups, "label": labels})
+        frame.to_csv(folder / "a.csv", index=False)
+        return load_splits(DataConfig(str(folder / "a.csv"), group_column="who", **given))
+
+    @given(groups=st.integers(8, 40), size=st.integers(2, 9), seed=st.integers(0, 99))
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    def test_no_group_is_on_both_sides(self, groups, size, seed, tmp_path):
+        numbers = np.random.default_rng(seed).permutation(np.repeat(np.arange(groups), size))
+        labels = np.where(np.random.default_rng(seed + 1).random(len(numbers)) < 0.4, "a", "b")
+        splits = self.splits(tmp_path, numbers, labels)
+        parts = [set(numbers[part.ids]) for part in (splits.train, splits.validation, splits.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == groups
+        assert sum(map(len, ids_of(splits))) == len(numbers)
+        assert splits.preprocessing.table.columns == ["x"]
+        assert any("all labelled ones of some groups, are the test set" in note for note in splits.notes)
+
+    def test_classes_keep_their_shares(self, tmp_path):
+        labels = np.array(["a", "b", "b", "c"] * 100)
+        splits = self.splits(tmp_path, np.arange(400) // 4, labels)
+        for part in (splits.test, splits.validation):
+            assert 30 <= len(part) <= 50
+            assert torch.bincount(part.labels).tolist() == [len(part) // 4, len(part) // 2, len(part) // 4]
+
+    def test_unlabelled_examples_of_the_groups_are_on_no_side(self, tmp_path):
+        numbers = np.arange(300) // 3
+        labels = np.where(np.arange(300) % 3 == 0, None, np.where(np.arange(300) % 3 == 1, "a", "b"))
+        (tmp_path / "more.csv").write_text("x,who\n" + "".join(f"{i},{i}\n" for i in range(100)))
+        splits = self.splits(tmp_path, numbers, labels, unlabelled=str(tmp_path / "more.csv"))
+        held_out = set(numbers[splits.test.ids]) | set(numbers[splits.validation.ids])
+        whose = np.concatenate([numbers, np.arange(100)])[splits.train.ids]
+        assert not held_out & set(whose)
+        assert len(splits.train) == 4 * (100 - len(held_out))
+        assert any(
+            note.endswith("without a label belong to the same groups and are left out.") for note in splits.notes
+        )
+
+    def test_groups_that_cannot_be_parted(self, tmp_path):
+        for groups, labels in ((["one"] * 20, ["a", "b"] * 10), (["a", "b"] * 10, ["a", "b"] * 10)):
+            with pytest.raises(DataError, match=r"data\.group_column: no choice among the \d groups"):
+                self.splits(tmp_path, groups, labels)
+        (tmp_path / "b.csv").write_text("x,label\n1,a\n2,b\n")
+        with pytest.raises(DataError, match=r"data\.group_column: no column 'who'; there are x, label"):
+            load_splits(DataConfig(str(tmp_path / "b.csv"), group_column="who"))

@@ -234,3 +234,20 @@ class TestSavingRemovesNothing:
         assert all(torch.equal(loaded[name], value) for name, value in large.state_dict().items())
         save_model(small, tmp_path)
         assert [path.name for path in sorted(tmp_path.glob("model*"))] == ["model.safetensors"]
+
+
+def rows_network(features, classes):
+    """A user's own network for the rows of a table."""
+    return torch.nn.Linear(features, classes)
+
+
+def test_a_network_for_rows_knows_their_width(tmp_path):
+    shape, name = DataShape(3, features=5), f"{__name__}:rows_network"
+    for model, allowed in (("mlp", None), (name, name)):
+        built = build_model(ModelConfig(model), shape)
+        save_model(built, tmp_path / model[:3], ModelConfig(model), shape)
+        rows = torch.rand(2, 5)
+        assert torch.equal(load_model(tmp_path / model[:3], model=allowed)(rows), built.eval()(rows))
+    for model in ("cnn", "resnet"):
+        with pytest.raises(ModelError, match=r"takes images, but the data are a table\. Name mlp"):
+            build_model(ModelConfig(model), shape)

@@ -21,11 +21,25 @@ def word_tokenizer(words: Sequence[str] = tuple(f"w{i}" for i in range(20)), **o
     return PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[PAD]", unk_token="[UNK]", **options)
 
 
-def write_models(folder: Path, **hidden: int) -> None:
+def pair_tokenizer(words: Sequence[str] = tuple(f"w{i}" for i in range(20)), **options: Any) -> Any:
+    """Return ``word_tokenizer`` with BERT's special tokens; [SEP] stands after each text of a pair."""
+    from tokenizers.processors import TemplateProcessing
+
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer = word_tokenizer([*words, "[CLS]", "[SEP]"], model_input_names=inputs, **options)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def write_models(folder: Path, tokenizer: Any = None, **hidden: int) -> None:
     """Write an untrained BERT classifier with its tokenizer into ``folder/NAME`` for each name and hidden size."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    tokenizer = word_tokenizer([*GOOD, *BAD, *FILLER], model_max_length=16)
+    tokenizer = tokenizer or word_tokenizer([*GOOD, *BAD, *FILLER], model_max_length=16)
     for name, size in hidden.items():
         config = BertConfig(
             vocab_size=len(tokenizer), hidden_size=size, num_hidden_layers=1, num_attention_heads=2,

@@ -143,7 +143,7 @@ def predict(
         list[str],
         typer.Argument(
             help="Images; or texts, and .txt files with a text on each line. For both: folders, CSV, JSONL and Parquet "
-            "files, and - for the lines of the standard input.",
+            "files, and - for the lines of the standard input. Rows of tables: the same files, and folders of them.",
             metavar="INPUT...",
         ),
     ],

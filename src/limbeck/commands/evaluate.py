@@ -9,6 +9,7 @@ from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate_models
 from limbeck.models import functions_of, load_model
+from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import CONFIG, STUDENT, TEACHER, read_run
 from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 
@@ -27,7 +28,8 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
         The test metrics of each model, by its name.
 
     Raises:
-        ConfigError: the folder holds no finished run, or its teacher calls a function that ``functions`` does not name.
+        ConfigError: the folder holds no finished run, its teacher calls a function that ``functions`` does not name, or the
+            data are not what the student was trained on.
         DataError: the data cannot be read.
         ModelError: a model cannot be loaded.
     """
@@ -38,7 +40,8 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
             *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
         )
     splits = load_splits(config.data, seed=config.seed)
-    models = {"student": load_model(folder / STUDENT, model=functions)}
+    student = load_model(folder / STUDENT, model=functions)
+    models = {"student": in_order_of_data(student, folder / STUDENT, splits, key=str(folder / STUDENT))}
     if (folder / TEACHER).is_dir():
         models = {"teacher": load_run_teacher(folder, splits, functions), **models}
     elif config.teacher.training is None and config.teacher.cache is None:

@@ -27,7 +27,7 @@ class Prediction:
     """The student's prediction for one input, at T = 1."""
 
     input: str
-    """The file, or the text."""
+    """The file, or the text; of a row of a table, the file and the row."""
     label: str | None
     """The name of the most probable class, or what else the task answers in words; None if the input cannot be read."""
     probabilities: dict[str, float] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Prediction:
 
 
 def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> Iterator[Prediction]:
-    """Predict images or texts.
+    """Predict images, texts or rows of tables.
 
     A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
     ``functions`` names it.
@@ -47,12 +47,13 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
     Args:
         folder: the folder of a finished run.
         inputs: image files; or texts, and ``.txt`` files with one text on each line. For both: folders of such files, CSV,
-            JSONL and Parquet files, and "-" for the lines of the standard input.
+            JSONL and Parquet files, and "-" for the lines of the standard input. Where the student reads a table: such files
+            and folders of them.
         functions: names ``package.module:function`` that may be called.
 
     Returns:
-        An iterator over one prediction for each image or text, in the order of the inputs. An input that cannot be read has an
-        ``error`` in place of a label.
+        An iterator over one prediction for each image, text or row, in the order of the inputs. An input that cannot be read
+        has an ``error`` in place of a label.
 
     Raises:
         ConfigError: the folder holds no finished run.
@@ -63,7 +64,8 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
     read_run(folder)
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     task = task_named(read.task)
-    items = read_new_inputs(inputs, is_image=read.image is not None, column=read.column)
+    columns = read.column if read.table is None else read.table.columns
+    items = read_new_inputs(inputs, is_image=read.image is not None, column=columns)
     first = next(items, None)
     if first is None:
         raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
@@ -78,7 +80,9 @@ def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Seq
         batch = read([item.content for item in items])
     except DataError as error:
         if len(items) == 1:
-            return [Prediction(items[0].name, None, columns=items[0].columns, error=str(error))]
+            name = items[0].name
+            told = str(error) if name in str(error) else f"{name}: {error}"
+            return [Prediction(name, None, columns=items[0].columns, error=told)]
         return [prediction for item in items for prediction in _predict_batch(model, task, read, [item])]
     logits = predict_logits(model, _unlabelled(batch, len(items)))
     return [

@@ -2,8 +2,8 @@
 
 This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
 ``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
-apart and hides labels, ``images`` and ``texts`` make batches, ``examples`` holds the result, ``preprocessing`` turns new inputs
-into a batch.
+apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
+of a data set, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
 """
 
 from limbeck.data.config import DataConfig
@@ -11,6 +11,7 @@ from limbeck.data.examples import IGNORE_INDEX, Examples, HasSourceBytes, LoadRo
 from limbeck.data.images import Augmentation, FixedViews, ImageFormat
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
+from limbeck.data.tables import TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LoadRows",
     "Preprocessing",
     "Splits",
+    "TableFormat",
     "TensorRows",
     "Texts",
     "hide_labels",

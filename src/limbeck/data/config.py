@@ -21,8 +21,11 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 READ_BY_ALL = ("name", "labelled", "transfer")
 READ_BY_ARRAYS = ("mean", "std", "augmentation")
 READ_BY_FILES = ("validation", "test")
-READ_BY_IMAGES = ("label_column", "image_column", "image_size", "channels", "mean", "std", "augmentation")
-READ_BY_TEXTS = ("label_column", "text_column", "tokenizer", "max_length")
+READ_BY_HUB = ("subset",)
+READ_BY_COLUMNS = ("label_column", "group_column", "unlabelled")
+READ_BY_IMAGES = (*READ_BY_COLUMNS, "image_column", "image_size", "channels", "mean", "std", "augmentation")
+READ_BY_TEXTS = (*READ_BY_COLUMNS, "text_column", "tokenizer", "max_length")
+READ_BY_TABLES = (*READ_BY_COLUMNS, "columns", "exclude")
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,32 @@ class DataConfig:
     """The file with validation examples, when ``name`` is a file. By default they are drawn from the training examples."""
     test: str | None = None
     """The file with test examples, when ``name`` is a file. By default they are drawn from the training examples."""
+    subset: str | None = None
+    """The subset of a data set of the hub that has several, such as "sst2" of "nyu-mll/glue"."""
+    unlabelled: str | None = None
+    """More training examples, whose labels are not read: a file, a folder of images, a data set saved to disk, or a Hugging
+    Face id. They need the columns of the inputs. The student learns the teacher's outputs on them."""
+    group_column: str | None = None
+    """The column that says which examples belong together, such as those of one patient. A validation or test set that is drawn
+    from the training examples takes whole groups, so that near-duplicates are not on both sides."""
     labelled: PositiveInt | Annotated[float, Field(gt=0, lt=1)] | None = None
     """How many labels of the training set are known: a number, or a fraction below 1. They are drawn class by class. By default
     all labels are known."""
     transfer: Literal["all", "labelled"] = "all"
     """The examples that the student is trained on: "all" keeps the unlabelled ones as a transfer set, "labelled" leaves them
     out."""
-    text_column: str | None = None
-    """The column with the texts. By default it is found by its name: text, sentence, content, review or title."""
+    text_column: str | tuple[str, str] | None = None
+    """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
+    is found by its name: text, sentence, content, review or title."""
     label_column: str | None = None
     """The column with the labels. By default it is found by its name: label, labels, class, category or target."""
     image_column: str | None = None
     """The column with the images. By default it is the first column of images."""
+    columns: tuple[str, ...] | None = None
+    """The columns of a table that are the inputs. By default all are but the labels. A data set is read as a table if these or
+    ``exclude`` are named, or if it has neither images nor a ``tokenizer`` nor a column of a text's usual name."""
+    exclude: tuple[str, ...] = ()
+    """The columns of a table that are no inputs, such as a number of the row."""
     image_size: PositiveInt | None = None
     """The height and width, in pixels, that images are resized to. By default images get the size of the first one. Those of
     "digits" and "fashion-mnist" keep theirs."""

@@ -167,6 +167,8 @@ class Source:
     """How a new image or text becomes a batch."""
     notes: list[str] = field(default_factory=list)
     """What was decided for the user."""
+    groups: Tensor | None = None
+    """(train,) int64, the number of the group of each training example; None where examples do not belong together."""
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.config import READ_BY_FILES, READ_BY_IMAGES, READ_BY_TEXTS, DataConfig, check_all_are_read
+from limbeck.data.config import (
+    READ_BY_FILES,
+    READ_BY_HUB,
+    READ_BY_IMAGES,
+    READ_BY_TABLES,
+    READ_BY_TEXTS,
+    DataConfig,
+    check_all_are_read,
+)
 from limbeck.data.examples import Examples, LoadRows, Source
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.unlabelled import join_unlabelled, number_groups, with_unlabelled
 from limbeck.errors import ArgumentError, DataError
 from limbeck.models import DataShape
 
@@ -22,6 +32,10 @@ TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 """How a split is called in the wild, and here. Splits of other names are not read."""
+
+
+Made = tuple[dict[str, LoadRows], DataShape, Preprocessing, list[str]]
+"""A loader for each split, the shape, how a new input becomes a batch, and what was decided for the user."""
 
 
 def read_with_datasets(config: DataConfig) -> Source:
@@ -36,28 +50,33 @@ def read_with_datasets(config: DataConfig) -> Source:
     Raises:
         DataError: it cannot be found or read, a column is missing, a label is unknown in training, or a setting has no effect.
     """
-    of_files = READ_BY_FILES if Path(config.name).is_file() else ()
-    if not of_files:  # said at once, before a hub is asked
-        check_all_are_read(config, {*READ_BY_IMAGES, *READ_BY_TEXTS}, f"{config.name}, which is no file")
+    path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_TEXTS, *READ_BY_TABLES}
+    of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
+    place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
+    check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = _load_tables(config)
     columns = tables["train"].features
     label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
     several = are_lists(tables, label_column)
     labels, names = (encode_label_lists if several else encode_labels)(tables, label_column)
+    notes, groups = notes_on_labels(labels, names), None
+    kind, inputs = _find_inputs(config, columns, label_column)
+    check_all_are_read(config, (*KINDS[kind].read, *of_place), kind)
+    for column in inputs:
+        _check_that_all_have(tables, column, KINDS[kind].key)
+    more = None if config.unlabelled is None else _load_unlabelled(config.unlabelled)
+    if config.group_column is not None:
+        groups = number_groups(
+            find_column(config.group_column, (), columns, "data.group_column"), tables["train"], more
+        )
+    if more is not None:
+        tables["train"] = join_unlabelled(tables["train"], more, inputs)
+        labels["train"] = with_unlabelled(labels["train"], len(more))
+        notes.append(f"{len(more)} training examples come from {config.unlabelled}; labels there are not read.")
+    loaders, shape, preprocessing, decided = KINDS[kind].make(tables, inputs, names, config)
     task = "multi_label" if several else "classification"
-    image_columns = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
-    image_column = None
-    if config.image_column is not None or image_columns:
-        image_column = find_column(config.image_column, image_columns, columns, "data.image_column")
-    if image_column is not None:
-        check_all_are_read(config, (*READ_BY_IMAGES, *of_files), "images")
-        loaders, shape, preprocessing, notes = _image_loaders(tables, image_column, names, config)
-    else:
-        check_all_are_read(config, (*READ_BY_TEXTS, *of_files), "texts")
-        notes = []
-        loaders, shape, preprocessing = _text_loaders(tables, names, config)
     splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
-    return Source(splits, shape, replace(preprocessing, task=task), notes_on_labels(labels, names) + notes)
+    return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -77,12 +96,10 @@ def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> Im
         raise DataError(f"data.{error}") from None
 
 
-def _image_loaders(
-    tables: dict[str, Any], column: str, names: list[str], config: DataConfig
-) -> tuple[dict[str, LoadRows], DataShape, Preprocessing, list[str]]:
+def _make_images(tables: dict[str, Any], columns: list[str], names: list[str], config: DataConfig) -> Made:
     import datasets
 
-    _check_that_all_have(tables, column, "image_column")
+    (column,) = columns
     for split, table in tables.items():
         feature = table.features[column]
         if type(feature).__name__ != "Image":
@@ -111,17 +128,62 @@ def _image_loaders(
     )
 
 
-def _text_loaders(
-    tables: dict[str, Any], names: list[str], config: DataConfig
-) -> tuple[dict[str, LoadRows], DataShape, Preprocessing]:
-    column = find_column(config.text_column, TEXT_COLUMNS, tables["train"].features, "data.text_column")
-    _check_that_all_have(tables, column, "text_column")
-    tokenizer = load_tokenizer(config.tokenizer)
-    loaders: dict[str, LoadRows] = {
-        split: Texts(list(table[column]), tokenizer, config.max_length) for split, table in tables.items()
-    }
+def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], config: DataConfig) -> Made:
+    tokenizer, loaders = load_tokenizer(config.tokenizer), dict[str, LoadRows]()
+    for split, table in tables.items():
+        cells = [list(table[column]) for column in columns]
+        texts = cells[0] if len(cells) == 1 else list(zip(*cells, strict=True))
+        loaders[split] = Texts(texts, tokenizer, config.max_length)
+    column = columns[0] if len(columns) == 1 else columns
     preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
-    return loaders, DataShape(len(names)), preprocessing
+    return loaders, DataShape(len(names)), preprocessing, []
+
+
+def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[str, list[str]]:
+    """Return the kind of the inputs, a key of ``KINDS``, and the columns that hold them."""
+    images = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+    named_as_table = config.columns is not None or bool(config.exclude)
+    if config.image_column is not None or (images and not named_as_table):
+        return "images", [find_column(config.image_column, images, columns, "data.image_column")]
+    usual = any(name in columns for name in TEXT_COLUMNS)
+    if not named_as_table and (config.tokenizer or config.text_column or usual):
+        given = config.text_column if isinstance(config.text_column, tuple) else [config.text_column]
+        return "texts", [find_column(name, TEXT_COLUMNS, columns, "data.text_column") for name in given]
+    others = {label_column, *([config.group_column] if config.group_column else [])}
+    return "a table", columns_to_read(config, list(columns), others)
+
+
+def _make_table(tables: dict[str, Any], columns: list[str], names: list[str], _config: DataConfig) -> Made:
+    loaders: dict[str, LoadRows] = {split: TableRows(as_frame(table, columns)) for split, table in tables.items()}
+    return loaders, DataShape(len(names)), Preprocessing(names), []
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is particular to one kind of inputs."""
+
+    read: tuple[str, ...]
+    """The settings that are read."""
+    key: str
+    """The setting that names the columns."""
+    make: Callable[[dict[str, Any], list[str], list[str], DataConfig], Made]
+    """Return loaders, shape, preprocessing and notes, from the tables, their columns of inputs and the names of the classes."""
+
+
+KINDS = {
+    "images": _Kind(READ_BY_IMAGES, "image_column", _make_images),
+    "texts": _Kind(READ_BY_TEXTS, "text_column", _make_texts),
+    "a table": _Kind(READ_BY_TABLES, "columns", _make_table),
+}
+"""The kinds of inputs, as messages call them."""
+
+
+def _load_unlabelled(name: str) -> Any:
+    """Return the ``datasets.Dataset`` that ``data.unlabelled`` names."""
+    try:
+        return _load_tables(DataConfig(name))["train"]
+    except DataError as error:
+        raise DataError(*(fault.replace("data.name:", "data.unlabelled:", 1) for fault in error.faults)) from None
 
 
 def _load_tables(config: DataConfig) -> dict[str, Any]:
@@ -138,7 +200,7 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
         elif path.is_dir():
             loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
         else:
-            loaded = datasets.load_dataset(config.name)
+            loaded = datasets.load_dataset(config.name, config.subset)
     except (OSError, ValueError, DatasetsError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(

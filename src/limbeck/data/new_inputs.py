@@ -1,4 +1,4 @@
-"""New inputs to predict: images and texts, out of files, folders, tables and the standard input."""
+"""New inputs to predict: images, texts and rows of tables, out of files, folders, tables and the standard input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from limbeck.data.hugging_face import FILE_FORMATS, TEXT_COLUMNS, find_column, load_file
 from limbeck.errors import DataError
@@ -15,51 +15,66 @@ STANDARD_INPUT = "-"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 TEXT_SUFFIX = ".txt"
 IMAGE_COLUMNS = ("image", "file", "file_name", "path")
+Kind = Literal["image", "text", "row"]
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "image": (*IMAGE_SUFFIXES, *FILE_FORMATS),
+    "text": (TEXT_SUFFIX, *FILE_FORMATS),
+    "row": tuple(FILE_FORMATS),
+}
+"""The files that hold inputs of each kind."""
 
 
 @dataclass(frozen=True)
 class NewInput:
-    """One image or text to predict."""
+    """One image, text or row to predict."""
 
     name: str
-    """The file or the text; of an image inside a table, the table's file and the row."""
+    """The file or the text; of an image or a row inside a table, the table's file and the row."""
     content: Any
-    """What ``Preprocessing`` takes: the name of an image file, a PIL image, or a text."""
+    """What ``Preprocessing`` takes: the name of an image file, a PIL image, a text, or the cells of a row by column, where the
+    student reads a table or pairs of texts."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the row, where the input stands in a table."""
 
 
-def read_new_inputs(given: Sequence[str | Path], *, is_image: bool, column: str | None = None) -> Iterator[NewInput]:
-    """Read the images or texts that the given names stand for.
+def read_new_inputs(
+    given: Sequence[str | Path], *, is_image: bool, column: str | Sequence[str] | None = None
+) -> Iterator[NewInput]:
+    """Read the images, texts or rows that the given names stand for.
 
     A folder stands for all files in it, at any depth, that can be read. A CSV, JSONL or Parquet file stands for its rows, and
     a ``.txt`` file for its lines. "-" stands for the lines of the standard input: a text each, or the name of an image file.
 
     Args:
         given: files, folders, "-", and texts where the inputs are texts.
-        is_image: whether the inputs are images; else they are texts.
-        column: the column of tables that holds the input. By default it is found by its name.
+        is_image: whether the inputs are images; else they are texts or rows.
+        column: the column of tables that holds the input. By default it is found by its name. A list of columns asks for the
+            cells of a row, which stand nowhere but in a table.
 
     Returns:
         An iterator over the inputs, in the order in which they are given. Files of a folder come in the order of their names.
 
     Raises:
-        DataError: a name looks like a file and there is no such file, a file cannot be read, or a table has no such column.
+        DataError: a name looks like a file and there is no such file, a file cannot be read or holds no such inputs, or a
+            table has no such column.
     """
-    if faults := [fault for name in given if (fault := _fault(str(name), is_image=is_image))]:
+    kind = "row" if column is not None and not isinstance(column, str) else "image" if is_image else "text"
+    if faults := [fault for name in given if (fault := _fault(str(name), kind))]:
         raise DataError(*faults)
-    return (item for name in given for item in _read(str(name), is_image=is_image, column=column))
+    return (item for name in given for item in _read(str(name), kind, column))
 
 
-def _fault(name: str, *, is_image: bool) -> str | None:
+def _fault(name: str, kind: Kind) -> str | None:
     """Return what is wrong with a name that stands for nothing."""
-    path, kinds = Path(name), _suffixes(is_image=is_image)
+    path, kinds = Path(name), SUFFIXES[kind]
+    if kind == "row" and not path.exists():
+        return f"{name}: no such file. The student reads rows with several columns: expected a folder or {', '.join(kinds)}."
     if name == STANDARD_INPUT or path.is_dir():
         return None
     if path.is_file():
         known = path.suffix.lower() in kinds
         return None if known else f"{name}: expected a folder or one of {', '.join(kinds)}."
-    if is_image:
+    if kind == "image":
         return f"{name}: no such file. Expected an image, a folder of images, a table with a column of images, or '-'."
     if path.suffix.lower() in (*kinds, *IMAGE_SUFFIXES) or name.startswith(("./", "../", "/", "~/")):
         return (
@@ -68,22 +83,18 @@ def _fault(name: str, *, is_image: bool) -> str | None:
     return None
 
 
-def _suffixes(*, is_image: bool) -> tuple[str, ...]:
-    return (*IMAGE_SUFFIXES, *FILE_FORMATS) if is_image else (TEXT_SUFFIX, *FILE_FORMATS)
-
-
-def _read(name: str, *, is_image: bool, column: str | None) -> Iterator[NewInput]:
+def _read(name: str, kind: Kind, column: str | Sequence[str] | None) -> Iterator[NewInput]:
     """Yield what one name stands for."""
     path = Path(name)
     if name == STANDARD_INPUT:
         yield from _lines(sys.stdin.read())
     elif path.is_dir():
         # in a folder of images, a table tells about the images
-        known = IMAGE_SUFFIXES if is_image else _suffixes(is_image=False)
+        known = IMAGE_SUFFIXES if kind == "image" else SUFFIXES[kind]
         for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file()):
-            yield from _read(str(file), is_image=is_image, column=column)
+            yield from _read(str(file), kind, column)
     elif path.suffix.lower() in FILE_FORMATS and path.is_file():
-        yield from _rows(path, column, is_image=is_image)
+        yield from _rows(path, kind, column)
     elif path.suffix.lower() == TEXT_SUFFIX and path.is_file():
         try:
             yield from _lines(path.read_text(encoding="utf-8"))
@@ -97,13 +108,18 @@ def _lines(text: str) -> Iterator[NewInput]:
     return (NewInput(line, line) for line in text.splitlines() if line.strip())
 
 
-def _rows(path: Path, column: str | None, *, is_image: bool) -> Iterator[NewInput]:
+def _rows(path: Path, kind: Kind, column: str | Sequence[str] | None) -> Iterator[NewInput]:
     """Yield the inputs of a table. A cell with the name of an image file names it as seen from the table's folder."""
-    usual = IMAGE_COLUMNS if is_image else TEXT_COLUMNS
+    usual = IMAGE_COLUMNS if kind == "image" else TEXT_COLUMNS
     for number, row in enumerate(load_file(path)):
+        if column is not None and not isinstance(column, str):
+            cells = {name: row[find_column(name, (), row, str(path))] for name in column}
+            others = {name: value for name, value in row.items() if name not in cells}
+            yield NewInput(f"{path}, row {number}", cells, others)
+            continue
         found = find_column(None, (column, *usual) if column else usual, row, str(path))
         content, others = row[found], {name: value for name, value in row.items() if name != found}
-        if not is_image:
+        if kind == "text":
             yield NewInput(content if isinstance(content, str) else f"{path}, row {number}", content, others)
         elif isinstance(content, str):
             yield NewInput(content, path.parent / content, others)

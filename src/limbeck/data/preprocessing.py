@@ -1,4 +1,4 @@
-"""How a new image or text becomes a batch. It is saved beside a student, so that predicting needs no data set."""
+"""How a new image, text or row becomes a batch. It is saved beside a student, so that predicting needs no data set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from limbeck.atomic_files import write_json
 from limbeck.data.images import ImageFormat
+from limbeck.data.tables import INPUTS, TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.errors import DataError
 
@@ -19,7 +20,7 @@ PREPROCESSING_FILE = "inputs.json"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How inputs are fed to a student, as images of one format or as texts, and the names of its classes."""
+    """How inputs are fed to a student, as images of one format, as texts or as rows, and the names of its classes."""
 
     label_names: list[str]
     """The names of the classes, in the order of the logits."""
@@ -31,23 +32,35 @@ class Preprocessing:
     """The number of tokens after which a text is cut off."""
     task: str = "classification"
     """What the student's outputs are for: the name of one of ``limbeck.tasks.TASKS``."""
-    column: str | None = None
-    """The column of the data set that held the inputs; None where there was none."""
+    column: str | list[str] | None = None
+    """The column of the data set that held the inputs, or the two columns of pairs of texts; None where there was none, and of
+    a table."""
+    table: TableFormat | None = None
+    """The format of the rows of a table; None where the inputs are images or texts."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
 
         Args:
-            items: image files, PIL images or arrays of pixels from 0 to 255; or texts.
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts; or rows of a table, or pairs of texts,
+                each a dictionary of its cells by column.
 
         Returns:
-            ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text.
+            ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text; or ``inputs``
+            (N, F) float32.
 
         Raises:
-            DataError: an image cannot be read, or an item is not a text.
+            DataError: an image cannot be read, an item is not a text, or a row lacks a column or has a text in the place of a
+                number.
         """
         if self.image is not None:
             return {"pixel_values": self.image(items)}
+        if self.table is not None:
+            import pandas
+
+            return {INPUTS: self.table(pandas.DataFrame(list(items)))}
+        if isinstance(self.column, list):
+            items = [tuple(item[name] for name in self.column) for item in items]
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
 
     def save(self, folder: Path) -> None:
@@ -60,7 +73,8 @@ class Preprocessing:
             self.tokenizer.save_pretrained(str(folder))
         image = None if self.image is None else dataclasses.asdict(self.image)
         settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
-        write_json(folder / PREPROCESSING_FILE, {**settings, "task": self.task, "column": self.column})
+        table = None if self.table is None else dataclasses.asdict(self.table)
+        write_json(folder / PREPROCESSING_FILE, {**settings, "task": self.task, "column": self.column, "table": table})
 
     @classmethod
     def load(cls, folder: Path) -> Preprocessing:
@@ -80,8 +94,9 @@ class Preprocessing:
             saved = json.loads(path.read_text(encoding="utf-8"))
             labels, image, max_length = saved["labels"], saved["image"], saved["max_length"]
             task, column = saved.get("task", "classification"), saved.get("column")  # files of version 0.1 have neither
+            table = None if saved.get("table") is None else TableFormat(**saved["table"])
             image_format = None if image is None else ImageFormat(**{**image, "size": tuple(image["size"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
-        tokenizer = load_tokenizer(str(folder)) if image_format is None else None
-        return cls(labels, image_format, tokenizer, max_length, task, column)
+        tokenizer = load_tokenizer(str(folder)) if image_format is None and table is None else None
+        return cls(labels, image_format, tokenizer, max_length, task, column, table)

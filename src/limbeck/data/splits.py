@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, Source, Splits
 from limbeck.data.sources import read_source
+from limbeck.data.table_columns import standardise
 from limbeck.errors import ArgumentError, DataError
 
 HELD_OUT_SIZES = {"digits": {"validation": 300, "test": 400}, "fashion-mnist": {"validation": 5_000}}
@@ -35,7 +37,7 @@ def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
     source = read_source(config)
     train, validation, test = _complete(source, config.name)
     splits = Splits(train, validation, test, source.shape, source.preprocessing, train.labels, source.notes)
-    return hide_labels(splits, config.labelled, transfer=config.transfer == "all", seed=seed)
+    return hide_labels(standardise(splits), config.labelled, transfer=config.transfer == "all", seed=seed)
 
 
 def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True, seed: int = 0) -> Splits:
@@ -84,9 +86,18 @@ def _complete(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
     for split in ("test", "validation"):
         if split not in splits:
             size = HELD_OUT_SIZES.get(name, {}).get(split) or max(1, round(HELD_OUT_FRACTION * total))
-            held_out, rest = _draw_by_class(splits["train"].labels, size, 0, f"data.{split}")
+            if source.groups is None:
+                held_out, rest = _draw_by_class(splits["train"].labels, size, 0, f"data.{split}")
+                how = "drawn by class"
+            else:
+                groups = source.groups[splits["train"].ids]
+                held_out, rest = _draw_groups(splits["train"].labels, groups, size, split)
+                how = "all labelled ones of some groups"
+            left_out = len(splits["train"]) - len(held_out) - len(rest)
             splits[split], splits["train"] = splits["train"].subset(held_out), splits["train"].subset(rest)
-            source.notes.append(f"{size} of the training examples, drawn by class, are the {split} set.")
+            source.notes.append(f"{len(held_out)} of the training examples, {how}, are the {split} set.")
+            if left_out:
+                source.notes.append(f"{left_out} examples without a label belong to the same groups and are left out.")
     return splits["train"], splits["validation"], splits["test"]
 
 
@@ -135,3 +146,32 @@ def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tens
             ) from None
     rest = np.setdiff1d(np.arange(len(labels)), drawn)
     return torch.from_numpy(drawn), torch.from_numpy(rest)
+
+
+def _draw_groups(labels: Tensor, groups: Tensor, size: int, split: str) -> tuple[Tensor, Tensor]:
+    """Return the indices of about ``size`` labelled examples of whole groups, in proportion to the classes, and all others.
+
+    Examples without a label that belong to the same groups are in neither. Every class keeps labelled examples in the rest.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    known = (labels != IGNORE_INDEX).reshape(len(labels), -1).any(-1).nonzero().squeeze(-1)
+    classes = labels[known] if labels.dim() == 1 else torch.zeros_like(known)  # with several labels, too few are alike
+    count = len(groups[known].unique())
+    folds = StratifiedGroupKFold(max(2, min(count, round(len(known) / size))), shuffle=True, random_state=0)
+    choices = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class that is in fewer groups than there are folds
+        try:
+            for kept, drawn in folds.split(known, classes, groups[known]):
+                if len(drawn) and len(classes[kept].unique()) == len(classes.unique()):
+                    choices.append(known[torch.from_numpy(drawn)])
+        except ValueError:  # of classes with too few examples
+            choices = []
+    if not choices:
+        raise DataError(
+            f"data.group_column: no choice among the {count} groups of labelled examples leaves some of every class for "
+            f"training. Name a file for data.{split}, or leave out data.group_column."
+        )
+    drawn = min(choices, key=lambda some: abs(len(some) - size))
+    return drawn, (~torch.isin(groups, groups[drawn])).nonzero().squeeze(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -16,28 +17,41 @@ class Texts:
     """A loader of tokenised texts, for ``Examples``. Each batch is padded to its longest text.
 
     Args:
-        texts: the texts.
+        texts: the texts; or pairs of texts, which the tokenizer puts its separator between.
         tokenizer: a fast tokenizer of Transformers, shared by teacher and student.
         max_length: the number of tokens after which a text is cut off.
 
     Raises:
-        DataError: one of the texts is not a string.
+        DataError: one of the texts is not a string, or the tokenizer has no separator for pairs.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Any, max_length: int) -> None:
+    def __init__(self, texts: Sequence[str] | Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> None:
         self.tokenizer = tokenizer
-        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        rows = [text if isinstance(text, tuple) else (text,) for text in texts]
+        wrong = next((i for i, row in enumerate(rows) if not all(isinstance(text, str) for text in row)), None)
         if wrong is not None:
             raise DataError(f"data.text_column: row {wrong} is no text but {texts[wrong]!r}.")
+        if rows and len(rows[0]) == 2:
+            _check_separator(tokenizer)
         self.encoded: dict[str, list[Any]] = {}
-        for start in tqdm(range(0, len(texts), CHUNK), desc="Tokenising", delay=1.0, leave=False):
-            encoded = tokenizer(texts[start : start + CHUNK], truncation=True, max_length=max_length)
+        for start in tqdm(range(0, len(rows), CHUNK), desc="Tokenising", delay=1.0, leave=False):
+            columns = map(list, zip(*rows[start : start + CHUNK], strict=True))
+            encoded = tokenizer(*columns, truncation=True, max_length=max_length)
             for name, values in encoded.items():
                 self.encoded.setdefault(name, []).extend(values)
 
     def __call__(self, rows: list[int]) -> dict[str, Any]:
         chosen = {name: [values[row] for row in rows] for name, values in self.encoded.items()}
         return dict(self.tokenizer.pad(chosen, return_tensors="pt"))
+
+
+def _check_separator(tokenizer: Any) -> None:
+    """Check that a pair of texts is more than one text after the other."""
+    if tokenizer.num_special_tokens_to_add(pair=True) <= tokenizer.num_special_tokens_to_add(pair=False):
+        raise DataError(
+            "data.text_column: the tokenizer puts nothing between the two texts of a pair, so nothing tells where the second "
+            "begins. Name a tokenizer for pairs, such as BERT's, or join the texts in one column."
+        )
 
 
 def load_tokenizer(name: str | None) -> Any:

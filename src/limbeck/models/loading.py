@@ -36,12 +36,14 @@ MODEL_KEY = "limbeck_model"
 
 @dataclass(frozen=True)
 class DataShape:
-    """What a model must know about the data: how many classes there are, and how large an image is."""
+    """What a model must know about the data: how many classes there are, and how large an image or a row is."""
 
     classes: int
     """The number of classes."""
     image: tuple[int, int, int] | None = None
-    """The channels, height and width of an image; None for texts."""
+    """The channels, height and width of an image; None for texts and tables."""
+    features: int | None = None
+    """The number of values of a table's row; None for images and texts."""
 
     def network_settings(self, name: str) -> dict[str, int]:
         """Return the settings of a built-in network that follow from the data.
@@ -50,11 +52,14 @@ class DataShape:
             name: "mlp", "cnn" or "resnet".
 
         Raises:
-            ModelError: the network does not take texts, or not images of this size.
+            ModelError: the network does not take texts or tables, or not images of this size.
         """
+        if self.features is not None and name == "mlp":
+            return {"inputs": self.features, "classes": self.classes}
         if self.image is None:
+            what, remedy = ("text", "a Hugging Face model") if self.features is None else ("a table", "mlp")
             raise ModelError(
-                f"model {name!r} takes images, but the data are text. Name a Hugging Face model, or module:function."
+                f"model {name!r} takes images, but the data are {what}. Name {remedy}, or module:function."
             )
         channels, height, width = self.image
         if name == "mlp":
@@ -99,7 +104,7 @@ def build_model(
 
     Args:
         config: the name and the settings. A ``package.module:function`` is called with the settings and, where it has
-            parameters of these names, with ``classes`` or ``num_classes`` and with ``image``.
+            parameters of these names, with ``classes`` or ``num_classes``, and with ``image`` or, of a table, ``features``.
         shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
         problem_type: what its outputs are for, which a Hugging Face model keeps in its config as well.
@@ -236,6 +241,8 @@ def _described(config: ModelConfig, shape: DataShape | None) -> dict[str, Any]:
     if config.model in BUILT_IN and shape is not None:
         settings = {**shape.network_settings(config.model), **settings}
     built_for = {} if shape is None else {"classes": shape.classes, "image": shape.image}
+    if shape is not None and shape.features is not None:
+        built_for["features"] = shape.features
     return {MODEL_KEY: config.model, "settings": settings, **built_for}
 
 
@@ -270,7 +277,9 @@ def load_model(folder: str | Path, *, model: str | Collection[str] | None = None
         return load_as_saved(str(folder)).eval()
     _check_may_be_built(saved[MODEL_KEY], folder, [model] if isinstance(model, str) else model or ())
     image = saved.get("image")
-    shape = DataShape(saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]))
+    shape = DataShape(
+        saved.get("classes", 0), None if image is None else (image[0], image[1], image[2]), saved.get("features")
+    )
     built = build_model(ModelConfig(saved[MODEL_KEY], saved.get("settings", {})), shape)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: {WEIGHTS} is missing.")
@@ -336,6 +345,8 @@ def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) 
     make = import_function(name)
     parameters = inspect.signature(make).parameters
     offered = {"classes": shape.classes, "num_classes": shape.classes, "image": shape.image}
+    if shape.features is not None:
+        offered["features"] = shape.features
     known = {key: value for key, value in offered.items() if key in parameters}
     return _construct(name, make, {**known, **settings})
 

@@ -1,4 +1,7 @@
-"""The built-in networks: small ones for images. Each turns pixel values (N, C, H, W) into logits (N, classes)."""
+"""The built-in networks: small ones for images, and ``mlp`` for tables too. Each turns its inputs into logits (N, classes).
+
+Images are pixel values (N, C, H, W); the rows of a table are values (N, F).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron on the flattened image: Linear, ReLU, ..., Linear.
+    """A multilayer perceptron on the flattened image, or on the row of a table: Linear, ReLU, ..., Linear.
 
     It is an ``nn.Sequential`` with nothing added, so its weights can be loaded into one that is written by hand.
 
     Args:
-        inputs: the number of values of an image, C * H * W.
+        inputs: the number of values of an image, C * H * W, or of a row.
         classes: the number of classes.
         hidden: the number of units of each hidden layer.
 

@@ -14,7 +14,7 @@ from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
-from limbeck.run.inputs import SavedInputs, check_images, read_inputs
+from limbeck.run.inputs import SavedInputs, check_images, check_table, read_inputs
 from limbeck.store import TeacherStore
 from limbeck.tasks import task_named, task_of_data
 
@@ -98,13 +98,15 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
 
     Raises:
         ConfigError: the teacher is made for another task, lacks a class of the data, the meaning of its columns is not known
-            and their number is another, it was trained on other images or tokens, or its outputs are no logits; one line for
-            each.
+            and their number is another, it was trained on other images, rows or tokens, or its outputs are no logits; one
+            line for each.
     """
     faults, columns, saved = Faults(), None, None
     with faults.under(key):
         saved = read_inputs(folder)
         check_images(teacher, saved, splits)
+    with faults.under(key):
+        check_table(saved, splits)
     with faults.under(key):
         check_tokens(teacher, splits, key)
     with faults.under(key):

@@ -1,8 +1,9 @@
-"""The images that a teacher was trained on, compared with those of the data."""
+"""The images or rows that a teacher was trained on, compared with those of the data."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class SavedInputs:
     """The names of the model's classes."""
     image: dict[str, Any] = field(default_factory=dict)
     """The fields of the ``ImageFormat`` that it was trained on; empty if they are not told."""
+    table: dict[str, Any] | None = None
+    """The fields of the ``TableFormat`` that it was trained on; None if it takes no rows of a table."""
 
 
 def read_inputs(folder: Path | None) -> SavedInputs | None:
@@ -44,7 +47,7 @@ def read_inputs(folder: Path | None) -> SavedInputs | None:
         return None
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return SavedInputs(str(path), tuple(saved["labels"]), dict(saved.get("image") or {}))
+        return SavedInputs(str(path), tuple(saved["labels"]), dict(saved.get("image") or {}), saved.get("table"))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
 
@@ -85,6 +88,41 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
             faults.append(f"data.{name}: the teacher was trained with {there}, says {source}, and the data has {here}.")
     if faults:
         raise ConfigError(*faults)
+
+
+def check_table(saved: SavedInputs | None, splits: Splits) -> None:
+    """Check that a trained model is asked about rows of the columns and with the standardisation of its training.
+
+    Args:
+        saved: what ``inputs.json`` says, if there is one.
+        splits: the examples.
+
+    Raises:
+        ConfigError: the columns, their categories or their means and standard deviations are others; one line for each kind.
+    """
+    if saved is None or (saved.table is None and splits.preprocessing.table is None):
+        return
+    there, here = saved.table or {}, splits.preprocessing.table
+    faults = []
+    for kind in ("numbers", "categories"):
+        theirs, ours = there.get(kind, {}), {} if here is None else getattr(here, kind)
+        if list(theirs) != list(ours):
+            faults.append(
+                f"data.columns: the model was trained on the {kind} {_listed(theirs)}, says {saved.path}, and the data has "
+                f"{_listed(ours)}. Name the same columns in the same order."
+            )
+        elif different := [name for name in ours if theirs[name] != ours[name]]:
+            what = "mean or standard deviation" if kind == "numbers" else "categories"
+            faults.append(
+                f"data.name: the {what} of column {different[0]!r} is not that of the model's training ({saved.path}): "
+                f"{ours[different[0]]} here, {theirs[different[0]]} there. Use the same training examples."
+            )
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "of no column"
 
 
 def _as_list(value: Any) -> list[Any]:

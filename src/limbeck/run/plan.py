@@ -217,6 +217,8 @@ def _duration(seconds: float) -> str:
 def _describe_data(config: Config, splits: Splits) -> str:
     labelled, shape = int(splits.labelled.sum()), splits.shape
     inputs = "texts" if shape.image is None else "images of " + " x ".join(map(str, shape.image))
+    if (table := splits.preprocessing.table) is not None:
+        inputs = f"rows of {len(table.numbers)} numbers and {len(table.categories)} categories"
     known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
     test = "" if splits.has_test_labels else " without labels"
     return (
