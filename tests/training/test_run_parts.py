@@ -180,3 +180,25 @@ def test_the_gap_policy_moves_once_in_a_step(tmp_path):
         trainer = make(tmp_path, nn.Linear(6, CLASSES).requires_grad_(False), **(settings | more))
         trainer.train()
         assert trainer.policy.running.item() == pytest.approx(expected, rel=0.02)
+
+
+def test_a_step_in_which_nothing_counts_is_said_once(tmp_path, recwarn):
+    """Without a soft term unlabelled examples do not count; one batch with a label is between two without."""
+    labels = [-100] * 4 + [0] * 4 + [-100] * 4
+    data = [{"x": torch.randn(6), "labels": torch.tensor(label)} for label in labels]
+    args = DistillationArguments(
+        str(tmp_path), alpha=0.0, num_train_epochs=1, per_device_train_batch_size=4, use_cpu=True, disable_tqdm=True,
+        save_strategy="no", logging_strategy="no", train_sampling_strategy="sequential",
+    )  # fmt: skip
+    DistillationTrainer(Net(), None, args, train_dataset=data).train()
+    said = [str(w.message) for w in recwarn if "counts in the loss" in str(w.message)]
+    assert len(said) == 1
+    assert "step 1 counts" in said[0]
+
+
+def test_the_student_is_what_is_trained_now(tmp_path):
+    """The wrappers are looked through once for each model."""
+    trainer = make(tmp_path)
+    assert trainer.student is trainer.model
+    trainer.model = nn.parallel.DataParallel(Net())
+    assert trainer.student is trainer.model.module

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
+from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError
-from limbeck.losses import DistillationLoss, LossParts, SparseTargets
+from limbeck.losses import IGNORE_INDEX, DistillationLoss, LossParts, SparseTargets
 from limbeck.models import floating_dtype, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
 from limbeck.tasks import CausalLM, Targets, Task, resolve_task
@@ -42,6 +45,7 @@ class RunParts(Trainer):
     _teacher_only: frozenset[str]
     _prepared_policy: Policy | None
     _unwrapped: tuple[Any, Any] = (None, None)
+    _said_that_nothing_counts = False
 
     @property
     def _settings(self) -> DistillationArguments:
@@ -184,6 +188,21 @@ class RunParts(Trainer):
             # Without a soft term an unlabelled position teaches nothing. If it counted, it would shrink the mean.
             return Targets(targets.labels, targets.mask & self.task.labelled(targets.labels))
         return targets
+
+    def _count(self, batches: list[Mapping[str, Any]]) -> Tensor:
+        """Return the number of positions that count in some batches, and say it once if it is 0."""
+        counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
+        # To read it on a device would make the processor wait; the loader gives batches on the CPU before they are moved.
+        if batches and not self._said_that_nothing_counts and counted.device.type == "cpu" and not counted:
+            self._said_that_nothing_counts = True
+            warnings.warn(
+                f"No position of the batch of step {self.state.global_step + 1} counts in the loss: every label is "
+                f"{IGNORE_INDEX}, or the mask is False everywhere. Such a step teaches nothing. Check the labels and the "
+                "collator. This is said once.",
+                UserWarning,
+                stacklevel=stacklevel_of_user(),
+            )
+        return counted
 
     def _teacher_targets(self, batch: Mapping[str, Any]) -> Tensor | SparseTargets | None:
         """Return the teacher's logits or sparse targets at the positions that have a target."""

@@ -230,7 +230,7 @@ class DistillationTrainer(RunParts):
         if self.policy is not None:
             self.policy.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
+        counted = self._count(batches)
         return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
 
     def compute_loss(
