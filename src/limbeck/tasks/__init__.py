@@ -11,15 +11,18 @@ from limbeck.tasks.classification import Classification
 from limbeck.tasks.encoder_decoder import EncoderDecoder
 from limbeck.tasks.multi_label import MultiLabel
 from limbeck.tasks.recognition import TASKS, recognise, resolve_task, task_named, task_of_data
+from limbeck.tasks.tokens import MaskedLM, TokenClassification
 
 __all__ = [
     "TASKS",
     "CausalLM",
     "Classification",
     "EncoderDecoder",
+    "MaskedLM",
     "MultiLabel",
     "Targets",
     "Task",
+    "TokenClassification",
     "recognise",
     "resolve_task",
     "task_named",

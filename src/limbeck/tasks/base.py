@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
@@ -69,6 +69,15 @@ class Task(ABC):
             logits: what a model returned, (N, V) or (N, L, V). Other tensors with the same first axes are aligned alike.
         """
         return logits
+
+    def complete(self, batch: dict[str, Any], models: Sequence[nn.Module]) -> dict[str, Any]:
+        """Return a batch with the inputs that follow from its labels; here the batch as it is.
+
+        Args:
+            batch: tensors by name.
+            models: the student, and then the models of its teacher. All of them are called with what is returned.
+        """
+        return batch
 
     @abstractmethod
     def targets(self, batch: Mapping[str, Any]) -> Targets:

@@ -16,8 +16,11 @@ from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.encoder_decoder import EncoderDecoder
 from limbeck.tasks.multi_label import MultiLabel
+from limbeck.tasks.tokens import MaskedLM, TokenClassification
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, EncoderDecoder, CausalLM)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Classification, MultiLabel, TokenClassification, MaskedLM, EncoderDecoder, CausalLM)
+}
 """The tasks by their names. A new one is added here."""
 
 UNKNOWN, HOLDS_CAUSAL_LM = "unknown", "holds_causal_lm"

@@ -177,6 +177,10 @@ class RunParts(Trainer):
         several = isinstance(temperature, Tensor) and temperature.numel() > 1
         return None if self.policy is not None or several else float(temperature)
 
+    def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch with the inputs that the task makes from its labels, for the student and the teacher alike."""
+        return self.task.complete(batch, (self.student, *(() if self.teacher is None else self.teacher.models)))
+
     def _targets(self, batch: Mapping[str, Any]) -> Targets:
         """Return the labels of a batch and the positions that count in its loss."""
         targets = self.task.targets(batch)

@@ -209,7 +209,7 @@ class DistillationTrainer(RunParts):
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not bool(loss.isfinite().all()):
-            batch = cast(dict[str, Any], self._prepare_inputs(inputs))
+            batch = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
             with torch.no_grad():
                 student = forward_logits(model, self._student_inputs(batch), signature_of=self.student)
                 raise error_about_loss(self.state.global_step + 1, batch, student, self._teacher_targets(batch))
@@ -256,6 +256,7 @@ class DistillationTrainer(RunParts):
         """
         if self.augment is not None:
             inputs = self.augment(inputs)
+        inputs = self._completed(inputs)
         targets = self._targets(inputs)
         if targets.labels is None and self.objective.alpha < 1:
             raise ArgumentError(
@@ -297,7 +298,7 @@ class DistillationTrainer(RunParts):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
-        inputs = cast(dict[str, Any], self._prepare_inputs(inputs))
+        inputs = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
         with torch.no_grad():
             raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
         self.task.check_logits(raw_logits)
