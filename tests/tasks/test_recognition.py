@@ -191,7 +191,7 @@ class TestWhatNoTaskKnows:
     def test_detection(self):
         from limbeck.tasks.recognition import _task_of_class
 
-        for table in ("OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "QUESTION_ANSWERING", "DEPTH_ESTIMATION"):
+        for table in ("OBJECT_DETECTION", "UNIVERSAL_SEGMENTATION", "QUESTION_ANSWERING", "DEPTH_ESTIMATION"):
             for name in getattr(modeling_auto, f"MODEL_FOR_{table}_MAPPING_NAMES").values():
                 if isinstance(name, str) and isinstance(cls := getattr(transformers, name, None), type):
                     assert _task_of_class(cls, None) is None, name

@@ -176,7 +176,8 @@ def logits_of(output: Any, model: object) -> Tensor:
     """Return the logits that are in the output of a model.
 
     Args:
-        output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``.
+        output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``, or with
+            ``out``, as the segmentation models of torchvision.
         model: the model, which an error names.
 
     Raises:
@@ -184,7 +185,7 @@ def logits_of(output: Any, model: object) -> Tensor:
     """
     found = output
     if isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
-        found = output.get("logits")
+        found = output.get("logits", output.get("out"))
     elif hasattr(output, "logits"):
         found = output.logits
     elif isinstance(output, tuple | list) and output:
@@ -195,6 +196,15 @@ def logits_of(output: Any, model: object) -> Tensor:
             "Expected logits, a tuple that begins with them, or an object with .logits or a mapping with 'logits'."
         )
     return found
+
+
+def class_axis(logits: Tensor) -> int:
+    """Return the axis of the classes in what a model returned: 1 in (N, C, H, W), with a class for each pixel, else the last.
+
+    Args:
+        logits: raw logits or probabilities.
+    """
+    return 1 if logits.dim() == 4 else -1
 
 
 def only_logits_of(output: Any, model: object) -> Tensor:

@@ -62,6 +62,16 @@ class Task(ABC):
         """
         return False
 
+    def fit(self, logits: Tensor, batch: Mapping[str, Any], whose: str) -> Tensor:
+        """Return logits of the resolution that the batch's labels have; here as they are.
+
+        Args:
+            logits: what a model returned.
+            batch: the batch that it was called with.
+            whose: "student" or "teacher", for messages.
+        """
+        return logits
+
     def align(self, logits: Tensor) -> Tensor:
         """Return the logits that have a target, with the classes in the last axis; here all of them.
 
@@ -159,6 +169,23 @@ class Task(ABC):
         entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         right = (self.decide(logits) == labels) & self.labelled(labels)
         return {"loss": entropies.view_as(labels), "accuracy": right.float()}
+
+    def counts(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what is counted in each example for metrics that are no means over positions, (N, K); here nothing.
+
+        Args:
+            logits: aligned, (N, ..., V).
+            labels: as in ``Targets``.
+        """
+        return labels.new_zeros(len(labels), 0)
+
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+        """Return the metrics by name that follow from the counts of a whole data set; here none.
+
+        Args:
+            counts: (K,), the sum of ``counts`` over its examples.
+        """
+        return {}
 
     def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
         """Return the metrics of a whole data set, at T = 1, over its labelled positions.

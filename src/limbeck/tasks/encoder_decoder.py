@@ -85,7 +85,7 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor | None:
     """
     inner: Any = underlying(model)
     rule, config = getattr(inner, "prepare_decoder_input_ids_from_labels", None), getattr(inner, "config", None)
-    if callable(rule):
+    if rule is not None:
         return rule(labels=labels)
     begin, padding = (getattr(config, name, None) for name in ("decoder_start_token_id", "pad_token_id"))
     if begin is None or padding is None:

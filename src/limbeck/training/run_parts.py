@@ -197,7 +197,7 @@ class RunParts(Trainer):
         if output.targets is not None:
             return output.targets.apply(self.task.align)
         assert output.logits is not None
-        return self.task.align(output.logits)
+        return self.task.align(self.task.fit(output.logits, batch, "teacher"))
 
     def _on_shared_columns(
         self, logits: Tensor, teacher: Tensor | SparseTargets | None

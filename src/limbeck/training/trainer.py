@@ -266,7 +266,7 @@ class DistillationTrainer(RunParts):
             )
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
-        logits = self.task.align(raw_logits)
+        logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
         if not self._output_checked:
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
@@ -305,7 +305,8 @@ class DistillationTrainer(RunParts):
         labels = self.task.targets(inputs).labels
         loss = None
         if labels is not None:
-            examples = self._evaluation_meter.sums_per_example(self.task, self.task.align(raw_logits), labels)
+            logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
+            examples = self._evaluation_meter.sums_per_example(self.task, logits, labels)
             self._evaluation_meter.add(cast(Tensor, self.accelerator.gather_for_metrics(examples)))
             loss = examples[:, 1].sum() / examples[:, 0].sum().clamp(min=1)
         if prediction_loss_only:
