@@ -227,6 +227,21 @@ class RunParts(Trainer):
             return first
         return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
 
+    def _parts_of_heads(self, logits: Tensor, *others: Any) -> LossParts:
+        """Return the loss of a student with two heads (Touvron et al., 2021): the first has the labels, the second the teacher.
+
+        Args:
+            logits: (2, ..., V), aligned.
+            *others: what ``_loss_parts`` takes after the logits.
+        """
+        first, second = logits
+        soft = self._loss_parts(second, *others).soft
+        self._policy_moves = False  # a running T has taken its step
+        hard, alpha = self._loss_parts(first, *others).hard, self.objective.alpha
+        assert soft is not None
+        assert hard is not None
+        return LossParts(alpha * soft + (1 - alpha) * hard, soft, hard)
+
     def _softening(self, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets) -> dict[str, Any]:
         """Return the policy's temperature and scale for these logits as the loss takes them; empty without a policy."""
         if self.policy is None or teacher is None:

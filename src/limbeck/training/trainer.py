@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_peft_available
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses import LossParts
 from limbeck.models import forward_logits, save_model
-from limbeck.models.forward import call_model, logits_of
+from limbeck.models.forward import call_model, heads_of, logits_of
 from limbeck.models.loading import model_files
 from limbeck.tasks import Task, resolve_task
 from limbeck.teachers import TeacherLike
@@ -273,18 +273,21 @@ class DistillationTrainer(RunParts):
         if not self._output_checked:
             check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
             self._output_checked = True
+        heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
+        trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
+        parts_of = self._loss_parts if heads is None else self._parts_of_heads
         del output
 
-        def parts_for(logits: Tensor) -> LossParts:
-            return self._loss_parts(logits, teacher, targets, inputs, num_items_in_batch)
+        def parts_for(trained: Tensor) -> LossParts:
+            return parts_of(trained, teacher, targets, inputs, num_items_in_batch)
 
-        parts = parts_for(logits)
+        parts = parts_for(trained)
         self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
         if teacher is not None and self.args.logging_strategy != "no":
             agreement = self.task.agreement(logits.detach(), teacher)
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
-                self._training_meter.add_gradients(parts_for, logits, self.objective.alpha)
+                self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
         loss = parts.total
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # DDP will divide by it
