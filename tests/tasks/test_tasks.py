@@ -71,6 +71,9 @@ LOGITS = torch.randn(2, 4, 10, generator=torch.Generator().manual_seed(0))
 CASES = {
     "classification": (LOGITS[:, 0], dict(x=IDS, labels=torch.tensor([3, -100]))),
     "multi_label": (LOGITS[:, 0], dict(x=IDS, labels=torch.tensor([[1.0, 0.0] * 5, [-100.0] * 10]))),
+    "dense_prediction": (LOGITS.mT.reshape(2, 10, 2, 2), dict(pixel_values=IDS, labels=LABELS.view(2, 2, 2))),
+    "token_classification": (LOGITS, dict(input_ids=IDS, labels=LABELS)),
+    "masked_lm": (LOGITS, dict(input_ids=IDS + 1, labels=LABELS)),
     "causal_lm": (LOGITS, dict(input_ids=IDS, labels=LABELS)),
     "encoder_decoder": (LOGITS, dict(input_ids=IDS, decoder_input_ids=IDS, labels=LABELS)),
 }

@@ -1,11 +1,12 @@
 """What is changed on a trainer or on its arguments after construction works, or is refused."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, TrainerCallback, TrainingArguments
 
 from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
 from limbeck.errors import ArgumentError
@@ -202,3 +203,89 @@ def test_the_student_is_what_is_trained_now(tmp_path):
     assert trainer.student is trainer.model
     trainer.model = nn.parallel.DataParallel(Net())
     assert trainer.student is trainer.model.module
+
+
+class TwoHeads(nn.Module):
+    """A student with a head for labels and one for the teacher, called as people call them."""
+
+    def __init__(self, first: str = "logits") -> None:
+        super().__init__()
+        self.body, self.heads, self.first = (
+            nn.Linear(6, 8),
+            nn.ModuleList(nn.Linear(8, CLASSES) for _ in range(2)),
+            first,
+        )
+
+    def forward(self, x):
+        labels, teacher = (head(self.body(x).tanh()) for head in self.heads)
+        return {self.first: labels, "distillation_logits": teacher}
+
+
+def deit():
+    config = DeiTConfig(
+        image_size=4, patch_size=2, num_channels=1, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, id2label={i: f"LABEL_{i}" for i in range(CLASSES)}, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return DeiTForImageClassificationWithTeacher(config)
+
+
+class TestTwoHeads:
+    """The loop by hand of Touvron et al., "Training data-efficient image transformers", with a soft teacher, in float64."""
+
+    def trained(self, student, folder, inputs, teacher, **settings):
+        torch.manual_seed(0)
+        data = [{inputs[0]: x, "labels": torch.tensor(i % CLASSES)} for i, x in enumerate(inputs[1])]
+        args = DistillationArguments(
+            str(folder), use_cpu=True, disable_tqdm=True, save_strategy="no", temperature=3.0, max_steps=1, optim="sgd",
+            per_device_train_batch_size=len(data), learning_rate=0.1, max_grad_norm=0.0, logging_steps=1, **settings,
+        )  # fmt: skip
+        trainer = DistillationTrainer(student, teacher, args, train_dataset=data, eval_dataset=data)
+        trainer.train()
+        return trainer, torch.tensor([row["labels"] for row in data])
+
+    @pytest.mark.parametrize("form", ["logits", "cls_logits", "deit"])
+    def test_labels_teach_the_first_and_the_teacher_the_second(self, form, tmp_path):
+        torch.manual_seed(0)
+        student = (deit() if form == "deit" else TwoHeads(form)).double()
+        inputs = ("pixel_values", torch.randn(8, 1, 4, 4)) if form == "deit" else ("x", torch.randn(8, 6))
+        inputs = (inputs[0], inputs[1].double())
+        given, theirs = torch.randn(8, CLASSES).double(), copy.deepcopy(student)
+        order = {tuple(x.flatten().tolist()): z for x, z in zip(inputs[1], given, strict=True)}
+
+        def teacher(batch):
+            return torch.stack([order[tuple(x.flatten().tolist())] for x in batch[inputs[0]]])
+
+        trainer, labels = self.trained(student, tmp_path, inputs, teacher, alpha=0.6)
+        output = theirs(**{inputs[0]: inputs[1]})
+        first = output.cls_logits if form == "deit" else output[form]
+        second = output["distillation_logits"]
+        target = (given / 3).softmax(-1)
+        soft = nn.functional.kl_div((second / 3).log_softmax(-1), target, reduction="batchmean") * 9
+        hard = nn.functional.cross_entropy(first, labels)
+        (0.6 * soft + 0.4 * hard).backward()
+        with torch.no_grad():
+            for parameter in theirs.parameters():
+                parameter -= 0.1 * (0 if parameter.grad is None else parameter.grad)
+        for ours, expected in zip(student.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(ours, expected)
+        log = trainer.state.log_history[0]
+        assert log["soft_loss"] == pytest.approx(soft.item(), rel=1e-5)
+        assert log["hard_loss"] == pytest.approx(hard.item(), rel=1e-5)
+
+        with torch.no_grad():
+            output = theirs.eval()(**{inputs[0]: inputs[1]})
+        first = output.cls_logits if form == "deit" else output[form]
+        mean = (first + output["distillation_logits"]) / 2
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(
+            nn.functional.cross_entropy(mean, labels).item(), rel=1e-5
+        )
+
+    @pytest.mark.parametrize("alpha", [0.0, 1.0])
+    def test_a_single_term_trains_the_mean(self, alpha, tmp_path):
+        """With one term a head of its own would leave the other as it was drawn, and the mean would have it."""
+        student = TwoHeads()
+        before = copy.deepcopy(student)
+        self.trained(student, tmp_path, ("x", torch.randn(8, 6)), Net(), alpha=alpha)
+        for ours, drawn in zip(student.heads.parameters(), before.heads.parameters(), strict=True):
+            assert not torch.equal(ours, drawn)

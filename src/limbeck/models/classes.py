@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.models.forward import only_logits_of, underlying
+from limbeck.models.forward import class_axis, only_logits_of, underlying
 from limbeck.outputs import ClassNames
 
 
@@ -57,4 +57,5 @@ class SelectedColumns(nn.Module):
         return self.model
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        return only_logits_of(self.model(*inputs, **named), self.model).index_select(-1, self.columns)
+        logits = only_logits_of(self.model(*inputs, **named), self.model)
+        return logits.index_select(class_axis(logits), self.columns)

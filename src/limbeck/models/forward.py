@@ -176,15 +176,18 @@ def logits_of(output: Any, model: object) -> Tensor:
     """Return the logits that are in the output of a model.
 
     Args:
-        output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``.
+        output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``, or with
+            ``out``, as the segmentation models of torchvision. Of two heads (``heads_of``) it is the mean.
         model: the model, which an error names.
 
     Raises:
         ModelError: there are no logits in it.
     """
-    found = output
-    if isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
-        found = output.get("logits")
+    found, heads = output, heads_of(output)
+    if heads is not None:
+        found = (heads[0] + heads[1]) / 2
+    elif isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
+        found = output.get("logits", output.get("out"))
     elif hasattr(output, "logits"):
         found = output.logits
     elif isinstance(output, tuple | list) and output:
@@ -195,6 +198,27 @@ def logits_of(output: Any, model: object) -> Tensor:
             "Expected logits, a tuple that begins with them, or an object with .logits or a mapping with 'logits'."
         )
     return found
+
+
+def heads_of(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the logits of the head for labels and of the head for a teacher, as DeiT has them; None for another output.
+
+    Args:
+        output: an output object or mapping with ``distillation_logits``, and ``cls_logits`` or else ``logits``.
+    """
+    names = ("cls_logits", "logits", "distillation_logits")
+    found = [output.get(n) if isinstance(output, Mapping) else getattr(output, n, None) for n in names]
+    first, second = found[1] if found[0] is None else found[0], found[2]
+    return (first, second) if isinstance(first, Tensor) and isinstance(second, Tensor) else None
+
+
+def class_axis(logits: Tensor) -> int:
+    """Return the axis of the classes in what a model returned: 1 in (N, C, H, W), with a class for each pixel, else the last.
+
+    Args:
+        logits: raw logits or probabilities.
+    """
+    return 1 if logits.dim() == 4 else -1
 
 
 def only_logits_of(output: Any, model: object) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError
 from limbeck.losses.inspection import are_probabilities
-from limbeck.models.forward import only_logits_of
+from limbeck.models.forward import class_axis, only_logits_of
 
 
 def logits_of_probabilities(probabilities: Tensor) -> Tensor:
@@ -19,10 +19,10 @@ def logits_of_probabilities(probabilities: Tensor) -> Tensor:
     variation are finite there; reverse KL and logit MSE are infinite, and need a teacher without zeros.
 
     Args:
-        probabilities: (..., V), each row in [0, 1] with the sum 1.
+        probabilities: (..., V), each row in [0, 1] with the sum 1; or (N, C, H, W), with a row for each pixel.
 
     Returns:
-        (..., V), in float32 or float64.
+        The same shape, in float32 or float64.
 
     Raises:
         ArgumentError: a row has a value outside [0, 1], or another sum.
@@ -31,8 +31,9 @@ def logits_of_probabilities(probabilities: Tensor) -> Tensor:
         >>> logits_of_probabilities(torch.tensor([0.25, 0.75])).softmax(-1)
         tensor([0.2500, 0.7500])
     """
-    if probabilities.numel() and not are_probabilities(probabilities):
-        sums = probabilities.sum(-1, dtype=torch.float64)
+    axis = class_axis(probabilities)
+    if probabilities.numel() and not are_probabilities(probabilities.movedim(axis, -1)):
+        sums = probabilities.sum(axis, dtype=torch.float64)
         raise ArgumentError(
             "probabilities",
             f"expected rows in [0, 1] that sum to 1, got values from {probabilities.min().item():.4g} to "

@@ -266,6 +266,10 @@ def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
     """Return (N, V) values as they are, and of (N, L, V) values those at tokens, (P, V)."""
     if values.dim() == 2:
         return _Positions(values.cpu(), None)
+    if values.dim() == 4:
+        raise StoreError(
+            f"teacher: it gives {tuple(values.shape)}, a class for each pixel. A store keeps (N, V) or (N, L, V)."
+        )
     if "attention_mask" not in batch:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
     mask = batch["attention_mask"].bool()

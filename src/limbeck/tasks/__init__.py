@@ -8,18 +8,23 @@ has the names of the tasks and finds the task of a model, ``metrics`` has the me
 from limbeck.tasks.base import Targets, Task
 from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.dense_prediction import DensePrediction
 from limbeck.tasks.encoder_decoder import EncoderDecoder
 from limbeck.tasks.multi_label import MultiLabel
 from limbeck.tasks.recognition import TASKS, recognise, resolve_task, task_named, task_of_data
+from limbeck.tasks.tokens import MaskedLM, TokenClassification
 
 __all__ = [
     "TASKS",
     "CausalLM",
     "Classification",
+    "DensePrediction",
     "EncoderDecoder",
+    "MaskedLM",
     "MultiLabel",
     "Targets",
     "Task",
+    "TokenClassification",
     "recognise",
     "resolve_task",
     "task_named",

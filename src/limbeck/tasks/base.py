@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
@@ -62,6 +62,16 @@ class Task(ABC):
         """
         return False
 
+    def fit(self, logits: Tensor, batch: Mapping[str, Any], whose: str) -> Tensor:
+        """Return logits of the resolution that the batch's labels have; here as they are.
+
+        Args:
+            logits: what a model returned.
+            batch: the batch that it was called with.
+            whose: "student" or "teacher", for messages.
+        """
+        return logits
+
     def align(self, logits: Tensor) -> Tensor:
         """Return the logits that have a target, with the classes in the last axis; here all of them.
 
@@ -69,6 +79,15 @@ class Task(ABC):
             logits: what a model returned, (N, V) or (N, L, V). Other tensors with the same first axes are aligned alike.
         """
         return logits
+
+    def complete(self, batch: dict[str, Any], models: Sequence[nn.Module]) -> dict[str, Any]:
+        """Return a batch with the inputs that follow from its labels; here the batch as it is.
+
+        Args:
+            batch: tensors by name.
+            models: the student, and then the models of its teacher. All of them are called with what is returned.
+        """
+        return batch
 
     @abstractmethod
     def targets(self, batch: Mapping[str, Any]) -> Targets:
@@ -150,6 +169,23 @@ class Task(ABC):
         entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         right = (self.decide(logits) == labels) & self.labelled(labels)
         return {"loss": entropies.view_as(labels), "accuracy": right.float()}
+
+    def counts(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what is counted in each example for metrics that are no means over positions, (N, K); here nothing.
+
+        Args:
+            logits: aligned, (N, ..., V).
+            labels: as in ``Targets``.
+        """
+        return labels.new_zeros(len(labels), 0)
+
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+        """Return the metrics by name that follow from the counts of a whole data set; here none.
+
+        Args:
+            counts: (K,), the sum of ``counts`` over its examples.
+        """
+        return {}
 
     def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
         """Return the metrics of a whole data set, at T = 1, over its labelled positions.

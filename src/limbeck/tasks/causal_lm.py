@@ -12,7 +12,9 @@ from torch import Tensor
 
 from limbeck.tasks.base import Targets, Task
 
-GENERATORS = re.compile(r"For(ConditionalGeneration|CausalLM|SpeechSeq2Seq)$|ForVisionText2Text$|EncoderDecoderModel$")
+GENERATORS = re.compile(
+    r"For(ConditionalGeneration|CausalLM|SpeechSeq2Seq)$|ForVisionText2Text$|EncoderDecoderModel$|MarianMTModel$"
+)
 """The names of models that generate text."""
 _CAUSAL_LMS = re.compile(r"ForCausalLM$|LMHeadModel$")
 _UNSHIFTED = re.compile(r"^(XLM|XLNet|Flaubert)(With)?LMHeadModel$")

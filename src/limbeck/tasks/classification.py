@@ -1,4 +1,4 @@
-"""One class for each example, or for each token: images, texts, and token classification."""
+"""One class for each example, or for each row of logits: images and texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limbeck.models import first_input
 from limbeck.tasks.base import Targets, Task
 
 _CLASSIFIERS = re.compile(
-    r"For(Sequence|Image|Token|Audio|Video)Classification\w*$|For(MultipleChoice|NextSentencePrediction|MaskedLM)$"
+    r"For(Sequence|Image|Audio|Video)Classification\w*$|For(MultipleChoice|NextSentencePrediction)$"
 )
 
 

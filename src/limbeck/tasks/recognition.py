@@ -14,10 +14,15 @@ from limbeck.models.forward import NOT_MODEL_INPUTS, underlying
 from limbeck.tasks.base import Targets, Task
 from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.dense_prediction import DensePrediction
 from limbeck.tasks.encoder_decoder import EncoderDecoder
 from limbeck.tasks.multi_label import MultiLabel
+from limbeck.tasks.tokens import MaskedLM, TokenClassification
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, EncoderDecoder, CausalLM)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (Classification, MultiLabel, DensePrediction, TokenClassification, MaskedLM, EncoderDecoder, CausalLM)
+}
 """The tasks by their names. A new one is added here."""
 
 UNKNOWN, HOLDS_CAUSAL_LM = "unknown", "holds_causal_lm"
@@ -197,6 +202,12 @@ class _SeenByItsLabels(Classification):
                 "task",
                 f"the student is a module of your own, and its labels are numbers of shape {tuple(labels.shape)}. Name the "
                 "task: task='multi_label' if they say for each class whether it is there.",
+            )
+        if labels is not None and labels.dim() > 2:
+            raise ArgumentError(
+                "task",
+                f"the student is a module of your own, and its labels have the shape {tuple(labels.shape)}. Name the task: "
+                "task='dense_prediction' if its logits are (N, C, H, W), task='classification' if the classes are last.",
             )
         repeats = per_token and any(_repeats(labels, ids) for ids in tokens)
         if repeats and self._holds_causal_lm:

@@ -27,7 +27,7 @@ class TeacherOutput:
     """
 
     logits: Tensor | None = None
-    """(N, V), or (N, L, V) for sequences. They are raw: not divided by a temperature."""
+    """(N, V), (N, L, V) for sequences, or (N, C, H, W) for pixels. They are raw: not divided by a temperature."""
     targets: SparseTargets | None = None
     """A few classes of each position, in place of the logits. Positions are those that the logits would have."""
     probabilities: InitVar[Tensor | None] = None

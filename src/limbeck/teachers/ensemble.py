@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.models.forward import class_axis
 from limbeck.teachers.base import Teacher, TeacherOutput
 from limbeck.teachers.live import TeacherLike, as_teacher
 
@@ -129,5 +130,5 @@ class Ensemble(Teacher):
                 "probabilities are averaged at the temperature of the distillation, and none is set. Name it: "
                 "Ensemble(teachers, temperature=4.0), or set average='logits'.",
             )
-        terms = [(z / t).log_softmax(-1) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
+        terms = [(z / t).log_softmax(class_axis(z)) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
         return t * torch.logsumexp(torch.stack(terms), 0)

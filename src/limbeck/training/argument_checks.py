@@ -146,8 +146,11 @@ def _tracker_faults(report_to: Any) -> dict[str, str]:
 
 def _evaluated() -> list[str]:
     """Return the names of all metrics that an evaluation gives in one task or another."""
-    logits, tasks = torch.zeros(1, 2), map(task_named, TASKS)
-    return list(dict.fromkeys(name for task in tasks for name in task.scores(logits, task.decide(logits))))
+    logits, names = torch.zeros(1, 2), {}
+    for task in map(task_named, TASKS):
+        labels = task.decide(logits)
+        names |= task.scores(logits, labels) | task.metrics_of_counts(task.counts(logits, labels).sum(0))
+    return list(names)
 
 
 def _letters(text: str) -> str:

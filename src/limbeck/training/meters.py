@@ -117,34 +117,40 @@ class EvaluationMeter:
 
     def reset(self) -> None:
         """Forget all examples, before another evaluation."""
+        self._task: Task | None = None
         self._names: list[str] = []
         self._sums: Tensor | None = None
 
     def sums_per_example(self, task: Task, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the number of labelled positions of each example, and its sum of each of the task's scores: (N, 1 + scores).
+        """Return the number of labelled positions of each example, its sum of each of the task's scores, and its counts.
 
         Args:
             task: measures; its first score is the loss.
             logits: (N, ..., V), aligned.
             labels: as in the task's ``Targets``.
+
+        Returns:
+            (N, 1 + scores + counts).
         """
         scores = task.scores(logits, labels)
-        self._names = list(scores)
+        self._task, self._names = task, list(scores)
         columns = (task.labelled(labels), *scores.values())
-        return torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
+        sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
+        return torch.cat([sums, task.counts(logits, labels).float()], -1)
 
     def add(self, examples: Tensor) -> None:
         """Add examples.
 
         Args:
-            examples: (N, 1 + scores), from ``sums_per_example``.
+            examples: (N, 1 + scores + counts), from ``sums_per_example``.
         """
         sums = examples.cpu().double().sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each score per labelled position; empty if no position has a label."""
-        if self._sums is None or self._sums[0] == 0:
+        """Return the mean of each score per labelled position, and what the counts tell; empty if no position has a label."""
+        if self._sums is None or self._task is None or self._sums[0] == 0:
             return {}
-        labelled, *sums = self._sums.tolist()
-        return {name: total / labelled for name, total in zip(self._names, sums, strict=True)}
+        labelled, *sums = self._sums[: 1 + len(self._names)].tolist()
+        means = {name: total / labelled for name, total in zip(self._names, sums, strict=True)}
+        return means | self._task.metrics_of_counts(self._sums[1 + len(self._names) :])

@@ -181,6 +181,10 @@ class RunParts(Trainer):
         several = isinstance(temperature, Tensor) and temperature.numel() > 1
         return None if self.policy is not None or several else float(temperature)
 
+    def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch with the inputs that the task makes from its labels, for the student and the teacher alike."""
+        return self.task.complete(batch, (self.student, *(() if self.teacher is None else self.teacher.models)))
+
     def _targets(self, batch: Mapping[str, Any]) -> Targets:
         """Return the labels of a batch and the positions that count in its loss."""
         targets = self.task.targets(batch)
@@ -212,7 +216,7 @@ class RunParts(Trainer):
         if output.targets is not None:
             return output.targets.apply(self.task.align)
         assert output.logits is not None
-        return self.task.align(output.logits)
+        return self.task.align(self.task.fit(output.logits, batch, "teacher"))
 
     def _on_shared_columns(
         self, logits: Tensor, teacher: Tensor | SparseTargets | None
@@ -241,6 +245,21 @@ class RunParts(Trainer):
         if "mixup_weight" not in batch or targets.labels is None:
             return first
         return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
+
+    def _parts_of_heads(self, logits: Tensor, *others: Any) -> LossParts:
+        """Return the loss of a student with two heads (Touvron et al., 2021): the first has the labels, the second the teacher.
+
+        Args:
+            logits: (2, ..., V), aligned.
+            *others: what ``_loss_parts`` takes after the logits.
+        """
+        first, second = logits
+        soft = self._loss_parts(second, *others).soft
+        self._policy_moves = False  # a running T has taken its step
+        hard, alpha = self._loss_parts(first, *others).hard, self.objective.alpha
+        assert soft is not None
+        assert hard is not None
+        return LossParts(alpha * soft + (1 - alpha) * hard, soft, hard)
 
     def _softening(self, logits: Tensor, teacher: Tensor | SparseTargets | None, targets: Targets) -> dict[str, Any]:
         """Return the policy's temperature and scale for these logits as the loss takes them; empty without a policy."""

@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_peft_available
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses import LossParts
 from limbeck.models import forward_logits, save_model
-from limbeck.models.forward import call_model, logits_of
+from limbeck.models.forward import call_model, heads_of, logits_of
 from limbeck.models.loading import model_files
 from limbeck.tasks import Task, resolve_task
 from limbeck.teachers import TeacherLike
@@ -209,7 +209,7 @@ class DistillationTrainer(RunParts):
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not bool(loss.isfinite().all()):
-            batch = cast(dict[str, Any], self._prepare_inputs(inputs))
+            batch = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
             with torch.no_grad():
                 student = forward_logits(model, self._student_inputs(batch), signature_of=self.student)
                 raise error_about_loss(self.state.global_step + 1, batch, student, self._teacher_targets(batch))
@@ -256,6 +256,7 @@ class DistillationTrainer(RunParts):
         """
         if self.augment is not None:
             inputs = self.augment(inputs)
+        inputs = self._completed(inputs)
         targets = self._targets(inputs)
         if targets.labels is None and self.objective.alpha < 1:
             raise ArgumentError(
@@ -265,25 +266,28 @@ class DistillationTrainer(RunParts):
             )
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
-        logits = self.task.align(raw_logits)
+        logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
         if not self._output_checked:
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
         if not self._output_checked:
             check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
             self._output_checked = True
+        heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
+        trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
+        parts_of = self._loss_parts if heads is None else self._parts_of_heads
         del output
 
-        def parts_for(logits: Tensor) -> LossParts:
-            return self._loss_parts(logits, teacher, targets, inputs, num_items_in_batch)
+        def parts_for(trained: Tensor) -> LossParts:
+            return parts_of(trained, teacher, targets, inputs, num_items_in_batch)
 
-        parts = parts_for(logits)
+        parts = parts_for(trained)
         self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
         if teacher is not None and self.args.logging_strategy != "no":
             agreement = self.task.agreement(logits.detach(), teacher)
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
-                self._training_meter.add_gradients(parts_for, logits, self.objective.alpha)
+                self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
         loss = parts.total
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # DDP will divide by it
@@ -297,14 +301,15 @@ class DistillationTrainer(RunParts):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
-        inputs = cast(dict[str, Any], self._prepare_inputs(inputs))
+        inputs = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
         with torch.no_grad():
             raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
         self.task.check_logits(raw_logits)
         labels = self.task.targets(inputs).labels
         loss = None
         if labels is not None:
-            examples = self._evaluation_meter.sums_per_example(self.task, self.task.align(raw_logits), labels)
+            logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
+            examples = self._evaluation_meter.sums_per_example(self.task, logits, labels)
             self._evaluation_meter.add(cast(Tensor, self.accelerator.gather_for_metrics(examples)))
             loss = examples[:, 1].sum() / examples[:, 0].sum().clamp(min=1)
         if prediction_loss_only:

@@ -1,0 +1,158 @@
+"""Dense prediction: a class for each pixel, as in semantic segmentation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from limbeck.errors import ArgumentError
+from limbeck.models import first_input
+from limbeck.tasks.base import Targets, Task
+
+
+class DensePrediction(Task):
+    """A class for each pixel: logits (N, C, H, W) meet labels (N, H, W), -100 at a pixel without a label.
+
+    Every pixel with a label counts; in a batch without labels, every pixel. A boolean ``mask`` (N, H, W) in the batch
+    overrides this. Logits of another height and width than the labels', or without labels the image's, are interpolated
+    (bilinear, ``align_corners=False``), the student's and the teacher's each from its own resolution.
+    """
+
+    name: ClassVar[str] = "dense_prediction"
+    columns: ClassVar[Mapping[str, str]] = {
+        "accuracy": "pixel accuracy, %",
+        "mean_iou": "mean IoU, %",
+        "nll": "NLL",
+        "agreement": "agreement, %",
+    }
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, torch.Size]] = set()
+
+    @classmethod
+    def recognises(cls, name: str, *, has_encoder_and_decoder: bool) -> bool:
+        """Return True for the models of semantic segmentation of Transformers."""
+        return name.endswith("ForSemanticSegmentation")
+
+    def targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the batch's labels and the positions that count.
+
+        Raises:
+            ArgumentError: there is not one label for each pixel.
+        """
+        labels, mask = batch.get("labels"), batch.get("mask")
+        if labels is not None and (labels.dim() != 3 or labels.is_floating_point()):
+            raise ArgumentError(
+                "labels",
+                f"{labels.dtype} of shape {tuple(labels.shape)}: task='dense_prediction' expects the number of a class for "
+                "each pixel, (N, H, W).",
+            )
+        if mask is None and labels is not None:
+            mask = self.labelled(labels)
+        elif mask is None:
+            images = first_input(batch)
+            mask = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
+        return Targets(labels, mask)
+
+    def fit(self, logits: Tensor, batch: Mapping[str, Any], whose: str) -> Tensor:
+        """Return logits with the height and width of the labels, interpolated where they have others. A warning says so once.
+
+        Raises:
+            ArgumentError: the logits are not those of pixels.
+        """
+        if logits.dim() != 4:
+            raise ArgumentError(
+                "model" if whose == "student" else whose,
+                f"the {whose} returned logits of shape {tuple(logits.shape)}; task='dense_prediction' expects (N, C, H, W).",
+            )
+        labels = batch.get("labels")
+        size = (first_input(batch) if labels is None else labels).shape[-2:]
+        if logits.shape[-2:] == size:
+            return logits
+        if (whose, size) not in self._told:
+            self._told.add((whose, size))
+            given, wanted = (" x ".join(map(str, s)) for s in (logits.shape[-2:], size))
+            what = "images" if labels is None else "labels"
+            warnings.warn(
+                f"The {whose}'s logits of {given} are interpolated to the {wanted} of the {what}.", stacklevel=2
+            )
+        return interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+    def align(self, logits: Tensor) -> Tensor:
+        """Return the logits with the classes in the last axis, (N, C, H, W) -> (N, H, W, C). Nothing is copied."""
+        return logits.movedim(1, -1)
+
+    def check_logits(self, logits: Tensor) -> None:
+        """Check that there are two classes or more.
+
+        Raises:
+            ArgumentError: there is one, and a softmax over it.
+        """
+        super().check_logits(self.align(logits))
+
+    def counts(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return how many pixels of each example are right, decided and labelled to be of each class: (N, 3 C).
+
+        Args:
+            logits: (N, H, W, C).
+            labels: (N, H, W). Pixels without a label do not count.
+        """
+        classes, labelled = logits.shape[-1], self.labelled(labels)
+        decided = self.decide(logits)
+        example = torch.arange(len(labels), device=labels.device).reshape(-1, *[1] * (labels.dim() - 1))
+
+        def count(found: Tensor, counted: Tensor) -> Tensor:
+            places = (example * classes + found)[counted]
+            return torch.bincount(places, minlength=len(labels) * classes).reshape(len(labels), classes)
+
+        right = labelled & (decided == labels)
+        return torch.cat([count(decided, right), count(decided, labelled), count(labels, labelled)], dim=-1)
+
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+        """Return the mean over classes of intersection over union.
+
+        Args:
+            counts: (3 C,), the sum of ``counts`` over examples. Classes that no pixel has or is decided to have are left out.
+        """
+        right, decided, labelled = counts.double().chunk(3)
+        union = decided + labelled - right
+        return {"mean_iou": (right[union > 0] / union[union > 0]).mean().item()}
+
+    def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
+        """Return the metrics of a whole data set, over its labelled pixels.
+
+        Args:
+            logits: (N, H, W, C).
+            labels: (N, H, W).
+            teacher_logits: the teacher's, for the agreement; None leaves it out.
+
+        Returns:
+            ``accuracy``, the share of right pixels; ``mean_iou``, the mean over classes of intersection over union, over all
+            pixels of the set; ``nll`` and ``agreement`` per pixel.
+
+        Raises:
+            ArgumentError: no pixel has a label, or there is not one for each pixel.
+        """
+        labelled = self.labelled(labels)
+        if logits.shape[:-1] != labels.shape or not bool(labelled.any()):
+            raise ArgumentError(
+                "labels", f"expected some for logits of shape {tuple(logits.shape)}, got shape {tuple(labels.shape)}."
+            )
+        sums: dict[str, float] = {"accuracy": 0.0, "nll": 0.0}
+        agreed, counts = 0.0, torch.zeros(3 * logits.shape[-1], dtype=torch.float64)
+        for i in range(len(labels)):  # one by one: float64 of a whole set would be a large copy
+            one, truth = logits[i : i + 1].double(), labels[i : i + 1]
+            scores = self.scores(one, truth)
+            sums["accuracy"] += scores["accuracy"].double().sum().item()
+            sums["nll"] += scores["loss"].double().sum().item()
+            counts += self.counts(one, truth).sum(0).cpu()
+            if teacher_logits is not None:
+                agreed += self.agreement(one, teacher_logits[i : i + 1])[labelled[i : i + 1]].double().sum().item()
+        number = int(labelled.sum())
+        metrics = {"accuracy": sums["accuracy"] / number, **self.metrics_of_counts(counts), "nll": sums["nll"] / number}
+        return metrics if teacher_logits is None else {**metrics, "agreement": agreed / number}
