@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from limbeck.data import IGNORE_INDEX, DataConfig, load_splits
-from limbeck.data.unlabelled import number_groups
 from limbeck.errors import DataError
 from support.tables import wine, write_wine
 
@@ -95,11 +94,3 @@ def test_a_name_of_nothing_and_data_that_take_none(tmp_path):
         load_splits(DataConfig(str(tmp_path / "a.csv"), unlabelled=str(tmp_path / "absent")))
     with pytest.raises(DataError, match=r"data\.unlabelled: has no effect on digits"):
         load_splits(DataConfig(unlabelled=str(tmp_path / "a.csv")))
-
-
-def test_an_example_without_a_group_is_one_of_its_own():
-    train = datasets.Dataset.from_dict({"who": ["ann", None, "bob", "ann", None]})
-    assert number_groups("who", train).tolist() == [0, 1, 2, 0, 3]
-    more = datasets.Dataset.from_dict({"who": ["bob", "eve"]})
-    assert number_groups("who", train, more).tolist() == [0, 1, 2, 0, 3, 2, 4]
-    assert number_groups("who", train, more.rename_column("who", "whose")).tolist() == [0, 1, 2, 0, 3, 4, 5]

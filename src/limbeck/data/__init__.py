@@ -3,7 +3,8 @@
 This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
 ``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
 apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
-of a data set, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
+of a data set, ``groups`` and ``unlabelled`` say what belongs together
+and what comes after the training examples, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
 """
 
 from limbeck.data.config import DataConfig

@@ -17,13 +17,14 @@ from limbeck.data.config import (
     check_all_are_read,
 )
 from limbeck.data.examples import Examples, LoadRows, Source
+from limbeck.data.groups import notes_on_groups, number_groups
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
-from limbeck.data.unlabelled import join_unlabelled, number_groups, with_unlabelled
+from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
 from limbeck.errors import ArgumentError, DataError
 from limbeck.models import DataShape
 
@@ -66,9 +67,9 @@ def read_with_datasets(config: DataConfig) -> Source:
         _check_that_all_have(tables, column, KINDS[kind].key)
     more = None if config.unlabelled is None else _load_unlabelled(config.unlabelled)
     if config.group_column is not None:
-        groups = number_groups(
-            find_column(config.group_column, (), columns, "data.group_column"), tables["train"], more
-        )
+        group_column = find_column(config.group_column, (), columns, "data.group_column")
+        groups = number_groups(group_column, tables["train"], more)
+        notes += notes_on_groups(group_column, tables)
     if more is not None:
         tables["train"] = join_unlabelled(tables["train"], more, inputs)
         labels["train"] = with_unlabelled(labels["train"], len(more))

@@ -51,24 +51,6 @@ def with_unlabelled(labels: Tensor, more: int) -> Tensor:
     return torch.cat([labels, labels.new_full((more, *labels.shape[1:]), IGNORE_INDEX)])
 
 
-def number_groups(column: str, train: Any, more: Any = None) -> Tensor:
-    """Return the number of the group of each training example: (N,) int64.
-
-    An example whose cell is empty is a group of its own.
-
-    Args:
-        column: the column of ``train`` that names the group.
-        train: the training examples, a ``datasets.Dataset``.
-        more: the data set that comes after them, if there is one. It may lack the column.
-    """
-    cells = list(train[column])
-    if more is not None:
-        cells += list(more[column]) if column in more.features else [None] * len(more)
-    numbers: dict[Any, int] = {}
-    names = ((row,) if cell is None or cell != cell else cell for row, cell in enumerate(cells))
-    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
-
-
 def _common_feature(name: str, ours: Any, theirs: Any) -> Any:
     """Return the type that holds a column of both data sets."""
     import datasets
