@@ -50,6 +50,17 @@ def test_another_spelling_is_pointed_out():
         align_classes(ClassNames(("Ankle Boot", "shirt")), ClassNames(("ankle-boot", "shirt")))
 
 
+def test_numbers_of_labels_are_no_other_names():
+    numbers = ClassNames(("0", "1"), "the estimator", numbers_allowed=True)
+    assert align_classes(numbers, ClassNames(("cat", "dog"))) is None
+    assert align_classes(numbers, ClassNames(("1", "0"))) == (1, 0)
+    for other in (ClassNames(("1", "2")), ClassNames(("cat", "dog", "cow"))):
+        with pytest.raises(ArgumentError):
+            align_classes(numbers, other)
+    with pytest.raises(ArgumentError):
+        align_classes(ClassNames(("0", "1")), ClassNames(("cat", "dog")))
+
+
 def test_long_lists_are_cut():
     with pytest.raises(ArgumentError, match="and 992 more") as caught:
         align_classes(ClassNames(tuple(map(str, range(1000)))), ClassNames(tuple(f"c{i}" for i in range(1000))))

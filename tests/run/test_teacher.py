@@ -3,12 +3,17 @@
 import copy
 
 import pytest
+import skops.io
 import torch
+from sklearn.naive_bayes import GaussianNB
 
 from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError, StoreError
+from limbeck.evaluation import predict_logits
 from limbeck.models import SelectedColumns
+from limbeck.run.opening import OpenedRun
+from limbeck.run.plan import plan_of
 from limbeck.run.teacher import (
     load_or_train_teacher,
     load_teacher,
@@ -151,3 +156,27 @@ class TestStoredTeacher:
         build_store(teacher, splits.train, tmp_path / "store", Dense("float32"), class_names=names)
         with pytest.raises(ConfigError, match=r"^teacher\.cache: .*store lacks 1 of the 10 classes of the data: '9'"):
             open_stored_teacher(config(teacher={"cache": str(tmp_path / "store")}), splits)
+
+
+def test_an_estimator_from_a_file(splits, tmp_path):
+    rows = splits.train.__getitems__(range(len(splits.train)))["pixel_values"].flatten(1).numpy()
+    names = [f"n{label}" if label else "0" for label in splits.true_labels.tolist()]
+    for labels, file in ((splits.true_labels.numpy(), "numbers"), (names, "others")):
+        skops.io.dump(GaussianNB(var_smoothing=0.1).fit(rows, labels), tmp_path / f"{file}.skops")
+    teacher = load_teacher(config(teacher={"sklearn": str(tmp_path / "numbers.skops")}), splits, tmp_path)
+    found = predict_logits(teacher, splits.test).argmax(-1)
+    assert (found == splits.test.labels).float().mean() > 0.8
+    with pytest.raises(ConfigError, match=r"^teacher\.sklearn: .* lacks 9 of the 10 classes of the data"):
+        load_teacher(config(teacher={"sklearn": str(tmp_path / "others.skops")}), splits, tmp_path)
+    plan = plan_of(config(teacher={"sklearn": "f.skops"}), OpenedRun(splits, teacher, teacher), tmp_path)
+    assert plan.facts["teacher"].startswith("GaussianNB in f.skops, right on ")
+
+
+def test_an_estimator_beside_something_else():
+    for teacher, key in (
+        ({"sklearn": "a.skops", "model": "mlp"}, "sklearn"),
+        ({"model": "mlp", "trusted": ["a.B"]}, "trusted"),
+        ({"sklearn": "a.skops", "training": {"max_steps": 1}}, "training"),
+    ):
+        with pytest.raises(ConfigError, match=rf"teacher\.{key}: "):
+            config(teacher=teacher)

@@ -1,12 +1,17 @@
 """How the trainer turns its ``teacher`` argument into a teacher, and which augmentation fits it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.naive_bayes import GaussianNB
+from torch import nn
 
 from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.data import Examples, TensorRows
 from limbeck.errors import ArgumentError
+from limbeck.models import SelectedColumns
 from limbeck.store import Dense, StoredTeacher, build_store
 from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
 from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
@@ -176,3 +181,38 @@ class TestRandomForest:
         for teacher, outputs in ((InMemoryTeacher(torch.zeros(2, 3)), "probabilities"), (dict.get, "logit")):
             with pytest.raises(ArgumentError, match=r"^teacher_outputs: "):
                 resolve_teacher(teacher, Net(), arguments(tmp_path, teacher_outputs=outputs))
+
+
+class TestEstimators:
+    ROWS = torch.tensor([[0.0], [1.0], [3.0], [4.0]])
+
+    def student(self, names):
+        student = nn.Linear(1, len(names))
+        student.config = SimpleNamespace(id2label=dict(enumerate(names)))
+        return student
+
+    def test_its_classes_are_matched_by_name(self, tmp_path):
+        forest = GaussianNB().fit(self.ROWS.numpy(), ["low", "low", "high", "high"])
+        teacher = resolve_teacher(forest, self.student(["low", "high"]), arguments(tmp_path))
+        assert teacher({"x": self.ROWS}).logits.argmax(-1).tolist() == [0, 0, 1, 1]
+        with pytest.raises(ArgumentError, match=r"^teacher: .*lacks 1 of the 2 classes.*'medium'"):
+            resolve_teacher(forest, self.student(["low", "medium"]), arguments(tmp_path))
+
+    def test_names_that_nothing_can_be_compared_with_are_refused(self, tmp_path):
+        forest = GaussianNB().fit(self.ROWS.numpy(), ["low", "low", "high", "high"])
+        with pytest.raises(ArgumentError, match=r"^teacher: the classes_ of this GaussianNB are 'high', 'low'"):
+            resolve_teacher(forest, nn.Linear(1, 2), arguments(tmp_path))
+
+    @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
+    def test_class_numbers_are_the_labels(self, tmp_path, outputs):
+        forest = GaussianNB().fit(self.ROWS.numpy(), [0, 0, 1, 1])
+        expected = torch.from_numpy(forest.predict_proba(self.ROWS.numpy())).float()
+        for student in (nn.Linear(1, 2), self.student(["low", "high"])):
+            found = resolve_teacher(forest, student, arguments(tmp_path, teacher_outputs=outputs))(
+                {"x": self.ROWS}
+            ).logits
+            torch.testing.assert_close(found.softmax(-1), expected)
+
+    def test_columns_that_were_chosen_already_are_not_chosen_again(self, tmp_path):
+        teacher = SelectedColumns(self.student(["low", "medium", "high"]), [2, 0])
+        assert resolve_teacher(teacher, self.student(["high", "low"]), arguments(tmp_path)).model is teacher

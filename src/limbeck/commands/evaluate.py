@@ -22,7 +22,7 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
 
     Args:
         folder: the folder of a finished run.
-        functions: names ``package.module:function`` that may be called.
+        functions: names ``package.module:function`` that may be called, and types of an estimator that may be loaded.
 
     Returns:
         The test metrics of each model, by its name.
@@ -35,7 +35,8 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
     """
     folder = Path(folder)
     config = read_run(folder)
-    if unnamed := [name for name in functions_of(config.teacher) if name not in functions]:
+    called = [*functions_of(config.teacher), *config.teacher.trusted]
+    if unnamed := [name for name in called if name not in functions]:
         raise ConfigError(
             *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
         )

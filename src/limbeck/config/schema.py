@@ -6,7 +6,7 @@ The sections ``data`` and ``student``, and the augmentation, are the dataclasses
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
@@ -35,22 +35,52 @@ class StrictModel(BaseModel):
 
 
 @dataclass(frozen=True)
-class TeacherConfig(ModelConfig):
-    """The teacher: a model, or a store of a teacher's outputs.
+class TrainedConfig(ModelConfig):
+    """A model that is trained already, of any kind.
 
     Raises:
-        ArgumentError: a field has another type, there is neither a model nor a store, or a teacher of probabilities is to be
-            trained.
+        ArgumentError: a field has another type, or several models are named.
     """
 
     model: str = ""
-    """The teacher's model, which is named as the student's. It may be left out if there is a ``cache``."""
-    cache: str | None = None
-    """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
-    teacher is run."""
+    """The teacher's model, which is named as the student's. It may be left out if there is a ``cache``, or a file below."""
+    sklearn: str | None = None
+    """A fitted estimator or pipeline of scikit-learn with ``predict_proba``, in place of a model: the file that
+    ``skops.io.dump`` wrote."""
+    trusted: list[str] = field(default_factory=list)
+    """The types in the file of ``sklearn`` that are loaded although skops does not know them, as package.Class. Loading them
+    may run code of theirs."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the teacher returns: "logits"; or "probabilities", rows in [0, 1] that sum to 1, whose logarithms serve as logits. A
     store keeps logits in either case."""
+
+    @property
+    def key(self) -> str:
+        """Return the key that names the model: "model", or the kind of file that it is in."""
+        return "model" if self.sklearn is None else "sklearn"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sklearn is not None and self.model:
+            raise ArgumentError(
+                "sklearn", "stands beside a model, and one of them is the teacher. Leave out the other."
+            )
+        if self.trusted and self.sklearn is None:
+            raise ArgumentError("trusted", "has no effect without the file of an estimator in sklearn. Leave it out.")
+
+
+@dataclass(frozen=True)
+class TeacherConfig(TrainedConfig):
+    """The teacher: a model, a fitted estimator, or a store of a teacher's outputs.
+
+    Raises:
+        ArgumentError: a field has another type, there is neither a model nor a store, or a teacher of probabilities or an
+            estimator is to be trained.
+    """
+
+    cache: str | None = None
+    """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
+    teacher is run."""
     training: dict[str, Any] | None = None
     """Arguments of ``transformers.TrainingArguments``, with which the teacher is trained first, on every true label. By default
     the teacher is used as it is."""
@@ -59,8 +89,12 @@ class TeacherConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model and self.cache is None:
+        if not self.model and self.cache is None and self.sklearn is None:
             raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
+        if self.training is not None and self.sklearn is not None:
+            raise ArgumentError(
+                "training", "is for a model of PyTorch, and the estimator in sklearn is fitted already."
+            )
         if self.training is not None and self.outputs == "probabilities":
             raise ArgumentError(
                 "outputs",

@@ -4,10 +4,11 @@ This room may import ``losses``, ``outputs`` and the top-level modules (``errors
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
 with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
 whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
-probabilities, ``tokens`` finds the tokens of a language model.
+probabilities, ``estimators`` wraps one of scikit-learn, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
+from limbeck.models.estimators import EstimatorModel, is_estimator, load_estimator
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
 from limbeck.models.loading import (
     DataShape,
@@ -28,6 +29,7 @@ __all__ = [
     "CNN",
     "MLP",
     "DataShape",
+    "EstimatorModel",
     "LogProbabilities",
     "ModelConfig",
     "ResNet",
@@ -40,6 +42,8 @@ __all__ = [
     "forward_logits",
     "freeze",
     "functions_of",
+    "is_estimator",
+    "load_estimator",
     "load_model",
     "load_trained_model",
     "logits_of_probabilities",

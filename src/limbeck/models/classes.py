@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.models.forward import class_axis, only_logits_of, underlying
+from limbeck.models.probabilities import LogProbabilities
 from limbeck.outputs import ClassNames
 
 
 def class_names_in_config(model: nn.Module, source: str = "the model") -> ClassNames | None:
-    """Return the class names that a model's config has, as that of every Hugging Face classifier.
+    """Return the class names that a model's config has, as that of every Hugging Face classifier, or that it has itself.
 
     Args:
-        model: any module; wrappers around it are looked through. Only a config with ``id2label`` is read.
+        model: any module; wrappers around it are looked through. A config with ``id2label`` or a tuple
+            ``class_names`` is read.
         source: what the model is called in messages.
 
     Returns:
@@ -25,6 +27,14 @@ def class_names_in_config(model: nn.Module, source: str = "the model") -> ClassN
     Raises:
         ArgumentError: a name stands for several classes.
     """
+    if isinstance(model, SelectedColumns):
+        inner = class_names_in_config(model.model, source)
+        return inner and ClassNames(tuple(inner.names[column] for column in model.columns.tolist()), source)
+    if isinstance(model, LogProbabilities):
+        return class_names_in_config(model.model, source)
+    own = getattr(underlying(model), "class_names", None)
+    if isinstance(own, tuple):  # an estimator of scikit-learn
+        return ClassNames(own, source, numbers_allowed=True)
     id2label = getattr(getattr(underlying(model), "config", None), "id2label", None)
     if not isinstance(id2label, Mapping) or sorted(id2label) != list(range(len(id2label))):
         return None

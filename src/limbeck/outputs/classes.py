@@ -27,6 +27,15 @@ def one_line(name: str) -> str:
     return "".join(" " if unicodedata.category(character) in unseen else character for character in name)
 
 
+def are_numbers(names: Sequence[str]) -> bool:
+    """Return True if the names are "0", "1", ... in order, as those of an estimator that was fitted on class numbers.
+
+    Args:
+        names: the name of each column.
+    """
+    return all(name == str(i) for i, name in enumerate(names))
+
+
 def is_generic(names: Sequence[str]) -> bool:
     """Return True if the names say nothing: "LABEL_0", "LABEL_1", ... in order, which Hugging Face configs have by default.
 
@@ -47,6 +56,7 @@ class ClassNames:
     Args:
         names: the name of each column, all different; any character is allowed.
         source: where the names come from, for messages, such as "the data" or "teacher/config.json".
+        numbers_allowed: names 0, 1 and so on may be the numbers of labels, as those of a fitted estimator.
 
     Raises:
         ArgumentError: a name occurs twice.
@@ -54,6 +64,7 @@ class ClassNames:
 
     names: tuple[str, ...]
     source: str = "the model"
+    numbers_allowed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(str(name) for name in self.names))
@@ -77,6 +88,15 @@ class ClassNames:
         """True if the names mean something; generic names count as numbers and are compared by their count alone."""
         return not is_generic(self.names)
 
+    def are_numbers_of(self, others: ClassNames) -> bool:
+        """Return True if the names are the numbers of the labels that others have names for.
+
+        Args:
+            others: the classes of the labels.
+        """
+        is_named = bool(set(self.names) & set(others.names))
+        return self.numbers_allowed and are_numbers(self.names) and not is_named
+
 
 def align_classes(teacher: ClassNames, student: ClassNames) -> tuple[int, ...] | None:
     """Return which column of the teacher stands for each class of the student, or None where they are the same already.
@@ -96,7 +116,7 @@ def align_classes(teacher: ClassNames, student: ClassNames) -> tuple[int, ...] |
         >>> align_classes(ClassNames(("pos", "neutral", "neg")), ClassNames(("neg", "pos")))
         (2, 0)
     """
-    if not (teacher.are_known and student.are_known):
+    if teacher.are_numbers_of(student) or not (teacher.are_known and student.are_known):
         if len(teacher) == len(student):
             return None
         raise ArgumentError(
@@ -116,8 +136,8 @@ def align_classes(teacher: ClassNames, student: ClassNames) -> tuple[int, ...] |
 
 def _refusal(teacher: ClassNames, student: ClassNames, missing: Sequence[str]) -> str:
     text = (
-        f"{teacher.source} lacks {len(missing)} of the {len(student)} classes of {student.source}: {_listed(missing)}. "
-        f"{_beginning(teacher.source)} has {_listed(teacher.names)}; {student.source} has {_listed(student.names)}."
+        f"{teacher.source} lacks {len(missing)} of the {len(student)} classes of {student.source}: {listed(missing)}. "
+        f"{_beginning(teacher.source)} has {listed(teacher.names)}; {student.source} has {listed(student.names)}."
     )
     folded = {_folded(name): name for name in teacher.names}
     alike = [f"{folded[_folded(name)]!r} for {name!r}" for name in missing if _folded(name) in folded]
@@ -135,9 +155,14 @@ def _beginning(source: str) -> str:
 
 
 def _named(classes: ClassNames) -> str:
-    return f" ({_listed(classes.names)})" if classes.are_known else " without names"
+    return f" ({listed(classes.names)})" if classes.are_known else " without names"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a message shows them: the first few, and how many more there are.
+
+    Args:
+        names: the names.
+    """
     shown = ", ".join(repr(name) for name in names[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

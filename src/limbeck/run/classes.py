@@ -9,7 +9,7 @@ from torch import nn
 from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import SelectedColumns, class_names_in_config, saved_tokens, tokens_of
+from limbeck.models import EstimatorModel, SelectedColumns, class_names_in_config, saved_tokens, tokens_of
 from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
 from limbeck.run.faults import Faults
@@ -117,6 +117,8 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
         except ArgumentError as error:
             raise ConfigError(f"{key}: {error.message}") from None
     faults.raise_all()
+    if columns is None and isinstance(teacher, EstimatorModel):
+        columns = range(width)  # says that its classes are those of the data, which have no other place there
     return teacher if columns is None else SelectedColumns(teacher, columns).eval()
 
 

@@ -15,7 +15,8 @@ from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.evaluation import predict_logits
-from limbeck.models import count_parameters, forward_logits
+from limbeck.models import EstimatorModel, count_parameters, forward_logits
+from limbeck.models.forward import underlying
 from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
@@ -232,6 +233,8 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
         return f"stored in {config.teacher.cache}"
     model = opened.teacher or opened.untrained
     assert model is not None
+    if isinstance(inside := underlying(model), EstimatorModel):
+        return f"{inside.name} in {config.teacher.sklearn}"
     text = f"{config.teacher.model}, {count_parameters(model):,} parameters"
     if opened.untrained is not None:
         own = teacher_training_config(config)

@@ -15,7 +15,15 @@ from limbeck.config import Config
 from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
-from limbeck.models import BUILT_IN, LogProbabilities, functions_of, load_model, load_trained_model, save_model
+from limbeck.models import (
+    BUILT_IN,
+    LogProbabilities,
+    functions_of,
+    load_estimator,
+    load_model,
+    load_trained_model,
+    save_model,
+)
 from limbeck.run.classes import columns_in_store, in_order_of_data
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
@@ -39,6 +47,9 @@ def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | No
         ModelError: the model cannot be built or loaded.
     """
     teacher_config = config.teacher
+    if teacher_config.sklearn is not None:
+        estimator = load_estimator(teacher_config.sklearn, teacher_config.trusted)
+        return in_order_of_data(estimator, None, splits, key="teacher.sklearn")
     if not teacher_config.model:
         raise ConfigError(
             "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import LogProbabilities, first_input, floating_dtype, freeze
+from limbeck.models import EstimatorModel, LogProbabilities, first_input, floating_dtype, freeze, is_estimator
 from limbeck.models.forward import call_model, input_names, only_logits_of
+from limbeck.outputs.classes import are_numbers, listed
 from limbeck.teachers.base import Teacher, TeacherOutput
 
 TeacherFunction = Callable[[Mapping[str, Any]], Any]
-TeacherLike = Teacher | nn.Module | TeacherFunction
+
+
+class Estimator(Protocol):
+    """A fitted classifier in the way of scikit-learn."""
+
+    def predict_proba(self, X: Any, /) -> Any:  # noqa: N803 (the name that all of them have)
+        """Return a row of probabilities for each row."""
+        ...
+
+
+TeacherLike = Teacher | nn.Module | TeacherFunction | Estimator
 """Everything that ``as_teacher`` accepts."""
 Outputs = Literal["logits", "probabilities"]
 """What a teacher's outputs are."""
@@ -127,11 +138,12 @@ def as_teacher(
     argument: str = "teacher",
     outputs: Outputs = "logits",
 ) -> Teacher:
-    """Return a ``Teacher`` made from a module, a teacher or any other callable.
+    """Return a ``Teacher`` made from a module, a teacher, a fitted estimator of scikit-learn or any other callable.
 
     Args:
-        source: a ``Teacher``, which is returned as it is; an ``nn.Module``, which is frozen; or any other callable that
-            maps a batch to a ``TeacherOutput`` or to raw logits.
+        source: a ``Teacher``, which is returned as it is; an ``nn.Module``, which is frozen; a fitted estimator with
+            ``predict_proba``, whose classes are 0, 1 and so on; or any other callable that maps a batch to a ``TeacherOutput``
+            or to raw logits.
         dtype: the floating-point dtype that a module is converted to; by default it keeps its own. Other sources ignore it.
         argument: how an error names the argument that ``source`` was given for.
         outputs: what a module or callable returns: "logits", or "probabilities", whose logarithms serve as logits.
@@ -141,7 +153,8 @@ def as_teacher(
 
     Raises:
         ArgumentTypeError: ``source`` cannot be called with a batch.
-        ArgumentError: ``outputs`` is not known, or "probabilities" is said of a ``Teacher``, which says itself what it gives.
+        ArgumentError: ``outputs`` is not known, or "probabilities" is said of a ``Teacher``, which says itself what it gives;
+            or an estimator cannot be a teacher.
 
     Example:
         >>> import torch
@@ -160,12 +173,33 @@ def as_teacher(
                 "TeacherOutput(probabilities=...).",
             )
         return source
+    if is_estimator(source):
+        source, outputs = EstimatorModel(source), "logits"
+        check_numbered(source)
     if isinstance(source, nn.Module):
         return LiveTeacher(LogProbabilities(source) if outputs == "probabilities" else source, dtype)
     if not callable(source) or isinstance(source, type):
         name = f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
         raise ArgumentTypeError(argument, f"expected a module, a Teacher or a callable, got {name}.")
     return CallableTeacher(source, outputs)
+
+
+def check_numbered(teacher: nn.Module) -> None:
+    """Raise an error if a teacher is an estimator whose classes have names, where nothing tells which class each name is.
+
+    Args:
+        teacher: any module.
+
+    Raises:
+        ArgumentError: it is such an estimator.
+    """
+    if isinstance(teacher, EstimatorModel) and not are_numbers(teacher.class_names):
+        raise ArgumentError(
+            "teacher",
+            f"the classes_ of this {teacher.name} are {listed(teacher.class_names)}, and the student does not say which number "
+            "each of them has. Fit it on the numbers 0, 1 and so on that the labels have, or give the student a config with "
+            "id2label.",
+        )
 
 
 def check_separate(teacher: object, student: nn.Module) -> None:

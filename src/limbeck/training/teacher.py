@@ -10,11 +10,19 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError
-from limbeck.models import LogProbabilities, SelectedColumns, class_names_in_config, load_model
+from limbeck.models import (
+    EstimatorModel,
+    LogProbabilities,
+    SelectedColumns,
+    class_names_in_config,
+    is_estimator,
+    load_estimator,
+    load_model,
+)
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
 from limbeck.teachers import Teacher, TeacherLike, as_teacher
-from limbeck.teachers.live import check_separate
+from limbeck.teachers.live import check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
 
 Augment = Callable[[dict[str, Any]], dict[str, Any]]
@@ -29,8 +37,8 @@ def resolve_teacher(
     """Return the teacher that a trainer's argument stands for.
 
     Args:
-        teacher: a module, a ``Teacher`` or any callable; the name or folder of a model; the folder or URL of a store; or None,
-            if ``args.alpha`` is 0.
+        teacher: a module, a ``Teacher``, a fitted estimator of scikit-learn or any callable; the name or folder of a model; a
+            file that ``skops.io.dump`` wrote; the folder or URL of a store; or None, if ``args.alpha`` is 0.
         student: the model that is trained.
         args: the run's settings, of which ``alpha``, ``teacher_dtype`` and ``teacher_outputs`` are read.
 
@@ -46,11 +54,16 @@ def resolve_teacher(
         check_teacher_given(None, args)
         return None
     if isinstance(teacher, str | Path):
-        teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
+        if Path(teacher).suffix == ".skops":
+            teacher = load_estimator(teacher)
+        else:
+            teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if student is not None:
         check_separate(teacher, student)
+    if is_estimator(teacher):
+        teacher = EstimatorModel(teacher)
     outputs: Any = args.teacher_outputs
-    if isinstance(teacher, StoredTeacher):  # a store was built from logits, or from the logarithms of probabilities
+    if isinstance(teacher, StoredTeacher | EstimatorModel):  # these give logits, or the logarithms of probabilities
         outputs = "logits"
     if isinstance(teacher, nn.Module) and outputs == "probabilities":
         teacher, outputs = LogProbabilities(teacher), "logits"
@@ -100,6 +113,8 @@ def match_classes(teacher: nn.Module | StoredTeacher, student: nn.Module) -> nn.
     theirs = teacher.store.class_names if is_stored else class_names_in_config(teacher, "the teacher's config")
     ours = class_names_in_config(student, "the student's config")
     if theirs is None or ours is None or not (theirs.are_known and ours.are_known):
+        if not is_stored:
+            check_numbered(teacher)
         return teacher
     try:
         columns = align_classes(theirs, ours)

@@ -1,0 +1,139 @@
+"""Fitted estimators of scikit-learn as models: a batch goes in, and the logarithms of their probabilities come out."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ArgumentError, ModelError
+from limbeck.models.probabilities import logits_of_probabilities
+from limbeck.outputs.classes import listed
+
+
+def is_estimator(source: object) -> bool:
+    """Return True if an object is an estimator in the way of scikit-learn.
+
+    Args:
+        source: anything. A module is none, whatever methods it has.
+    """
+    has_methods = hasattr(source, "fit") and (hasattr(source, "predict") or hasattr(source, "predict_proba"))
+    return has_methods and not isinstance(source, nn.Module | type)
+
+
+class EstimatorModel(nn.Module):
+    """A model that gives logits, made from a fitted estimator or pipeline with ``predict_proba``.
+
+    It has no weights that can be trained, and its estimator stays on the CPU. The estimator is given the rows that the
+    student is given, each as F numbers in float64: the images or rows of a batch after normalisation.
+
+    Args:
+        estimator: a fitted classifier of scikit-learn, or of a package with its methods. It is not copied.
+        digest: the digest of the file that it was read from, by which a store knows its teacher; by default that of the object.
+
+    Raises:
+        ArgumentError: it is not fitted, gives no probabilities, has several outputs, or was fitted on named columns.
+
+    Example:
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> model = EstimatorModel(GaussianNB().fit([[0.0], [1.0], [3.0], [4.0]], ["low", "low", "high", "high"]))
+        >>> model.class_names
+        ('high', 'low')
+        >>> model(torch.tensor([[0.5]])).argmax(-1)
+        tensor([1])
+    """
+
+    def __init__(self, estimator: Any, digest: bytes | None = None) -> None:
+        super().__init__()
+        self.name = type(estimator).__name__
+        if not hasattr(estimator, "predict_proba"):
+            raise ArgumentError(
+                "teacher",
+                f"{self.name} has no predict_proba, and a teacher needs a probability for each class. Fit it inside of "
+                "sklearn.calibration.CalibratedClassifierCV, or take another classifier.",
+            )
+        if not hasattr(estimator, "classes_"):
+            raise ArgumentError("teacher", f"this {self.name} is not fitted (it has no classes_). Call its fit first.")
+        if isinstance(estimator.classes_, list):
+            raise ArgumentError(
+                "teacher", f"this {self.name} has {len(estimator.classes_)} outputs. Fit one estimator on one of them."
+            )
+        if (names := getattr(estimator, "feature_names_in_", None)) is not None:
+            raise ArgumentError(
+                "teacher",
+                f"this {self.name} was fitted on named columns ({listed(list(names))}), and a batch has rows of numbers "
+                "without names. Fit it on the same rows as an array, as in fit(table.to_numpy(), labels).",
+            )
+        self.estimator, self._digest = estimator, digest
+        self.class_names = tuple(str(name) for name in estimator.classes_)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rows = inputs.detach().reshape(len(inputs), -1).cpu()
+        expected = getattr(self.estimator, "n_features_in_", rows.shape[1])
+        if rows.shape[1] != expected:
+            raise ModelError(
+                f"{self.name} was fitted on rows of {expected} numbers, and the batch has {rows.shape[1]} for each example. "
+                "Fit it on the rows that the student is given."
+            )
+        try:
+            found = self.estimator.predict_proba(rows.double().numpy())
+        except Exception as error:  # what an estimator raises depends on its steps
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"{self.name}.predict_proba fails on an array {tuple(rows.shape)} of numbers: {reason}"
+            ) from error
+        return logits_of_probabilities(torch.as_tensor(np.asarray(found))).float().to(inputs.device)
+
+    def get_extra_state(self) -> Tensor:
+        """Return a digest of the estimator, by which a store knows its teacher."""
+        import joblib
+
+        digest = self._digest or bytes.fromhex(str(joblib.hash(self.estimator)))
+        return torch.tensor(list(digest), dtype=torch.uint8)
+
+
+def load_estimator(path: str | Path, trusted: Collection[str] = ()) -> EstimatorModel:
+    """Load an estimator of scikit-learn from a file that ``skops.io.dump`` wrote. No pickle is read.
+
+    Args:
+        path: the file.
+        trusted: the types beyond those of scikit-learn and NumPy that may be loaded, as ``package.Class``. Loading may call
+            code of them.
+
+    Returns:
+        The estimator as a model that gives logits.
+
+    Raises:
+        ModelError: there is no such file, it is a pickle or is damaged, or it has types that are not trusted.
+        ArgumentError: it holds something that cannot be a teacher.
+    """
+    from skops import io
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file. Expected one that skops.io.dump wrote.")
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path}: not a file of skops. A pickle or joblib file is not read, since reading one can run any code. Write the "
+            "estimator with skops.io.dump(estimator, 'model.skops') where it was fitted."
+        )
+    try:
+        unknown = [name for name in io.get_untrusted_types(file=path) if name not in trusted]
+        if unknown:
+            raise ModelError(
+                f"{path}: has types that skops does not know to be harmless: {', '.join(unknown)}. If you trust them, name "
+                "each of them: trusted=[...] in load_estimator, teacher.trusted in a config."
+            )
+        estimator = io.load(path, trusted=list(trusted))
+    except ModelError:
+        raise
+    except Exception as error:  # skops raises whatever it meets in a damaged file
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(f"{path}: skops cannot read it ({type(error).__name__}: {reason}).") from error
+    return EstimatorModel(estimator, hashlib.sha256(path.read_bytes()).digest())

@@ -1,0 +1,88 @@
+"""Estimators of scikit-learn as models: their probabilities, their classes, and what is refused."""
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import LinearSVC
+from skops.io import dump
+
+from limbeck.errors import ArgumentError, ModelError
+from limbeck.models import EstimatorModel, forward_logits, is_estimator, load_estimator
+
+ROWS = np.random.default_rng(0).normal(size=(60, 4))
+LABELS = np.array(["pos" if row[0] > 0.3 else "neutral" if row[1] > 0 else "neg" for row in ROWS])
+
+
+def own_step(rows):
+    return rows
+
+
+@pytest.mark.parametrize("shape", [(60, 4), (60, 1, 2, 2)])
+def test_the_logits_are_the_logarithms_of_the_probabilities(shape):
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, LABELS)
+    logits = forward_logits(EstimatorModel(pipeline), {"x": torch.from_numpy(ROWS).reshape(shape), "labels": None})
+    torch.testing.assert_close(logits.softmax(-1).double(), torch.from_numpy(pipeline.predict_proba(ROWS)))
+    assert EstimatorModel(pipeline).class_names == ("neg", "neutral", "pos")
+
+
+def test_what_has_the_methods_of_an_estimator():
+    assert is_estimator(LogisticRegression())
+    assert not is_estimator(LogisticRegression)
+    assert not is_estimator(torch.nn.Linear(1, 1))
+
+
+def test_estimators_that_cannot_teach():
+    with pytest.raises(ArgumentError, match=r"LinearSVC has no predict_proba.*CalibratedClassifierCV"):
+        EstimatorModel(LinearSVC().fit(ROWS, LABELS))
+    EstimatorModel(CalibratedClassifierCV(LinearSVC(), cv=2).fit(ROWS, LABELS))
+    with pytest.raises(ArgumentError, match="not fitted"):
+        EstimatorModel(RandomForestClassifier())
+    with pytest.raises(ArgumentError, match="has 2 outputs"):
+        EstimatorModel(RandomForestClassifier(2).fit(ROWS, np.stack([LABELS, LABELS], 1)))
+    named = LogisticRegression().fit(ROWS, LABELS)
+    named.feature_names_in_ = np.array(["age", "size", "weight", "income"], dtype=object)  # as after a pandas table
+    with pytest.raises(ArgumentError, match=r"named columns.*'age'.*to_numpy"):
+        EstimatorModel(named)
+
+
+def test_other_rows_than_it_was_fitted_on():
+    with pytest.raises(ModelError, match="fitted on rows of 4 numbers, and the batch has 6"):
+        EstimatorModel(LogisticRegression().fit(ROWS, LABELS))(torch.zeros(2, 6))
+    with pytest.raises(ModelError, match=r"predict_proba fails on an array \(2, 4\).*NaN"):
+        EstimatorModel(LogisticRegression().fit(ROWS, LABELS))(torch.full((2, 4), torch.nan))
+
+
+class TestFiles:
+    def test_a_file_of_skops_gives_the_same_answers(self, tmp_path):
+        estimator = LogisticRegression().fit(ROWS, LABELS)
+        dump(estimator, tmp_path / "model.skops")
+        loaded, again = (load_estimator(tmp_path / "model.skops") for _ in range(2))
+        rows = torch.from_numpy(ROWS)
+        torch.testing.assert_close(loaded(rows), EstimatorModel(estimator)(rows))
+        assert torch.equal(loaded.get_extra_state(), again.get_extra_state())
+        dump(LogisticRegression(C=2.0).fit(ROWS, LABELS), tmp_path / "other.skops")
+        other = load_estimator(tmp_path / "other.skops").get_extra_state()
+        assert not torch.equal(loaded.get_extra_state(), other)
+
+    def test_types_are_listed_and_loaded_only_if_they_are_trusted(self, tmp_path):
+        pipeline = make_pipeline(FunctionTransformer(own_step), LogisticRegression()).fit(ROWS, LABELS)
+        dump(pipeline, tmp_path / "model.skops")
+        name = f"{own_step.__module__}.own_step"
+        with pytest.raises(ModelError, match=rf"harmless: {name}\. .*teacher\.trusted"):
+            load_estimator(tmp_path / "model.skops")
+
+    def test_pickles_and_damaged_files(self, tmp_path):
+        joblib.dump(LogisticRegression(), tmp_path / "model.skops")
+        with pytest.raises(ModelError, match=r"pickle or joblib file is not read.*skops\.io\.dump"):
+            load_estimator(tmp_path / "model.skops")
+        np.savez(tmp_path / "other.npz", a=ROWS)
+        with pytest.raises(ModelError, match="skops cannot read it"):
+            load_estimator(tmp_path / "other.npz")
+        with pytest.raises(ModelError, match="no such file"):
+            load_estimator(tmp_path / "none.skops")
