@@ -106,6 +106,13 @@ class TestClasses:
         with pytest.raises(ArgumentError, match="teacher: the teacher's config lacks 2 of the 2 classes"):
             DistillationTrainer(student, teacher, args)
 
+    def test_a_teacher_in_the_right_order_stays_as_it_is(self):
+        """Three classes in a circle: an order applied twice is another one."""
+        student, teacher = self.models(["a", "b", "c"], ["c", "a", "b"])
+        matched = match_classes(teacher, student)
+        assert matched is not teacher
+        assert match_classes(matched, student) is matched
+
     def test_names_that_mean_nothing_are_not_compared(self, tmp_path):
         student, teacher = self.models(["neg", "pos"], ["LABEL_0", "LABEL_1"])
         assert match_classes(teacher, student) is teacher

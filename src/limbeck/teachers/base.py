@@ -35,7 +35,7 @@ class TeacherOutput:
 
     def __post_init__(self, probabilities: Tensor | None) -> None:
         if probabilities is not None:
-            object.__setattr__(self, "logits", logits_of_probabilities(probabilities))
+            object.__setattr__(self, "logits", logits_of_probabilities(torch.as_tensor(probabilities)))
 
 
 class Teacher(ABC):
