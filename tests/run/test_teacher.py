@@ -11,10 +11,11 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import SelectedColumns
+from limbeck.models import SelectedColumns, forward_logits
 from limbeck.run.opening import OpenedRun
 from limbeck.run.plan import plan_of
 from limbeck.run.teacher import (
+    check_has_logits,
     load_or_train_teacher,
     load_teacher,
     open_stored_teacher,
@@ -23,6 +24,7 @@ from limbeck.run.teacher import (
 )
 from limbeck.run.training import build_seeded_model
 from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store
+from limbeck.teachers import as_teacher
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100},
@@ -179,4 +181,49 @@ def test_an_estimator_beside_something_else():
         ({"sklearn": "a.skops", "training": {"max_steps": 1}}, "training"),
     ):
         with pytest.raises(ConfigError, match=rf"teacher\.{key}: "):
+            config(teacher=teacher)
+
+
+@pytest.fixture
+def ensemble(splits, tmp_path):
+    """Return the config of an ensemble: an estimator with its classes in another order, and a network that a run saved."""
+    rows = splits.train.__getitems__(range(len(splits.train)))["pixel_values"].flatten(1).numpy()
+    skops.io.dump(GaussianNB(var_smoothing=0.1).fit(rows, splits.true_labels.numpy()), tmp_path / "bayes.skops")
+    load_or_train_teacher(config(), splits, tmp_path)
+    members = [{"sklearn": str(tmp_path / "bayes.skops"), "weight": 3}, {"model": str(tmp_path / "teacher")}]
+    return {"ensemble": members}
+
+
+def test_an_ensemble_is_averaged_at_the_temperature_also_from_memory(splits, ensemble, tmp_path):
+    teacher = load_teacher(config(teacher=ensemble), splits, tmp_path)
+    batch = splits.train.__getitems__(range(5))
+    single = [forward_logits(member, batch) for member in teacher.members]
+    expected = ((single[0] / 4).softmax(-1) * 3 + (single[1] / 4).softmax(-1)) / 4
+    for source in (as_teacher(teacher), precompute_teacher(teacher, splits.train)):
+        found = source.at_temperature(4.0)(batch).logits
+        torch.testing.assert_close((found / 4).softmax(-1), expected)
+    plan = plan_of(config(teacher=ensemble), OpenedRun(splits, teacher, teacher), tmp_path)
+    assert "bayes.skops and " in plan.facts["teacher"]
+
+
+def test_an_ensemble_that_cannot_be_averaged(splits, ensemble, tmp_path):
+    policy = {"temperature": {"policy": "linear", "start": 8, "end": 1}}
+    with pytest.raises(ConfigError, match=r"^teacher\.average: .* a policy changes it"):
+        load_teacher(config(teacher=ensemble, distillation=policy), splits, tmp_path)
+    logits = load_teacher(config(teacher={**ensemble, "average": "logits"}, distillation=policy), splits, tmp_path)
+    check_has_logits(logits, "cache build")
+    with pytest.raises(ConfigError, match=r"^teacher\.average: .*cache build needs"):
+        check_has_logits(load_teacher(config(teacher=ensemble), splits, tmp_path), "cache build")
+
+
+def test_every_fault_of_an_ensemble_is_told(splits, tmp_path):
+    members = [{"sklearn": str(tmp_path / "none.skops")}, {"model": "mlp"}]
+    with pytest.raises(ConfigError) as caught:
+        load_teacher(config(teacher={"ensemble": members}), splits, tmp_path)
+    assert [fault.partition(": ")[0] for fault in caught.value.faults] == [
+        "teacher.ensemble.0.sklearn",
+        "teacher.ensemble.1.model",
+    ]
+    for teacher in ({"ensemble": members, "model": "mlp"}, {"ensemble": members[:1]}, {"ensemble": [{}, {}]}):
+        with pytest.raises(ConfigError, match=r"teacher\.ensemble"):
             config(teacher=teacher)

@@ -5,7 +5,8 @@ import torch
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import SparseTargets
-from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
+from limbeck.models import forward_logits
+from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher, LiveTeacher, TeacherOutput, as_teacher
 
 
 def members():
@@ -77,3 +78,35 @@ def test_logits_of_two_shapes_are_refused():
     ensemble = Ensemble([torch.nn.Linear(4, 3), torch.nn.Linear(4, 2)], average="logits")
     with pytest.raises(ArgumentError, match=r"teachers: .* of one shape, and these gave \(5, 3\), \(5, 2\)"):
         ensemble({"x": torch.zeros(5, 4)})
+
+
+class TestEnsembleModel:
+    @pytest.mark.parametrize("average", ["probabilities", "logits"])
+    def test_it_predicts_at_1_and_teaches_at_the_temperature_of_the_loss(self, average):
+        models, rows = [torch.nn.Linear(4, 5) for _ in range(2)], torch.randn(6, 4)
+        ensemble = EnsembleModel(models, [1.0, 3.0], average)
+        logits = [model(rows).detach() for model in models]
+        batch = {"x": rows, "labels": torch.zeros(6)}
+        for t, found in (
+            (1.0, forward_logits(ensemble, batch)),
+            (5.0, as_teacher(ensemble).at_temperature(5.0)(batch).logits),
+        ):
+            if average == "logits":
+                expected = ((logits[0] + 3 * logits[1]) / 4 / t).softmax(-1)
+            else:
+                expected = ((logits[0] / t).softmax(-1) + 3 * (logits[1] / t).softmax(-1)) / 4
+            torch.testing.assert_close((found / t).softmax(-1), expected)
+
+    def test_its_members_are_given_the_entries_that_they_take(self):
+        class Named(torch.nn.Module):
+            def forward(self, first, second):
+                return first - second
+
+        ensemble = EnsembleModel([Named(), Named()], [1, 1], "logits")
+        batch = {"first": torch.full((1, 2), 3.0), "second": torch.ones(1, 2)}
+        assert forward_logits(ensemble, batch).tolist() == [[2.0, 2.0]]
+
+    def test_its_weights_tell_it_from_another(self):
+        models = [torch.nn.Linear(4, 5) for _ in range(2)]
+        states = [EnsembleModel(models, weights).state_dict() for weights in ([1, 1], [1, 2])]
+        assert not torch.equal(*(state["_extra_state"] for state in states))

@@ -15,6 +15,7 @@ from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.report import Table
+from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
@@ -55,6 +56,7 @@ def build_cache(
     opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True)
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
+    check_has_logits(teacher, "cache build")
     state = process_state()
     teacher.to(state.device)
     built = build_store(

@@ -193,8 +193,10 @@ class ArmTrainer:
             everything = dataclasses.replace(config.data, labelled=None, transfer="all")
             self._all_labels = load_splits(everything, seed=config.seed)
         in_memory = precompute_teacher(teacher, self._all_labels.train)
-        self.teacher_logits: Tensor = in_memory.logits[self._all_labels.train.ids]
-        """The teacher's logits of the training examples, (N, V)."""
+        answers = in_memory.at_temperature(1.0)({"example_id": self._all_labels.train.ids}).logits
+        assert answers is not None
+        self.teacher_logits: Tensor = answers
+        """The teacher's logits of the training examples at T = 1, (N, V)."""
         self.teacher_test_logits = predict_logits(teacher, splits.test)
         """The teacher's logits of the test examples."""
         self._teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else in_memory

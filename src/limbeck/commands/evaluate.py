@@ -35,7 +35,7 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
     """
     folder = Path(folder)
     config = read_run(folder)
-    called = [*functions_of(config.teacher), *config.teacher.trusted]
+    called = [name for model in config.teacher.models for name in (*functions_of(model), *model.trusted)]
     if unnamed := [name for name in called if name not in functions]:
         raise ConfigError(
             *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)

@@ -20,6 +20,7 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import functions_of, load_model
 from limbeck.run.folder import REPORT, STUDENT, read_run
+from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import StoredTeacher
 from limbeck.temperature.analysis import Analysis, Calibration, analyze
@@ -54,6 +55,7 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     if config.distillation.temperature == "auto":
         config = with_temperature(config, config.search.temperatures[0])
     opened, teacher = open_and_tell(config, Path(config.out), needs_softmax="temperature analyze")
+    check_has_logits(teacher, "temperature analyze")
     splits = opened.splits
     labelled = splits.train.with_labels(splits.true_labels)
     generator = torch.Generator().manual_seed(config.seed)

@@ -59,6 +59,11 @@ class TrainedConfig(ModelConfig):
         """Return the key that names the model: "model", or the kind of file that it is in."""
         return "model" if self.sklearn is None else "sklearn"
 
+    @property
+    def name(self) -> str:
+        """Return the name of the model, or of the file that it is in."""
+        return self.model if self.sklearn is None else self.sklearn
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sklearn is not None and self.model:
@@ -70,14 +75,36 @@ class TrainedConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class TeacherConfig(TrainedConfig):
-    """The teacher: a model, a fitted estimator, or a store of a teacher's outputs.
+class MemberConfig(TrainedConfig):
+    """One of several teachers.
 
     Raises:
-        ArgumentError: a field has another type, there is neither a model nor a store, or a teacher of probabilities or an
-            estimator is to be trained.
+        ArgumentError: a field has another type, or there is no model.
     """
 
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Its weight in the average; the weights are divided by their sum."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name:
+            raise ArgumentError("model", "missing. Name a model, or in sklearn a file with an estimator.")
+
+
+@dataclass(frozen=True)
+class TeacherConfig(TrainedConfig):
+    """The teacher: a model, a fitted estimator, several of them, or a store of a teacher's outputs.
+
+    Raises:
+        ArgumentError: a field has another type, there is neither a model nor a store, there are two kinds of models, or
+            a teacher of probabilities or an estimator or an ensemble is to be trained.
+    """
+
+    ensemble: Annotated[list[MemberConfig], Field(min_length=2)] | None = None
+    """Several trained teachers in place of one, each with a ``model`` or ``sklearn`` and, if it is to count more or less, a
+    ``weight``. Their columns are matched with the data's classes by name, each by itself."""
+    average: Literal["logits", "probabilities"] = "probabilities"
+    """What is averaged over the ensemble: probabilities, at the temperature of the loss; or logits, which need none."""
     cache: str | None = None
     """The folder or URL of a store that ``limbeck cache build`` wrote. The student is then trained from the store, and no
     teacher is run."""
@@ -89,17 +116,24 @@ class TeacherConfig(TrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model and self.cache is None and self.sklearn is None:
+        if not self.name and self.cache is None and self.ensemble is None:
             raise ArgumentError("model", "missing. Name a model, or in cache a store of a teacher's outputs.")
-        if self.training is not None and self.sklearn is not None:
+        if self.ensemble is not None and self.name:
             raise ArgumentError(
-                "training", "is for a model of PyTorch, and the estimator in sklearn is fitted already."
+                "ensemble", f"stands beside {self.key}. Leave that out, or make it one of the ensemble."
             )
+        if self.training is not None and (self.sklearn is not None or self.ensemble is not None):
+            raise ArgumentError("training", "is for one model of PyTorch, and these are trained already. Leave it out.")
         if self.training is not None and self.outputs == "probabilities":
             raise ArgumentError(
                 "outputs",
                 "probabilities are for a teacher that is trained already; one that is trained here has to return logits.",
             )
+
+    @property
+    def models(self) -> list[TrainedConfig]:
+        """Return the models that are run: those of the ensemble, or the one."""
+        return [self] if self.ensemble is None else [*self.ensemble]
 
 
 class DistillationConfig(StrictModel):

@@ -102,7 +102,8 @@ def inspect_run(
         student = build_seeded_model(config.student, splits, config.seed)
         check_student(student, splits)
     stored = config.teacher.cache is not None and not live_teacher
-    with faults.under("teacher.cache" if stored else f"teacher.{config.teacher.key}"):
+    key = "ensemble" if config.teacher.ensemble else config.teacher.key
+    with faults.under(f"teacher.{'cache' if stored else key}"):
         teacher = open_stored_teacher(config, splits) if stored else load_teacher(config, splits, folder)
         if teacher is None:
             with faults.under("teacher.training"):

@@ -22,7 +22,7 @@ from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_named
-from limbeck.teachers import as_teacher
+from limbeck.teachers import Ensemble, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
 ASKED = 256
@@ -148,6 +148,8 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
     rows = arguments.per_device_train_batch_size
     batch = splits.train.__getitems__([i % len(splits.train) for i in range(rows)])
     source = None if teacher is None else as_teacher(teacher).to(device)
+    if isinstance(source, Ensemble):
+        source.at_temperature(config.distillation.target_temperature)
     if isinstance(teacher, StoredTeacher) and teacher.views is not None:
         batch = teacher.views(batch)
     elif config.data.augmentation.is_on and not isinstance(teacher, StoredTeacher):
@@ -235,7 +237,8 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
     assert model is not None
     if isinstance(inside := underlying(model), EstimatorModel):
         return f"{inside.name} in {config.teacher.sklearn}"
-    text = f"{config.teacher.model}, {count_parameters(model):,} parameters"
+    names = " and ".join(named.name for named in config.teacher.models)
+    text = f"{names}, {count_parameters(model):,} parameters"
     if opened.untrained is not None:
         own = teacher_training_config(config)
         text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from limbeck.config import Config
+from limbeck.config.schema import MemberConfig, TrainedConfig
 from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
@@ -25,10 +26,12 @@ from limbeck.models import (
     save_model,
 )
 from limbeck.run.classes import columns_in_store, in_order_of_data
+from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
-from limbeck.teachers import InMemoryTeacher
+from limbeck.tasks import task_named
+from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher
 
 
 def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | None:
@@ -47,27 +50,73 @@ def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | No
         ModelError: the model cannot be built or loaded.
     """
     teacher_config = config.teacher
-    if teacher_config.sklearn is not None:
-        estimator = load_estimator(teacher_config.sklearn, teacher_config.trusted)
-        return in_order_of_data(estimator, None, splits, key="teacher.sklearn")
-    if not teacher_config.model:
+    if teacher_config.ensemble is not None:
+        return _load_ensemble(config, teacher_config.ensemble, splits)
+    if not teacher_config.name:
         raise ConfigError(
             "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
         )
     if teacher_config.training is None:
-        if teacher_config.model in BUILT_IN or teacher_config.from_scratch:
-            raise ConfigError(
-                f"teacher.model: {teacher_config.model} has no weights yet. Add teacher.training to train it, or name a "
-                "trained model."
-            )
-        teacher = load_trained_model(teacher_config, splits.shape)
-        if teacher_config.outputs == "probabilities":
-            teacher = LogProbabilities(teacher)
-        named = Path(teacher_config.model)
-        return in_order_of_data(teacher, named if named.is_dir() else None, splits)
+        return _load_trained(teacher_config, splits, "teacher")
     if (folder / TEACHER / "config.json").is_file():
         return load_run_teacher(folder, splits, functions_of(teacher_config))
     return None
+
+
+def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Module:
+    """Return a model that is trained already, with its columns in the order of the data's classes."""
+    key = f"{section}.{named.key}"
+    if named.sklearn is not None:
+        return in_order_of_data(load_estimator(named.sklearn, named.trusted), None, splits, key=key)
+    if named.model in BUILT_IN or named.from_scratch:
+        raise ConfigError(
+            f"{key}: {named.model} has no weights yet. Add teacher.training to train it, or name a trained model."
+        )
+    teacher = load_trained_model(named, splits.shape)
+    if named.outputs == "probabilities":
+        teacher = LogProbabilities(teacher)
+    folder = Path(named.model)
+    return in_order_of_data(teacher, folder if folder.is_dir() else None, splits, key=key)
+
+
+def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits) -> EnsembleModel:
+    """Return an ensemble whose members have their columns in the order of the data's classes, each by itself."""
+    faults, members = Faults(), []
+    if config.teacher.average == "probabilities":
+        objective = config.distillation
+        if task_named(splits.task).family != "softmax":
+            faults.lines.append(
+                f"teacher.average: probabilities are those of one class each, and the task is {splits.task}. "
+                "Set average: logits."
+            )
+        if objective.target_temperature is None and objective.temperature != "auto":
+            faults.lines.append(
+                "teacher.average: probabilities are averaged at one temperature, and a policy changes it. Set "
+                "average: logits."
+            )
+    for i, member in enumerate(named):
+        section = f"teacher.ensemble.{i}"
+        with faults.under(f"{section}.{member.key}"):
+            members.append(_load_trained(member, splits, section))
+    faults.raise_all()
+    return EnsembleModel(members, [member.weight for member in named], config.teacher.average)
+
+
+def check_has_logits(teacher: object, command: str) -> None:
+    """Check that a teacher has one set of logits for all temperatures, which an average of probabilities has not.
+
+    Args:
+        teacher: the teacher of a run.
+        command: the command that needs them, for the message.
+
+    Raises:
+        ConfigError: it is an ensemble that averages probabilities.
+    """
+    if isinstance(teacher, EnsembleModel) and teacher.average == "probabilities":
+        raise ConfigError(
+            f"teacher.average: probabilities are averaged at the temperature of the loss, and limbeck {command} needs one set "
+            "of logits for all temperatures. Set average: logits."
+        )
 
 
 def load_or_train_teacher(config: Config, splits: Splits, folder: Path, *, resume: bool = False) -> nn.Module:
@@ -205,7 +254,7 @@ def _fixed_temperature(config: Config) -> float:
     return t
 
 
-def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher:
+def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher | Ensemble:
     """Compute the teacher's logits for every example once, for students that see one view of each example.
 
     Args:
@@ -213,8 +262,10 @@ def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeache
         examples: the examples that the students will be trained on.
 
     Returns:
-        A teacher that looks the logits up.
+        A teacher that looks the logits up; for an ensemble, the ensemble of such teachers.
     """
+    if isinstance(teacher, EnsembleModel):
+        return teacher.teacher_of([precompute_teacher(member, examples) for member in teacher.members])
     logits = predict_logits(teacher, examples, progress="Asking the teacher")
     # example_id counts the rows of the whole source, of which these examples are a part.
     rows = logits.new_full((int(examples.ids.max()) + 1, logits.shape[1]), math.nan)

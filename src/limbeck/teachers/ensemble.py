@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.models import forward_logits
 from limbeck.models.forward import class_axis
 from limbeck.teachers.base import Teacher, TeacherOutput
 from limbeck.teachers.live import TeacherLike, as_teacher
+
+Average = Literal["logits", "probabilities"]
+"""What an ensemble averages."""
 
 
 class Ensemble(Teacher):
@@ -45,7 +50,7 @@ class Ensemble(Teacher):
         teachers: Sequence[TeacherLike],
         weights: Sequence[float] | None = None,
         *,
-        average: Literal["logits", "probabilities"] = "probabilities",
+        average: Average = "probabilities",
         temperature: float | None = None,
     ) -> None:
         if not teachers:
@@ -132,3 +137,62 @@ class Ensemble(Teacher):
             )
         terms = [(z / t).log_softmax(class_axis(z)) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
         return t * torch.logsumexp(torch.stack(terms), 0)
+
+
+class EnsembleModel(nn.Module):
+    """Several models that act as one module, whose logits at T = 1 are the average of theirs.
+
+    As a teacher it averages at the temperature of the loss, which ``as_teacher`` sees to.
+
+    Args:
+        members: at least two modules that ``forward_logits`` can call; their columns stand for the same classes.
+        weights: as in ``Ensemble``, and so is ``average``.
+        average: "logits" or "probabilities".
+
+    Raises:
+        ArgumentError: a weight or the average is not as described.
+        ArgumentTypeError: there is no model.
+    """
+
+    def __init__(
+        self, members: Sequence[nn.Module], weights: Sequence[float], average: Average = "probabilities"
+    ) -> None:
+        super().__init__()
+        self.average: Average = average
+        self._weights = list(weights)
+        for i, member in enumerate(members):
+            self.add_module(str(i), member)
+        self.teacher_of(members)  # checks the arguments
+        self.eval()
+
+    @property
+    def members(self) -> list[nn.Module]:
+        """Return the models."""
+        return list(self.children())
+
+    def teacher_of(self, teachers: Sequence[TeacherLike]) -> Ensemble:
+        """Return the ensemble of the members' own teachers, with the weights of this one.
+
+        Args:
+            teachers: one for each member, such as the members themselves, or their answers in memory.
+        """
+        return Ensemble(teachers, self._weights, average=self.average)
+
+    def as_teacher(self, dtype: torch.dtype | None) -> Ensemble:
+        """Return the ensemble that averages at the temperature of the loss.
+
+        Args:
+            dtype: the floating-point dtype that the members are converted to; None keeps their own.
+        """
+        return self.teacher_of([as_teacher(member, dtype=dtype) for member in self.members])
+
+    def forward(self, **batch: Any) -> Tensor:
+        output = self.teacher_of([partial(forward_logits, member) for member in self.members]).at_temperature(1.0)(
+            batch
+        )
+        assert output.logits is not None
+        return output.logits
+
+    def get_extra_state(self) -> Tensor:
+        """Return the weights, by which a store knows its teacher."""
+        return torch.tensor([*self._weights, float(self.average == "logits")])

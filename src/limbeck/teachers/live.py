@@ -176,6 +176,9 @@ def as_teacher(
     if is_estimator(source):
         source, outputs = EstimatorModel(source), "logits"
         check_numbered(source)
+    make = getattr(source, "as_teacher", None) if isinstance(source, nn.Module) else None
+    if make is not None:  # an ensemble
+        return make(dtype)
     if isinstance(source, nn.Module):
         return LiveTeacher(LogProbabilities(source) if outputs == "probabilities" else source, dtype)
     if not callable(source) or isinstance(source, type):
