@@ -184,14 +184,17 @@ def test_the_gap_policy_moves_once_in_a_step(tmp_path):
 
 
 def test_a_step_in_which_nothing_counts_is_said_once(tmp_path, recwarn):
-    """Without a soft term unlabelled examples do not count; one batch with a label is between two without."""
-    labels = [-100] * 4 + [0] * 4 + [-100] * 4
-    data = [{"x": torch.randn(6), "labels": torch.tensor(label)} for label in labels]
+    """A batch that counts is between two that do not. Without a soft term, a batch without labels is none to tell of."""
+    counted = [False] * 4 + [True] * 4 + [False] * 4
+    data = [{"x": torch.randn(6), "labels": torch.tensor(0), "mask": torch.tensor(value)} for value in counted]
     args = DistillationArguments(
-        str(tmp_path), alpha=0.0, num_train_epochs=1, per_device_train_batch_size=4, use_cpu=True, disable_tqdm=True,
+        str(tmp_path), alpha=0.5, num_train_epochs=1, per_device_train_batch_size=4, use_cpu=True, disable_tqdm=True,
         save_strategy="no", logging_strategy="no", train_sampling_strategy="sequential",
     )  # fmt: skip
-    DistillationTrainer(Net(), None, args, train_dataset=data).train()
+    DistillationTrainer(Net(), Net(), args, train_dataset=data).train()
+    args.alpha = 0.0
+    unlabelled = [{"x": torch.randn(6), "labels": torch.tensor(-100)} for _ in range(4)]
+    DistillationTrainer(Net(), None, args, train_dataset=unlabelled).train()
     said = [str(w.message) for w in recwarn if "counts in the loss" in str(w.message)]
     assert len(said) == 1
     assert "step 1 counts" in said[0]

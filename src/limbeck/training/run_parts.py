@@ -196,8 +196,10 @@ class RunParts(Trainer):
     def _count(self, batches: list[Mapping[str, Any]]) -> Tensor:
         """Return the number of positions that count in some batches, and say it once if it is 0."""
         counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
-        # To read it on a device would make the processor wait; the loader gives batches on the CPU before they are moved.
-        if batches and not self._said_that_nothing_counts and counted.device.type == "cpu" and not counted:
+        # Without a soft term a batch out of a transfer set may have no label. To read the number on a device would make the
+        # processor wait; the loader gives batches on the CPU before they are moved.
+        is_wrong = batches and self.objective.alpha > 0 and counted.device.type == "cpu" and not counted
+        if is_wrong and not self._said_that_nothing_counts:
             self._said_that_nothing_counts = True
             warnings.warn(
                 f"No position of the batch of step {self.state.global_step + 1} counts in the loss: every label is "
