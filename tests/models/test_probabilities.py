@@ -60,4 +60,4 @@ def test_a_wrapped_model_keeps_its_names_and_its_signature():
     batch = {"pixel_values": torch.randn(3, 2), "other": torch.zeros(3)}
     torch.testing.assert_close(forward_logits(model, batch), batch["pixel_values"].log_softmax(-1))
     assert input_names(model) == {"pixel_values", "scale"}
-    assert class_names_in_config(SelectedColumns(model, [1, 0])).names == ("a", "b")
+    assert class_names_in_config(SelectedColumns(model, [1, 0])).names == ("b", "a")
