@@ -279,8 +279,9 @@ for name, divergence, dtype in named:
         PARAMETERS=tuple(map(float, divergence.parameter_values)), EPS=0.1, POWER=0,
         HAS_LABELS=True, HAS_LABELLED=True, HAS_GRADIENT=True, ACC=acc, BLOCK=1024,
     )
-    signature = dict(student="*" + dtype, teacher="*" + dtype, labels="*i64", labelled="*u8", numbers=wide, values=wide,
-                     gradient="*" + dtype, count="i32", classes="i32", stride_s="i32", stride_t="i32", stride_g="i32")
+    logits = "*" + dtype
+    given = dict(student=logits, teacher=logits, labels="*i64", labelled="*u8", numbers=wide, values=wide, gradient=logits)
+    signature = {name: given.get(name, "i32") for name in kernel.arg_names if name not in known}
     source = ASTSource(
         fn=kernel, signature=signature | {name: "constexpr" for name in known},
         constexprs={(kernel.arg_names.index(name),): value for name, value in known.items()},
