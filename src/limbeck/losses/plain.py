@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from limbeck.kernels.call import savable
 from limbeck.kernels.small import SMALL, PlainCall, small_loss
@@ -43,6 +44,7 @@ def plain_loss(student: Any, teacher: Any, labels: Any, options: dict[str, Any])
         or options["weight"] is not None
         or options.get("scale") is not None
         or torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0  # its tangents would be lost
     ):
         return None
     call = _settings(
