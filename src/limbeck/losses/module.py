@@ -187,8 +187,7 @@ class DistillationLoss(nn.Module):
     def _check_settings(self) -> None:
         """Call the function itself, so that a wrong setting is known before the first batch."""
         checks.check_group(self.group, self.backend)
-        sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
-        positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
+        positions = self._positions()
         # One column may be a shard of more, or a wrong shape that the first batch tells better.
         weight = self.weight.expand(2) if self.weight is not None and self.weight.shape == (1,) else self.weight
         classes, device = (2, None) if weight is None else (len(weight), weight.device)
@@ -210,7 +209,18 @@ class DistillationLoss(nn.Module):
         **changed: Any,
     ) -> LossParts:
         """Return the loss with the module's settings, except for those that are changed."""
-        settings: dict[str, Any] = dict(
+        settings = self._settings() | {"mask": mask, "num_items": num_items, "inplace": self.inplace} | changed
+        if not isinstance(teacher, SparseTargets):
+            own = {"class_dim": self.class_dim, "backend": self.backend, "group": self.group}
+            return dense_loss_parts(student_logits, teacher, labels, **own | settings)
+        if self.group is not None:
+            raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
+        student_logits = classes_last("student_logits", student_logits, self.class_dim)
+        return sparse_loss_parts(student_logits, teacher, labels, mode=None, **{"backend": self.backend} | settings)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the function that every kind of targets and labels takes."""
+        return dict(
             temperature=self.temperature,
             alpha=self.alpha,
             divergence=self.divergence,
@@ -219,20 +229,14 @@ class DistillationLoss(nn.Module):
             compensate=self.compensate,
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
-            mask=mask,
             weight=self.weight,
             reduction=self.reduction,
-            num_items=num_items,
-            inplace=self.inplace,
         )
-        settings |= changed
-        if not isinstance(teacher, SparseTargets):
-            own = {"class_dim": self.class_dim, "backend": self.backend, "group": self.group}
-            return dense_loss_parts(student_logits, teacher, labels, **own | settings)
-        if self.group is not None:
-            raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
-        student_logits = classes_last("student_logits", student_logits, self.class_dim)
-        return sparse_loss_parts(student_logits, teacher, labels, mode=None, **{"backend": self.backend} | settings)
+
+    def _positions(self) -> tuple[int, ...]:
+        """Return the shape of positions that the temperature fits."""
+        sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
+        return next((tuple(side.shape) for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""

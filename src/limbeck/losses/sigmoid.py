@@ -285,9 +285,7 @@ class SigmoidDistillationLoss(DistillationLoss):
         for name in ("inplace", "group"):
             if getattr(self, name):
                 raise ArgumentError(name, "the loss of several labels at once does not take it. Leave it out.")
-        sides = self.temperature if isinstance(self.temperature, tuple | list) else (self.temperature,)
-        positions = next((side.shape for side in sides if isinstance(side, Tensor) and side.dim()), (1,))
-        logits = torch.zeros(*positions, 1 if self.weight is None else len(self.weight))
+        logits = torch.zeros(*self._positions(), 1 if self.weight is None else len(self.weight))
         weight = None if self.weight is None else self.weight.cpu()
         self._loss(logits, logits, logits, with_parts=True, class_dim=-1, weight=weight, backend="auto")
 
@@ -322,10 +320,5 @@ class SigmoidDistillationLoss(DistillationLoss):
                 "teacher",
                 "sparse targets are the few likely classes of a softmax. Several labels at once need all logits.",
             )
-        settings: dict[str, Any] = dict(
-            temperature=self.temperature, alpha=self.alpha, divergence=self.divergence, beta=0.0, skew=0.0,
-            compensate=self.compensate, label_smoothing=self.label_smoothing, ignore_index=self.ignore_index, mask=mask,
-            weight=self.weight, reduction=self.reduction, num_items=num_items, class_dim=self.class_dim,
-            backend=self.backend,
-        )  # fmt: skip
-        return sigmoid_loss_parts(student_logits, teacher, labels, **settings | changed)
+        own = {"mask": mask, "num_items": num_items, "class_dim": self.class_dim, "backend": self.backend}
+        return sigmoid_loss_parts(student_logits, teacher, labels, **self._settings() | own | changed)
