@@ -15,8 +15,9 @@ INSTALL := $(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 
 demo: .venv/ready            ## Distil a digit classifier and compare it honestly
 	$(BIN)/limbeck demo
 
+# One process a core, one thread a process: the tests are many and small.
 test: .venv/ready-dev        ## The suite, doctests and the code of README and docs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 slow: .venv/ready-dev        ## Longer proofs, and the commands of README and docs
 	$(BIN)/python -m pytest -m slow

@@ -101,6 +101,7 @@ class TestLanguageModels:
         expected = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
         assert trainer.evaluate()["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
+    @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
     @pytest.mark.parametrize("task_type", ["CAUSAL_LM", None])
     def test_peft(self, task_type):
         peft = pytest.importorskip("peft")
