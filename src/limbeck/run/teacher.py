@@ -67,7 +67,9 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
     """Return a model that is trained already, with its columns in the order of the data's classes."""
     key = f"{section}.{named.key}"
     if named.sklearn is not None:
-        return in_order_of_data(load_estimator(named.sklearn, named.trusted), None, splits, key=key)
+        table = splits.preprocessing.table
+        estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
+        return in_order_of_data(estimator, None, splits, key=key)
     if named.model in BUILT_IN or named.from_scratch:
         raise ConfigError(
             f"{key}: {named.model} has no weights yet. Add teacher.training to train it, or name a trained model."
