@@ -57,7 +57,9 @@ def is_rows(labels: Any) -> bool:
     return isinstance(labels, Tensor) and labels.is_floating_point()
 
 
-def mixed_labels(first: Tensor, second: Tensor, share: Tensor | float, logits: Tensor) -> Tensor:
+def mixed_labels(
+    first: Tensor, second: Tensor, share: Tensor | float, logits: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Return the labels of examples that are mixed of two.
 
     Args:
@@ -65,25 +67,30 @@ def mixed_labels(first: Tensor, second: Tensor, share: Tensor | float, logits: T
         second: the same, of the examples that were mixed in.
         share: the share of the first in each mixture: one number, or (N,).
         logits: (..., V), for the number of classes.
+        mask: bool (...,), False where the number of a class may be any; None for True everywhere.
 
     Returns:
         share * first + (1 - share) * second, where the number of a class stands for a row (..., V) with a probability of 1;
         -100 where one of both has no label.
+
+    Raises:
+        ArgumentError: the number of a class is out of range, or there is not one for each position.
     """
-    a, b = (_as_numbers(labels, logits) for labels in (first, second))
+    a, b = (_as_numbers(labels, logits, mask) for labels in (first, second))
     if isinstance(share, Tensor):
         share = share.reshape(share.shape + (1,) * (a.dim() - share.dim())).to(a)
     lacking = (a == IGNORE_INDEX) | (b == IGNORE_INDEX)
     return (share * a + (1 - share) * b).masked_fill(lacking, IGNORE_INDEX)
 
 
-def _as_numbers(labels: Tensor, logits: Tensor) -> Tensor:
+def _as_numbers(labels: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
     """Return labels that can be mixed: those of classes as rows, -100 in every class where there is none."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if is_rows(labels) or labels.shape == logits.shape:
         return labels.to(dtype)
-    lacking = labels == IGNORE_INDEX
-    rows = one_hot(labels.masked_fill(lacking, 0).long(), logits.shape[-1]).to(dtype)
+    check_labels(labels, logits, IGNORE_INDEX, alpha=0.0, mask=mask)
+    lacking = ~labelled_positions(labels, mask, IGNORE_INDEX)
+    rows = one_hot(labels.long().masked_fill(lacking, 0), logits.shape[-1]).to(dtype)
     return rows.masked_fill_(lacking.unsqueeze(-1), IGNORE_INDEX)
 
 

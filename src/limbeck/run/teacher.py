@@ -223,7 +223,7 @@ def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
 def _check_views(store: TeacherStore, config: Config) -> None:
     """Raise a ConfigError if the student would see other views of the examples than the teacher saw."""
     stored, wanted = store.description.views, config.data.augmentation
-    if wanted.mixup or (wanted.shift, wanted.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
+    if wanted.mixes or (wanted.shift, wanted.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
         there = f"views with shift {stored.shift}, flip {stored.flip}" if stored else "one view of each example"
         raise ConfigError(
             f"data.augmentation: the stored teacher was asked about {there}. Set the same, or build the store with cache.views."
