@@ -182,7 +182,7 @@ class Augmentation:
         share = torch.distributions.Beta(alpha, alpha).sample().item()
         partner = _partners(images, labels)
         if cuts:
-            mixed, (rows, columns) = images.clone(), _box(*images.shape[-2:], share)
+            mixed, (rows, columns) = images.clone(), _box(images.shape[-2], images.shape[-1], share)
             mixed[..., rows, columns] = images[partner, :, rows, columns]
             share = 1 - mixed[0, 0, rows, columns].numel() / mixed[0, 0].numel()
         else:
