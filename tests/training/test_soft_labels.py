@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from limbeck import DistillationArguments, DistillationTrainer, distillation_loss
 from limbeck.data.images import Augmentation
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, ArgumentTypeError
 from support.workbench import CLASSES, bert
 
 N = 12
@@ -151,6 +151,11 @@ def test_nothing_is_guessed_about_numbers_for_each_class(labels, tmp_path):
             trainer.train()
     else:
         trainer.train()
+
+
+def test_one_number_for_each_example_is_no_class(tmp_path):
+    with pytest.raises(ArgumentTypeError, match=r"labels: expected integers .*got torch.float32 of shape \(12,\)"):
+        make(tmp_path, images(torch.rand(N)), task="classification").train()
 
 
 def test_several_labels_are_mixed_class_by_class(tmp_path):

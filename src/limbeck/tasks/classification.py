@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.errors import ArgumentError
+from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses.checks import is_cheap_to_read
 from limbeck.losses.labels import check_label_rows, is_rows
 from limbeck.models import first_input
@@ -44,6 +44,7 @@ class Classification(Task):
         """Return the batch's labels and the positions that count.
 
         Raises:
+            ArgumentTypeError: the labels are one number for each example that is not an integer.
             ArgumentError: the labels are numbers for each class that are no probabilities, or may be something else.
         """
         labels, mask = batch.get("labels"), batch.get("mask")
@@ -58,9 +59,15 @@ class Classification(Task):
         return Targets(labels, torch.ones_like(labelled) if labelled.dim() == 1 else labelled)
 
     def _check(self, labels: Tensor, mask: Tensor | None) -> None:
-        """Raise an ArgumentError if numbers for each class are not known to be probabilities."""
+        """Raise an error if numbers for each class are not known to be probabilities."""
         if not is_rows(labels):
             self.is_told = True
+        elif labels.dim() == 1:
+            raise ArgumentTypeError(
+                "labels",
+                f"expected integers (the number of a class), or the probability of each class, got {labels.dtype} "
+                f"of shape {tuple(labels.shape)}.",
+            )
         elif not self.is_told:
             raise ArgumentError(
                 "task",
@@ -68,7 +75,7 @@ class Classification(Task):
                 "task='classification' if they are the probabilities of classes of which one is right, task='multi_label' if "
                 "they say for each class whether it is there.",
             )
-        elif labels.dim() > 1 and is_cheap_to_read(labels):
+        elif is_cheap_to_read(labels):
             check_label_rows(
                 labels, mask, remedy=" Where several classes may be there at once, name task='multi_label'."
             )
