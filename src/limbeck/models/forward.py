@@ -97,11 +97,13 @@ def _described(model: nn.Module) -> nn.Module:
     while True:
         model = underlying(model)
         parameters, accepts_any_name = _forward_parameters(type(model))
+        if parameters or not accepts_any_name:
+            return model
         children = dict(model.named_children())
         inner = next((children[name] for name in WRAPPED if name in children), None)
         if len(children) == 1:
             inner = next(iter(children.values()))
-        if parameters or not accepts_any_name or inner is None:
+        if inner is None:
             return model
         model = inner
 

@@ -38,11 +38,11 @@ class TrainingMeter:
             mask: (...,) bool, True at the positions that count.
             num_items: the number of positions that count in the whole step; by default those of ``mask``.
         """
-        counted = mask.sum() if num_items is None else num_items
-        agreed = (agreement * mask).sum() / torch.as_tensor(counted, device=mask.device).clamp(min=1)
-        terms = (torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard))
-        sums = torch.stack([*(term.detach().float() for term in terms), agreed.float()])
-        self._sums = sums if self._sums is None else self._sums + sums
+        counted = mask.sum() if num_items is None else torch.as_tensor(num_items, device=mask.device)
+        agreed = (agreement * mask).sum() / counted.clamp(min=1)
+        terms = [torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard)]
+        sums = torch.stack([*terms, agreed.to(parts.total.dtype)]).detach().float()
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
 
     def add_gradients(self, parts_for: Callable[[Tensor], LossParts], logits: Tensor, alpha: float) -> None:
         """Add the gradients of both weighted terms with respect to the logits. Does nothing if only one term counts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -208,7 +209,7 @@ class DistillationTrainer(RunParts):
             TrainingError: the loss is not finite. The weights are still those from before the step.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if not bool(loss.isfinite().all()):
+        if not math.isfinite(loss.item()):
             batch = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
             with torch.no_grad():
                 student = forward_logits(model, self._student_inputs(batch), signature_of=self.student)
@@ -230,8 +231,7 @@ class DistillationTrainer(RunParts):
         if self.policy is not None:
             self.policy.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counted = self._count(batches)
-        return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
+        return batches, self._over_processes(self._count(batches).to(device))
 
     def compute_loss(
         self,
@@ -289,9 +289,9 @@ class DistillationTrainer(RunParts):
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
                 self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
-        loss = parts.total
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # DDP will divide by it
+        loss, processes = parts.total, self.accelerator.num_processes
+        if num_items_in_batch is not None and processes > 1:
+            loss = loss * processes  # DDP will divide by it
         return (loss, {"logits": raw_logits}) if return_outputs else loss
 
     def prediction_step(
@@ -331,7 +331,7 @@ class DistillationTrainer(RunParts):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and add what the training meter has measured since the last log."""
         if "loss" in logs and self.teacher is not None:
-            logs.update(self._training_meter.means(lambda t: cast(Tensor, self.accelerator.reduce(t, "sum"))))
+            logs.update(self._training_meter.means(self._over_processes))
         super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> Any:
