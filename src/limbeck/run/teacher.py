@@ -76,7 +76,8 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
         )
     teacher = load_trained_model(named, splits.shape)
     if named.outputs == "probabilities":
-        teacher = LogProbabilities(teacher)
+        is_sigmoid = task_named(splits.task).family == "sigmoid"
+        teacher = LogProbabilities(teacher, "sigmoid" if is_sigmoid else "softmax")
     folder = Path(named.model)
     return in_order_of_data(teacher, folder if folder.is_dir() else None, splits, key=key)
 

@@ -24,7 +24,13 @@ from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.batches import Collate
 from limbeck.training.columns import drop_unused_columns, teacher_only_columns
-from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
+from limbeck.training.teacher import (
+    Augment,
+    check_teacher_fits,
+    check_teacher_given,
+    choose_augmentation,
+    resolve_teacher,
+)
 from limbeck.training.vocabularies import SharedVocabulary
 
 
@@ -165,6 +171,7 @@ class RunParts(Trainer):
 
     def _prepare_loss(self) -> None:
         """Move the loss to the training device, and bring the teacher to its temperature."""
+        check_teacher_fits(self._teacher, self.task, self._settings)
         self.objective.to(self.args.device)
         if self._teacher is not None and self.objective.alpha > 0:
             self._teacher = self._teacher.at_temperature(self._teacher_temperature())

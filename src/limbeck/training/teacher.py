@@ -21,7 +21,8 @@ from limbeck.models import (
 )
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
-from limbeck.teachers import Teacher, TeacherLike, as_teacher
+from limbeck.tasks import Task
+from limbeck.teachers import Ensemble, Teacher, TeacherLike, as_teacher
 from limbeck.teachers.live import check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
 
@@ -90,6 +91,32 @@ def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) ->
         raise ArgumentError(
             "teacher",
             f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
+        )
+
+
+def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationArguments) -> None:
+    """Check that a teacher gives what a task's loss compares.
+
+    Args:
+        teacher: the teacher of the run; None for none.
+        task: how outputs meet labels.
+        args: the run's settings, of which ``teacher_outputs`` is read.
+
+    Raises:
+        ArgumentError: it gives probabilities of one class out of all, and the task has others.
+    """
+    if teacher is None or task.family == "softmax":
+        return
+    if isinstance(teacher, Ensemble) and teacher.average == "probabilities":
+        raise ArgumentError(
+            "teacher",
+            f"averages probabilities of one class each, which task={task.name!r} lacks. Set average='logits'.",
+        )
+    if args.teacher_outputs == "probabilities" and not isinstance(teacher, StoredTeacher):
+        raise ArgumentError(
+            "teacher_outputs",
+            f"these are probabilities of one class out of all, which task={task.name!r} lacks. Leave it out, and pass "
+            "limbeck.models.LogProbabilities(model, 'sigmoid') as the teacher.",
         )
 
 
