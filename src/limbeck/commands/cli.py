@@ -150,6 +150,10 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
     ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", help="The column of tables that holds the input; by default found by its name."),
+    ] = None,
     functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1).
@@ -162,7 +166,7 @@ def predict(
     from limbeck.commands.predict import predict as predict_run
 
     unreadable = 0
-    for prediction in predict_run(run, inputs, functions=functions):
+    for prediction in predict_run(run, inputs, functions=functions, column=column):
         if prediction.error is not None:
             unreadable += 1
             typer.echo(prediction.error, err=True)
@@ -305,6 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
+    os.environ.setdefault(
+        "HF_DATASETS_DISABLE_PROGRESS_BARS", "1"
+    )  # they would stand between the lines that are printed
     try:
         with raise_when_interrupted():
             app([argument for argument in given if argument != "--debug"])

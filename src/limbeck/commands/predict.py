@@ -13,7 +13,7 @@ from torch import nn
 
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.data.new_inputs import NewInput, read_new_inputs
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
@@ -38,7 +38,9 @@ class Prediction:
     """Why the input cannot be read; None if it can."""
 
 
-def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> Iterator[Prediction]:
+def predict(
+    folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = (), column: str | None = None
+) -> Iterator[Prediction]:
     """Predict images, texts or rows of tables.
 
     A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
@@ -50,13 +52,15 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
             JSONL and Parquet files, and "-" for the lines of the standard input. Where the student reads a table: such files
             and folders of them.
         functions: names ``package.module:function`` that may be called.
+        column: the column of tables that holds the images or texts; by default the one that the run's data had, or one with a
+            usual name.
 
     Returns:
         An iterator over one prediction for each image, text or row, in the order of the inputs. An input that cannot be read
         has an ``error`` in place of a label.
 
     Raises:
-        ConfigError: the folder holds no finished run.
+        ConfigError: the folder holds no finished run, or ``column`` is named for a student that reads several columns.
         DataError: nothing to predict was found, or a file or table is missing or cannot be read.
         ModelError: the student cannot be loaded.
     """
@@ -65,7 +69,9 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     task = task_named(read.task)
     columns = read.column if read.table is None else read.table.columns
-    items = read_new_inputs(inputs, is_image=read.image is not None, column=columns)
+    if column is not None and isinstance(columns, Sequence) and not isinstance(columns, str):
+        raise ConfigError(f"--column: has no effect, the student reads the columns {', '.join(columns)}. Leave it out.")
+    items = read_new_inputs(inputs, is_image=read.image is not None, column=columns, named=column)
     first = next(items, None)
     if first is None:
         raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
@@ -77,6 +83,9 @@ def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequ
 def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Sequence[NewInput]) -> list[Prediction]:
     """Return the prediction for each input. One that cannot be read does not stop the others."""
     try:
+        for item in items:
+            if isinstance(item.content, DataError):
+                raise item.content
         batch = read([item.content for item in items])
     except DataError as error:
         if len(items) == 1:

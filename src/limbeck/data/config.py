@@ -19,6 +19,8 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 READ_BY_ALL = ("name", "labelled", "transfer")
+BUILT_IN = ("digits", "fashion-mnist")
+"""The data sets that are known by a name of Limbeck's own."""
 READ_BY_ARRAYS = ("mean", "std", "augmentation")
 READ_BY_FILES = ("validation", "test")
 READ_BY_HUB = ("subset",)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.config import (
+    BUILT_IN,
     READ_BY_FILES,
     READ_BY_HUB,
     READ_BY_IMAGES,
@@ -25,7 +27,7 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
-from limbeck.errors import ArgumentError, DataError
+from limbeck.errors import ArgumentError, DataError, closest
 from limbeck.models import DataShape
 
 FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -203,10 +205,12 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
         else:
             loaded = datasets.load_dataset(config.name, config.subset)
     except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
+        close = closest(config.name, BUILT_IN)
+        meant = "" if close is None else f" Did you mean {close}?"
         raise DataError(
-            f"data.name: {config.name!r} cannot be read: {reason} Expected digits, fashion-mnist, a Hugging Face id, a data "
-            f"set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each class."
+            f"data.name: {config.name!r} cannot be read: {_reason(error)} Expected {', '.join(BUILT_IN)}, a Hugging Face id, a "
+            f"data set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each "
+            f"class.{meant}"
         ) from None
     by_name: dict[Any, Any] = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     tables = {str(name): table for name, table in by_name.items()}
@@ -233,14 +237,15 @@ def _load_files(config: DataConfig) -> Any:
     }
 
 
-def load_file(path: Path) -> Iterator[dict[str, Any]]:
+def load_file(path: Path) -> Iterator[dict[str, Any] | DataError]:
     """Read a CSV, JSONL or Parquet file row by row.
 
     Args:
         path: the file; its suffix, one of ``FILE_FORMATS``, tells its format.
 
     Returns:
-        An iterator over the rows, each a dictionary of its cells by column.
+        An iterator over the rows, each a dictionary of its cells by column. A line of a JSONL file that cannot be read is the
+        error that says why.
 
     Raises:
         DataError: the file cannot be read.
@@ -252,7 +257,37 @@ def load_file(path: Path) -> Iterator[dict[str, Any]]:
     try:
         yield from datasets.load_dataset(FILE_FORMATS[suffix], data_files=str(path), split="train", **_options(suffix))
     except (OSError, ValueError, DatasetsError) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).strip().splitlines()[0]}") from None
+        if suffix != ".jsonl":
+            raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+        yield from _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any] | DataError]:
+    """Yield the object on each line of a JSONL file with the columns of all lines, or the error of a line without one."""
+    rows: list[dict[str, Any] | DataError] = []
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                rows.append(_json_object(line, f"{path}, line {number}"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    columns = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+    return (columns | row if isinstance(row, dict) else row for row in rows)
+
+
+def _json_object(line: str, place: str) -> dict[str, Any] | DataError:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return DataError(f"{place}: no JSON ({error}).")
+    return row if isinstance(row, dict) else DataError(f"{place}: expected an object as {{...}}, got {line[:40]!r}.")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what an error says, or of its first cause, where ``datasets`` hides that."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _options(suffix: str) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Task(ABC):
     """The ``problem_type`` in the config of a classifier of Transformers that has this task; None if there is none."""
     score: ClassVar[str] = "accuracy"
     """The metric that choices are made by. It is one of ``scores`` and of ``metrics``, and higher is better."""
+    where_labels_come_from: ClassVar[str] = "Name their column with label_names=['...'] in the arguments"
+    """What to do where a batch has no labels: the beginning of a sentence."""
     columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
     """The header of each metric in a table. A header that ends in ", %" is shown in percent."""
 

@@ -57,6 +57,9 @@ class MaskedLM(TokenClassification):
     """
 
     name: ClassVar[str] = "masked_lm"
+    where_labels_come_from: ClassVar[str] = (
+        "Pass data_collator=DataCollatorForLanguageModeling(tokenizer), which makes them of the tokens"
+    )
 
     def __init__(self) -> None:
         self._is_checked = False

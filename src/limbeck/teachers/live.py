@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.models import EstimatorModel, LogProbabilities, first_input, floating_dtype, freeze, is_estimator
 from limbeck.models.forward import call_model, input_names, only_logits_of
@@ -67,6 +69,13 @@ class LiveTeacher(Teacher):
         """Move the model to ``device`` and return the teacher. A model that was placed or quantised by its loader stays."""
         if not _is_placed(self.model):
             self.model.to(device)
+            if device.type == "cpu" and self._dtype == torch.float16:
+                warnings.warn(
+                    "The teacher is in float16 and runs on a CPU, which takes up to a hundred times as long as float32. Set "
+                    "teacher_dtype='float32'.",
+                    UserWarning,
+                    stacklevel=stacklevel_of_user(),
+                )
         return self
 
     @torch.no_grad()
@@ -201,7 +210,8 @@ def check_numbered(teacher: nn.Module) -> None:
             "teacher",
             f"the classes_ of this {teacher.name} are {listed(teacher.class_names)}, and the student does not say which number "
             "each of them has. Fit it on the numbers 0, 1 and so on that the labels have, or give the student a config with "
-            "id2label.",
+            "id2label. If they are the numbers of some of the labels, pass a function that puts each column in its place: "
+            "p = numpy.zeros((len(x), classes)); p[:, estimator.classes_] = estimator.predict_proba(x).",
         )
 
 

@@ -261,8 +261,8 @@ class DistillationTrainer(RunParts):
         if targets.labels is None and self.objective.alpha < 1:
             raise ArgumentError(
                 "train_dataset",
-                f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. Name their "
-                "column with label_names=['...'] in the arguments, or train on the teacher alone with alpha=1.",
+                f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. "
+                f"{self.task.where_labels_come_from}, or train on the teacher alone with alpha=1.",
             )
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
