@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -38,7 +40,8 @@ def build_classifier(
             model = auto.from_config(config)
             model.name_or_path = ""  # no weights come from there, and so the tokenizer there says nothing about them
             return model
-        return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
+        with _without_bar(name):
+            return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, error) from None
 
@@ -120,7 +123,8 @@ def load_trained_classifier(name: str, settings: dict[str, Any]) -> nn.Module:
     """
     config, auto = _classifier(name, settings)
     try:
-        model, info = auto.from_pretrained(name, config=config, use_safetensors=True, output_loading_info=True)
+        with _without_bar(name):
+            model, info = auto.from_pretrained(name, config=config, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_loaded(name, error) from None
     parameters = dict(model.named_parameters())
@@ -153,9 +157,25 @@ def load_as_saved(name: str) -> nn.Module:
         architecture = getattr(transformers, (config.architectures or ["none"])[0], None)
         if not (isinstance(architecture, type) and issubclass(architecture, transformers.PreTrainedModel)):
             raise ValueError(f"its config names no architecture that Transformers knows ({config.architectures}).")
-        return architecture.from_pretrained(name, config=config, use_safetensors=True)
+        with _without_bar(name):
+            return architecture.from_pretrained(name, config=config, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {_first_line(error)}") from None
+
+
+@contextmanager
+def _without_bar(name: str) -> Iterator[None]:
+    """Show no progress bar while a folder is read; of a download it tells how far it is."""
+    from transformers.utils import logging
+
+    if not Path(name).is_dir() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

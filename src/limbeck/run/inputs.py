@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from limbeck.data import Splits
 from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.errors import ConfigError
 from limbeck.models.forward import underlying
+from limbeck.models.normalisation import saved_normalisation
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
     """Check that a trained teacher is asked about images as it was trained on, where its folder or its config tells.
 
     Args:
-        teacher: the model. Only the ``image_size`` of a Hugging Face config is read.
+        teacher: the model. Of one of Hugging Face the ``image_size`` in its config and its ``preprocessor_config.json`` are
+            read.
         saved: what ``inputs.json`` says, if there is one.
         splits: the examples.
 
@@ -68,8 +71,11 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
         return
     trained_on = {} if saved is None else saved.image
     size, source = trained_on.get("size"), saved.path if saved else "its config (image_size)"
+    told_by = source
     if saved is None:
         size = getattr(getattr(underlying(teacher), "config", None), "image_size", None)
+        if (found := saved_normalisation(teacher)) is not None:
+            trained_on, told_by = {"mean": found.mean, "std": found.std}, found.path
     size = (size, size) if isinstance(size, int) else tuple(size or ())
     faults = []
     if len(size) == 2 and size != tuple(image.size):
@@ -84,8 +90,12 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
         )
     for name in ("channels", "mean", "std"):
         there, here = trained_on.get(name), getattr(image, name)
-        if there is not None and _as_list(there) != _as_list(here):
-            faults.append(f"data.{name}: the teacher was trained with {there}, says {source}, and the data has {here}.")
+        if there is not None and not _is_close(_as_list(there), _as_list(here)):
+            shown = there if len(_as_list(there)) > 1 else _as_list(there)[0]
+            faults.append(
+                f"data.{name}: the teacher was trained with {shown}, says {told_by}, and the data has {here}. "
+                f"Set data.{name}: {shown}."
+            )
     if faults:
         raise ConfigError(*faults)
 
@@ -123,6 +133,12 @@ def check_table(saved: SavedInputs | None, splits: Splits) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "of no column"
+
+
+def _is_close(there: list[Any], here: list[Any]) -> bool:
+    """Return True if numbers are the same, but for the digits that a file or a config has left out."""
+    pairs = zip(there, here, strict=False)
+    return len(there) == len(here) and all(math.isclose(*pair, rel_tol=1e-3, abs_tol=1e-3) for pair in pairs)
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_train
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_named
+
+if TYPE_CHECKING:
+    from limbeck.training import DistillationArguments
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,9 @@ def inspect_run(
         ConfigError: the config cannot be run; one line for each fault, with its key and where that was written.
     """
     faults = faults or Faults(config)
-    splits = student = teacher = untrained = None
+    splits = student = teacher = untrained = arguments = None
     with faults.under("training"):
-        training_arguments(config, folder)
+        arguments = training_arguments(config, folder)
     with faults.under("data.name"):
         loaded = load_splits(config.data, seed=config.seed)
         check_task(config, loaded, needs_softmax=needs_softmax)
@@ -112,18 +116,19 @@ def inspect_run(
             check_student(untrained, splits, "teacher.model")
     faults.raise_all()
     assert student is not None
+    assert arguments is not None
     opened = OpenedRun(splits, teacher, student, untrained)
     with faults.under("distillation.divergence"):
-        _check_loss(config, folder, opened)
+        _check_loss(arguments, opened)
     faults.raise_all()
     return opened
 
 
 @torch.no_grad()
-def _check_loss(config: Config, folder: Path, opened: OpenedRun) -> None:
+def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
     source = opened.teacher or opened.untrained
-    if source is None or config.distillation.alpha == 0:
+    if source is None or arguments.alpha == 0:
         return
     batch = next(look_batches(opened.splits))
     if isinstance(source, StoredTeacher):
@@ -132,7 +137,7 @@ def _check_loss(config: Config, folder: Path, opened: OpenedRun) -> None:
     else:
         targets = forward_logits(source.eval(), batch)
     labels, mask = batch["labels"], torch.ones(len(batch["labels"]), dtype=torch.bool)
-    objective = training_arguments(config, folder).objective(task_named(opened.splits.task).family)
+    objective = arguments.objective(task_named(opened.splits.task).family)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once
         loss = objective(forward_logits(opened.student.eval(), batch), targets, labels, mask=mask)
