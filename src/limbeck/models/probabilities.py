@@ -82,7 +82,8 @@ class LogProbabilities(nn.Module):
 
     def __init__(self, model: nn.Module, family: Family = "softmax") -> None:
         super().__init__()
-        self.model, self.family = model, family
+        self.model = model
+        self.family: Family = family
         self.train(model.training)
 
     def get_base_model(self) -> nn.Module:

@@ -117,16 +117,11 @@ def teacher_warnings(found: Calibration) -> list[str]:
     Returns:
         One sentence, or none.
     """
-    chance = f"{100 * found.chance_accuracy:.1f} % for always naming the most frequent class"
-    right = f"The teacher is right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
-    if found.better_than_chance is False:
-        return [
-            f"{right}, against {chance}: it is no better than chance and has nothing to teach. Were its classes, its inputs "
-            "and its weights the right ones?"
-        ]
+    if found.nothing_to_teach:
+        return [found.nothing_to_teach]
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
         return [
-            f"{right}, against {chance}: it has little to teach. Compare with a student of the labels alone: limbeck compare."
+            f"{found.against_chance}: it has little to teach. Compare with a student of the labels alone: limbeck compare."
         ]
     return []
 

@@ -25,14 +25,15 @@ from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import find_checkpoint, load_policy, save_policy
-from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
+from limbeck.training.meters import TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
-from limbeck.training.run_parts import RunParts
+from limbeck.training.student_evaluation import StudentEvaluation
 from limbeck.training.student_output import check_first_batch
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
+from limbeck.training.teacher_quality import TeacherQuality
 
 
-class DistillationTrainer(RunParts):
+class DistillationTrainer(StudentEvaluation):
     """Train a student on a teacher's soft targets and on hard labels.
 
         loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
@@ -151,8 +152,8 @@ class DistillationTrainer(RunParts):
         self.teacher = self._teacher
         self._prepare_loss()
         self._output_checked = False
+        self._teacher_quality = TeacherQuality(self._task)
         self._training_meter = TrainingMeter()
-        self._evaluation_meter = EvaluationMeter()
 
     def train(
         self,
@@ -273,6 +274,8 @@ class DistillationTrainer(RunParts):
         if not self._output_checked:
             check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
             self._output_checked = True
+        if not self._teacher_quality.is_known and "mixup_weight" not in inputs:
+            self._teacher_quality.add(teacher, targets)
         targets = self._mixed(targets, inputs, logits)
         heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
         trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
@@ -293,40 +296,6 @@ class DistillationTrainer(RunParts):
         if num_items_in_batch is not None and processes > 1:
             loss = loss * processes  # DDP will divide by it
         return (loss, {"logits": raw_logits}) if return_outputs else loss
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
-        inputs = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
-        with torch.no_grad():
-            raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
-        self.task.check_logits(raw_logits)
-        labels = self.task.targets(inputs).labels
-        loss = None
-        if labels is not None:
-            logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
-            examples = self._evaluation_meter.sums_per_example(self.task, logits, labels)
-            self._evaluation_meter.add(cast(Tensor, self.accelerator.gather_for_metrics(examples)))
-            loss = examples[:, 1].sum() / examples[:, 0].sum().clamp(min=1)
-        if prediction_loss_only:
-            return loss, None, None
-        return loss, raw_logits, inputs.get("labels")
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the Trainer's loop and return its output, with exact means over the set in place of means of batch means."""
-        self._evaluation_meter.reset()
-        output = super().evaluation_loop(*args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        metrics = cast(dict[str, float], output.metrics)
-        for name, value in self._evaluation_meter.means().items():
-            if name == "loss" or f"{prefix}_{name}" not in metrics:
-                metrics[f"{prefix}_{name}"] = value
-        return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and add what the training meter has measured since the last log."""
