@@ -22,7 +22,7 @@ from limbeck.commands.arms import Arm, all_arms
 from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
-from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels, load_splits
+from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels
 from limbeck.evaluation import (
     ArmResult,
     Measured,
@@ -35,6 +35,7 @@ from limbeck.evaluation import (
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, with_temperature
 from limbeck.tasks import task_named
@@ -191,7 +192,7 @@ class ArmTrainer:
         self._all_labels = splits
         if config.data.labelled is not None and config.data.transfer == "labelled":  # these splits keep one draw alone
             everything = dataclasses.replace(config.data, labelled=None, transfer="all")
-            self._all_labels = load_splits(everything, seed=config.seed)
+            self._all_labels = load_run_splits(config.model_copy(update={"data": everything}))
         in_memory = precompute_teacher(teacher, self._all_labels.train)
         answers = in_memory.at_temperature(1.0)({"example_id": self._all_labels.train.ids}).logits
         assert answers is not None

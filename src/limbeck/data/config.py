@@ -79,10 +79,12 @@ class DataConfig:
     "digits" and "fashion-mnist" keep theirs."""
     channels: Literal[1, 3] | None = None
     """The channels of the images: 1 for grey, 3 for colour. By default 1 if all images of the set are grey, else 3."""
-    mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
-    """The number that is subtracted from pixels between 0 and 1, or one number for each channel."""
-    std: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
-    """The number that pixels are divided by after ``mean`` is subtracted, or one number for each channel."""
+    mean: FiniteFloat | tuple[FiniteFloat, ...] | None = None
+    """The number that is subtracted from pixels between 0 and 1, or one number for each channel. By default it is
+    that of the published teacher or student, where its files tell it, as they tell ``std`` and ``image_size``; else 0."""
+    std: PositiveFloat | tuple[PositiveFloat, ...] | None = None
+    """The number that pixels are divided by after ``mean`` is subtracted, or one number for each channel. By default it is
+    found as ``mean`` is; else 1."""
     tokenizer: str | None = None
     """The Hugging Face id or the folder of the tokenizer that teacher and student share. Texts need it."""
     max_length: PositiveInt = 128

@@ -94,7 +94,8 @@ def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> Im
         DataError: ``data.mean`` or ``data.std`` has another number of values than there are channels.
     """
     try:
-        return ImageFormat(size, channels, config.mean, config.std)
+        mean, std = 0.0 if config.mean is None else config.mean, 1.0 if config.std is None else config.std
+        return ImageFormat(size, channels, mean, std)
     except ArgumentError as error:
         raise DataError(f"data.{error}") from None
 

@@ -2,14 +2,16 @@
 
 This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
-with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
-whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
-probabilities, ``estimators`` wraps one of scikit-learn, ``tokens`` finds the tokens of a language model.
+with a name or its settings, ``functions`` imports functions of the user's own, ``hugging_face`` and ``libraries`` build and
+load those of Transformers, timm and torchvision, ``input_format`` says what images they were trained on, ``forward`` turns a
+batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or
+that gives probabilities, ``estimators`` wraps one of scikit-learn, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
 from limbeck.models.estimators import EstimatorModel, is_estimator, load_estimator
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
+from limbeck.models.input_format import InputFormat, input_format_of
 from limbeck.models.loading import (
     DataShape,
     ModelConfig,
@@ -30,6 +32,7 @@ __all__ = [
     "MLP",
     "DataShape",
     "EstimatorModel",
+    "InputFormat",
     "LogProbabilities",
     "ModelConfig",
     "ResNet",
@@ -42,6 +45,7 @@ __all__ = [
     "forward_logits",
     "freeze",
     "functions_of",
+    "input_format_of",
     "is_estimator",
     "load_estimator",
     "load_model",

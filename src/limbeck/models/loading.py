@@ -1,4 +1,4 @@
-"""Models by name: a built-in network, a user's own function, a folder that Limbeck wrote, or a model of Transformers.
+"""Models by name: built-in networks, functions, folders that Limbeck wrote, models of timm, torchvision or Transformers.
 
 A model is saved as a folder with ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself. Nothing is
 pickled, and nothing is unpickled.
@@ -6,7 +6,6 @@ pickled, and nothing is unpickled.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -20,9 +19,12 @@ import torch
 from torch import nn
 
 from limbeck.atomic_files import atomic_files, write_json
-from limbeck.errors import ModelError
+from limbeck.errors import ArgumentError, ModelError
 from limbeck.field_checks import check_fields
+from limbeck.models.functions import import_function, is_function
 from limbeck.models.hugging_face import build_classifier, load_as_saved, load_trained_classifier
+from limbeck.models.input_format import InputFormat, input_format_of_processor
+from limbeck.models.libraries import build_of_library, library_format, library_of, load_of_library
 from limbeck.models.networks import BUILT_IN
 
 WEIGHTS = "model.safetensors"
@@ -30,6 +32,11 @@ CONFIG = "config.json"
 MODEL_CARD = "README.md"
 _WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 """The weights of one model: a file, or several with an index."""
+NO_WEIGHTS = (
+    "has no weights yet. Name a trained model (pretrained: true for one of timm or torchvision), or add teacher.training to "
+    "train it first."
+)
+"""What is said of a teacher whose weights would be drawn at random."""
 MODEL_KEY = "limbeck_model"
 """The key of ``config.json`` with the name of the model. Only a folder that Limbeck wrote has it."""
 
@@ -79,14 +86,17 @@ class ModelConfig:
     """A model by name with its settings: the ``student`` section of a config, and part of the ``teacher`` section.
 
     Raises:
-        ArgumentError: a field has another type.
+        ArgumentError: a field has another type, or does not fit the kind of model.
     """
 
     model: str
     """The model: "mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, such as a run's
-    ``student``, or a Hugging Face id or folder."""
+    ``student``, an image classifier of timm or torchvision, as in "timm:resnet18", or a Hugging Face id or folder."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
+    pretrained: bool = False
+    """If true, a model of timm or torchvision has its published weights. A model that is trained gets a new head if the data
+    has another number of classes; a teacher that is used as it is keeps its own."""
     from_scratch: bool = False
     """If true, only the architecture of a Hugging Face model is taken, and its weights are drawn at random."""
     function: str | None = None
@@ -95,6 +105,29 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.pretrained and library_of(self.model) is None:
+            raise ArgumentError(
+                "pretrained", "is for models of timm and torchvision, as in timm:resnet18. Leave it out."
+            )
+
+    @property
+    def is_untrained(self) -> bool:
+        """Return True if the model's weights are drawn at random."""
+        return (
+            self.model in BUILT_IN or self.from_scratch or (library_of(self.model) is not None and not self.pretrained)
+        )
+
+    def input_format(self) -> InputFormat | None:
+        """Return the format of the images that the model was trained on, before it is built; None if nothing tells it.
+
+        Raises:
+            ModelError: there is no such model, or its files cannot be understood.
+        """
+        if library_of(self.model) is not None:
+            return library_format(self.model) if self.pretrained else None
+        if self.is_untrained or is_function(self.model) or is_written_by_limbeck(Path(self.model)):
+            return None
+        return input_format_of_processor(self.model)
 
 
 def build_model(
@@ -119,6 +152,12 @@ def build_model(
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
+    if library_of(name) is not None:
+        if shape.image is None:
+            raise ModelError(
+                f"model {name!r} takes images, and the data are not. Name a Hugging Face model, or mlp for rows."
+            )
+        return build_of_library(name, settings, shape.classes, shape.image[0], pretrained=config.pretrained)
     if is_function(name):
         return _build_with_function(name, settings, shape)
     if is_written_by_limbeck(Path(name)):
@@ -148,10 +187,10 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
             ``from_scratch``, a checkpoint without a head, or a function that builds an untrained model.
     """
     name = config.model
-    if name in BUILT_IN or config.from_scratch:
-        raise ModelError(
-            f"model {name!r}: has no weights yet. Name a trained model, or add teacher.training to train it first."
-        )
+    if config.is_untrained:
+        raise ModelError(f"model {name!r}: {NO_WEIGHTS}")
+    if library_of(name) is not None:
+        return load_of_library(name, dict(config.settings)).eval()
     if is_function(name):
         with torch.random.fork_rng(devices=[]):
             first, second = (_build_seeded(config, shape, seed) for seed in (0, 1))
@@ -292,22 +331,13 @@ def load_model(folder: str | Path, *, model: str | Collection[str] | None = None
 
 def _check_may_be_built(name: Any, folder: Path, named: Collection[str]) -> None:
     """Refuse to build what a folder names, unless it is a built-in network or the caller has named it too."""
-    if isinstance(name, str) and (name in BUILT_IN or name in named):
+    if isinstance(name, str) and (name in BUILT_IN or library_of(name) is not None or name in named):
         return
     raise ModelError(
         f"{folder / CONFIG}: names the model {name!r}, which is not built in, and a folder does not decide which code runs. "
         f"If you trust that function, name it yourself: load_model(folder, model={name!r}), function: {name} beside model: in "
         f"a config, or --function {name} on the command line."
     )
-
-
-def is_function(name: str) -> bool:
-    """Return True if a model's name is ``package.module:function``.
-
-    Args:
-        name: the name.
-    """
-    return name not in BUILT_IN and ":" in name and not Path(name).exists()
 
 
 def is_written_by_limbeck(folder: Path) -> bool:
@@ -349,25 +379,3 @@ def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) 
         offered["features"] = shape.features
     known = {key: value for key, value in offered.items() if key in parameters}
     return _construct(name, make, {**known, **settings})
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """Import the function that a model's name gives.
-
-    Args:
-        name: ``package.module:function``.
-
-    Returns:
-        The function.
-
-    Raises:
-        ModelError: it cannot be imported, or it is nothing that can be called.
-    """
-    module_name, function_name = name.split(":", 1)
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
-    if not callable(make):
-        raise ModelError(f"model {name!r}: expected a function, got {type(make).__name__}.")
-    return make

@@ -14,7 +14,7 @@ from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
-from limbeck.run.inputs import SavedInputs, check_images, check_table, read_inputs
+from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
 from limbeck.store import TeacherStore
 from limbeck.tasks import task_named, task_of_data
 
@@ -34,6 +34,7 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
     with faults.under(key):
         check_tokens(student, splits, key)
     with faults.under(key):
+        splits.notes.extend(notes_on_images(student, splits, key))
         check_outputs(student, splits, key, columns=splits.shape.classes)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")

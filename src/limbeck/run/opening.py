@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.config import Config, write_config
-from limbeck.data import Splits, load_splits
+from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.losses import CollapsedTeacherWarning
@@ -20,6 +20,7 @@ from limbeck.run.classes import check_student, check_task
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import look_batches
 from limbeck.run.folder import CONFIG, check_folder
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
@@ -94,7 +95,7 @@ def inspect_run(
     with faults.under("training"):
         arguments = training_arguments(config, folder)
     with faults.under("data.name"):
-        loaded = load_splits(config.data, seed=config.seed)
+        loaded = load_run_splits(config)
         check_task(config, loaded, needs_softmax=needs_softmax)
         splits = loaded
     if splits is None:  # what models must take and return depends on the data

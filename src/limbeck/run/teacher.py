@@ -17,7 +17,6 @@ from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import (
-    BUILT_IN,
     LogProbabilities,
     functions_of,
     load_estimator,
@@ -25,6 +24,7 @@ from limbeck.models import (
     load_trained_model,
     save_model,
 )
+from limbeck.models.loading import NO_WEIGHTS
 from limbeck.run.classes import columns_in_store, in_order_of_data
 from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
@@ -70,10 +70,8 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
         table = splits.preprocessing.table
         estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
         return in_order_of_data(estimator, None, splits, key=key)
-    if named.model in BUILT_IN or named.from_scratch:
-        raise ConfigError(
-            f"{key}: {named.model} has no weights yet. Add teacher.training to train it, or name a trained model."
-        )
+    if named.is_untrained:
+        raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
     teacher = load_trained_model(named, splits.shape)
     if named.outputs == "probabilities":
         is_sigmoid = task_named(splits.task).family == "sigmoid"
