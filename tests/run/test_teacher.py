@@ -1,6 +1,7 @@
 """The teacher of a run: trained once, loaded again, opened from a store that fits, or computed beforehand."""
 
 import copy
+import json
 
 import pytest
 import skops.io
@@ -25,6 +26,7 @@ from limbeck.run.teacher import (
 from limbeck.run.training import build_seeded_model
 from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 from limbeck.teachers import as_teacher
+from support.onnx_files import write_linear
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100},
@@ -174,9 +176,26 @@ def test_an_estimator_from_a_file(splits, tmp_path):
     assert plan.facts["teacher"].startswith("GaussianNB in f.skops, right on ")
 
 
+def test_an_onnx_file(splits, tmp_path):
+    weight, names = torch.randn(64, 10), [*reversed(splits.label_names)]
+    path = write_linear(
+        tmp_path / "m.onnx", weight.numpy(), shape=(1, 8, 8), metadata={"names": json.dumps(names)}, softmax=True
+    )
+    named = {"onnx": str(path), "outputs": "probabilities"}
+    teacher = load_teacher(config(teacher=named), splits, tmp_path)
+    rows = splits.test.as_one_batch()["pixel_values"].flatten(1)
+    expected = (rows @ weight).flip(-1).softmax(-1)
+    torch.testing.assert_close(predict_logits(teacher, splits.test).softmax(-1), expected)
+    plan = plan_of(config(teacher=named), OpenedRun(splits, teacher, teacher), tmp_path)
+    assert plan.facts["teacher"].startswith(f"{path}, right on ")
+
+
 def test_an_estimator_beside_something_else():
     for teacher, key in (
         ({"sklearn": "a.skops", "model": "mlp"}, "sklearn"),
+        ({"onnx": "a.onnx", "model": "mlp"}, "onnx"),
+        ({"onnx": "a.onnx", "sklearn": "a.skops"}, "onnx"),
+        ({"onnx": "a.onnx", "training": {"max_steps": 1}}, "training"),
         ({"model": "mlp", "trusted": ["a.B"]}, "trusted"),
         ({"sklearn": "a.skops", "training": {"max_steps": 1}}, "training"),
     ):

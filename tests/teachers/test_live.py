@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError, ModelError
-from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput, as_teacher
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, OnnxTeacher, Teacher, TeacherOutput, as_teacher
 from limbeck.teachers.live import check_separate
+from support.onnx_files import write_linear
 
 
 def test_a_live_teacher_runs_its_model_in_eval_mode_without_a_graph():
@@ -26,6 +27,16 @@ def test_a_live_teacher_casts_inputs_to_its_dtype_and_leaves_ids_alone():
     model = nn.Embedding(5, 3)
     assert LiveTeacher(model, torch.bfloat16)({"input_ids": torch.tensor([[1, 2]])}).logits.dtype == torch.bfloat16
     assert LiveTeacher(nn.Linear(4, 3), torch.float64)({"x": torch.randn(2, 4)}).logits.dtype == torch.float64
+
+
+def test_an_onnx_file_teaches_by_its_inputs_names(tmp_path):
+    weight = torch.randn(4, 3)
+    path = write_linear(tmp_path / "m.onnx", weight.numpy(), inputs=("age", "size"), softmax=True)
+    teacher = OnnxTeacher(path, "probabilities")
+    assert teacher.columns == {"age", "size"}
+    batch = {name: torch.randn(5, 4) for name in ("age", "size", "other")}
+    expected = ((batch["age"] + batch["size"]) @ weight).softmax(-1)
+    torch.testing.assert_close(teacher(batch).logits.softmax(-1), expected)
 
 
 class TestAsTeacher:

@@ -5,7 +5,8 @@ files: ``networks`` has the built-in networks, ``loading`` builds, saves and loa
 with a name or its settings, ``functions`` imports functions of the user's own, ``hugging_face`` and ``libraries`` build and
 load those of Transformers, timm and torchvision, ``input_format`` says what images they were trained on, ``forward`` turns a
 batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or
-that gives probabilities, ``estimators`` wraps one of scikit-learn, ``tokens`` finds the tokens of a language model.
+that gives probabilities, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file,
+``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -23,6 +24,7 @@ from limbeck.models.loading import (
 )
 from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
+from limbeck.models.onnx_files import OnnxModel, load_onnx
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
 from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
 
@@ -35,6 +37,7 @@ __all__ = [
     "InputFormat",
     "LogProbabilities",
     "ModelConfig",
+    "OnnxModel",
     "ResNet",
     "SelectedColumns",
     "build_model",
@@ -49,6 +52,7 @@ __all__ = [
     "is_estimator",
     "load_estimator",
     "load_model",
+    "load_onnx",
     "load_trained_model",
     "logits_of_probabilities",
     "model_faults",

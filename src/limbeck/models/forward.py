@@ -114,7 +114,9 @@ def input_names(model: nn.Module) -> frozenset[str]:
     Args:
         model: any module; wrappers around it are looked through.
     """
-    return frozenset(inspect.signature(_described(model).forward).parameters)
+    described = _described(model)
+    columns = getattr(described, "input_columns", None)  # an ONNX file names them itself
+    return frozenset(inspect.signature(described.forward).parameters if columns is None else columns)
 
 
 def first_input(batch: Mapping[str, Any]) -> Tensor:

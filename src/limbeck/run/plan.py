@@ -233,7 +233,8 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
     if isinstance(inside := underlying(model), EstimatorModel):
         return f"{inside.name} in {config.teacher.sklearn}"
     names = " and ".join(named.name for named in config.teacher.models)
-    text = f"{names}, {count_parameters(model):,} parameters"
+    count = count_parameters(model)
+    text = f"{names}, {count:,} parameters" if count else names
     if opened.untrained is not None:
         own = teacher_training_config(config)
         text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"

@@ -21,6 +21,7 @@ from limbeck.models import (
     functions_of,
     load_estimator,
     load_model,
+    load_onnx,
     load_trained_model,
     save_model,
 )
@@ -70,6 +71,8 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
         table = splits.preprocessing.table
         estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
         return in_order_of_data(estimator, None, splits, key=key)
+    if named.onnx is not None:
+        return in_order_of_data(load_onnx(named.onnx, named.outputs), None, splits, key=key)
     if named.is_untrained:
         raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
     teacher = load_trained_model(named, splits.shape)

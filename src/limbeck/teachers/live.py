@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 
 from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import EstimatorModel, LogProbabilities, first_input, floating_dtype, freeze, is_estimator
+from limbeck.models import (
+    EstimatorModel,
+    LogProbabilities,
+    first_input,
+    floating_dtype,
+    freeze,
+    is_estimator,
+    load_onnx,
+)
 from limbeck.models.forward import call_model, input_names, only_logits_of
 from limbeck.outputs.classes import are_numbers, listed
 from limbeck.teachers.base import Teacher, TeacherOutput
@@ -89,6 +98,21 @@ class LiveTeacher(Teacher):
         }
         logits = only_logits_of(call_model(self.model, inputs), self.model)
         return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
+
+
+class OnnxTeacher(LiveTeacher):
+    """The model of an ONNX file as a teacher. Its inputs are given the entries of the batch that have their names.
+
+    Args:
+        path: the file, with a dynamic batch axis.
+        outputs: what it returns: "logits", or "probabilities", whose logarithms serve as logits.
+
+    Raises:
+        ModelError: the file cannot be read, has a fixed batch size, or several outputs that could be meant.
+    """
+
+    def __init__(self, path: str | Path, outputs: Outputs = "logits") -> None:
+        super().__init__(load_onnx(path, outputs))
 
 
 class CallableTeacher(Teacher):

@@ -13,6 +13,7 @@ from limbeck.errors import ArgumentError
 from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
+    OnnxModel,
     SelectedColumns,
     class_names_in_config,
     is_estimator,
@@ -39,7 +40,7 @@ def resolve_teacher(
 
     Args:
         teacher: a module, a ``Teacher``, a fitted estimator of scikit-learn or any callable; the name or folder of a model; a
-            file that ``skops.io.dump`` wrote; the folder or URL of a store; or None, if ``args.alpha`` is 0.
+            file that ``skops.io.dump`` wrote; an ONNX file; the folder or URL of a store; or None, if ``args.alpha`` is 0.
         student: the model that is trained.
         args: the run's settings, of which ``alpha``, ``teacher_dtype`` and ``teacher_outputs`` are read.
 
@@ -57,6 +58,8 @@ def resolve_teacher(
     if isinstance(teacher, str | Path):
         if Path(teacher).suffix == ".skops":
             teacher = load_estimator(teacher)
+        elif Path(teacher).suffix == ".onnx":
+            teacher = OnnxModel(teacher, args.teacher_outputs)
         else:
             teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if student is not None:
