@@ -12,7 +12,7 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import SelectedColumns, forward_logits
+from limbeck.models import SelectedColumns, forward_logits, save_model
 from limbeck.run.opening import OpenedRun
 from limbeck.run.plan import plan_of
 from limbeck.run.teacher import (
@@ -246,3 +246,38 @@ def test_every_fault_of_an_ensemble_is_told(splits, tmp_path):
     for teacher in ({"ensemble": members, "model": "mlp"}, {"ensemble": members[:1]}, {"ensemble": [{}, {}]}):
         with pytest.raises(ConfigError, match=r"teacher\.ensemble"):
             config(teacher=teacher)
+
+
+class TestSpecialists:
+    def members(self, splits, folder, names):
+        """Write a network of all classes and an estimator of some, whose other examples have the last name."""
+        rows, labels = splits.train.load(splits.train.ids.tolist())["pixel_values"].flatten(1), splits.true_labels
+        model = build_seeded_model(config().teacher, splits, 0)
+        save_model(model, folder / "all", config().teacher, splits.shape)
+        splits.preprocessing.save(folder / "all")
+        own = [names[min(label, len(names) - 1)] for label in labels.tolist()]
+        skops.io.dump(GaussianNB(var_smoothing=0.1).fit(rows.numpy(), own), folder / "some.skops")
+        return {"ensemble": [{"model": str(folder / "all")}, {"sklearn": str(folder / "some.skops"), "weight": 2}]}
+
+    def test_a_member_of_fewer_classes_is_one(self, splits, tmp_path):
+        teacher = load_teacher(config(teacher=self.members(splits, tmp_path, ["0", "1", "other"])), splits, tmp_path)
+        assert (
+            "teacher.ensemble.1.sklearn is a specialist: it knows 2 of the 10 classes ('0', '1'). Its class"
+            in splits.notes[-1]
+        )
+        batch = splits.test.as_one_batch()
+        generalist, specialist = (forward_logits(member, batch).softmax(-1) for member in teacher.members)
+        found = forward_logits(teacher, batch).softmax(-1)
+        torch.testing.assert_close(found[:, 2:], generalist[:, 2:])
+        inside = generalist[:, :2] + 2 * specialist
+        mass = generalist[:, :2].sum(-1, keepdim=True)
+        torch.testing.assert_close(found[:, :2], mass * inside / inside.sum(-1, keepdim=True))
+        remembered = precompute_teacher(teacher, splits.train).at_temperature(3.0)
+        some = splits.train.__getitems__([3, 5])
+        torch.testing.assert_close(remembered(some).logits, as_teacher(teacher).at_temperature(3.0)(some).logits)
+
+    def test_classes_that_differ_in_spelling_or_are_foreign_make_none(self, splits, tmp_path):
+        for names in (["0", "one", "other"], ["0", "1", " 2"]):
+            members = self.members(splits, tmp_path, names)
+            with pytest.raises(ConfigError, match=r"teacher\.ensemble\.1\.sklearn: .*lacks"):
+                load_teacher(config(teacher=members), splits, tmp_path)

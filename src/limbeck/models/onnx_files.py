@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def load_onnx(path: str | Path, outputs: str = "logits") -> nn.Module:
     return LogProbabilities(model) if outputs == "probabilities" else model
 
 
-def _find_output(path: Path, outputs: list[Any], wanted: str) -> str:
+def _find_output(path: Path, outputs: Iterable[Any], wanted: str) -> str:
     """Return the name of the output with a floating-point value for each class."""
     floating = [entry.name for entry in outputs if DTYPES.get(entry.type, torch.bool).is_floating_point]
     if wanted in floating:

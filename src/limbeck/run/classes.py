@@ -11,7 +11,8 @@ from limbeck.data import Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import EstimatorModel, SelectedColumns, class_names_in_config, saved_tokens, tokens_of
 from limbeck.models.forward import underlying
-from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
+from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs, specialist_columns
+from limbeck.outputs.classes import listed
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
@@ -102,7 +103,34 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
             and their number is another, it was trained on other images, rows or tokens, or its outputs are no logits; one
             line for each.
     """
-    faults, columns, saved = Faults(), None, None
+    return _arranged(teacher, folder, splits, key, specialists=False)[0]
+
+
+def member_of_ensemble(
+    teacher: nn.Module, folder: Path | None, splits: Splits, key: str
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """Return one teacher of several, which may be a specialist that knows a part of the data's classes.
+
+    Args:
+        teacher: the trained model.
+        folder: as in ``in_order_of_data``, and so are the others; ``splits.notes`` says if it is a specialist.
+        splits: the examples.
+        key: the config's key of the model.
+
+    Returns:
+        As in ``in_order_of_data``, and the numbers of the classes that it knows; None if it knows all.
+
+    Raises:
+        ConfigError: as in ``in_order_of_data``.
+    """
+    return _arranged(teacher, folder, splits, key, specialists=True)
+
+
+def _arranged(
+    teacher: nn.Module, folder: Path | None, splits: Splits, key: str, *, specialists: bool
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """Return a teacher with its columns in order, and the classes that it knows if it is a specialist and may be one."""
+    faults, columns, saved, known = Faults(), None, None, None
     with faults.under(key):
         saved = read_inputs(folder)
         check_images(teacher, saved, splits)
@@ -114,13 +142,26 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
         width = check_outputs(teacher, splits, key)
         try:
             task_of_data(splits.task, teacher)
-            columns = _columns(class_names_of(teacher, saved, key), width, key, splits)
+            names = class_names_of(teacher, saved, key)
+            found = specialist_columns(names, ClassNames(tuple(splits.label_names))) if specialists and names else None
+            if found is None:
+                columns = _columns(names, width, key, splits)
+            else:
+                columns, known = found
+                splits.notes.append(_told(key, known, width, splits))
         except ArgumentError as error:
             raise ConfigError(f"{key}: {error.message}") from None
     faults.raise_all()
     if columns is None and isinstance(teacher, EstimatorModel):
         columns = range(width)  # says that its classes are those of the data, which have no other place there
-    return teacher if columns is None else SelectedColumns(teacher, columns).eval()
+    return (teacher if columns is None else SelectedColumns(teacher, columns).eval()), known
+
+
+def _told(key: str, known: tuple[int, ...], width: int, splits: Splits) -> str:
+    """Return the sentence about a specialist."""
+    dustbin = " Its class for everything else is left out." if width > len(known) else ""
+    names = listed([splits.label_names[i] for i in known])
+    return f"{key} is a specialist: it knows {len(known)} of the {splits.shape.classes} classes ({names}).{dustbin}"
 
 
 def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | None:

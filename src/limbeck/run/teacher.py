@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -26,13 +27,15 @@ from limbeck.models import (
     save_model,
 )
 from limbeck.models.loading import NO_WEIGHTS
-from limbeck.run.classes import columns_in_store, in_order_of_data
+from limbeck.run.classes import columns_in_store, in_order_of_data, member_of_ensemble
 from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.tasks import task_named
 from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher
+
+Arranged = TypeVar("Arranged")
 
 
 def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | None:
@@ -64,15 +67,17 @@ def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | No
     return None
 
 
-def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Module:
+def _load_trained(
+    named: TrainedConfig, splits: Splits, section: str, arrange: Callable[..., Arranged] = in_order_of_data
+) -> Arranged:
     """Return a model that is trained already, with its columns in the order of the data's classes."""
     key = f"{section}.{named.key}"
     if named.sklearn is not None:
         table = splits.preprocessing.table
         estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
-        return in_order_of_data(estimator, None, splits, key=key)
+        return arrange(estimator, None, splits, key=key)
     if named.onnx is not None:
-        return in_order_of_data(load_onnx(named.onnx, named.outputs), None, splits, key=key)
+        return arrange(load_onnx(named.onnx, named.outputs), None, splits, key=key)
     if named.is_untrained:
         raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
     teacher = load_trained_model(named, splits.shape)
@@ -80,12 +85,12 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
         is_sigmoid = task_named(splits.task).family == "sigmoid"
         teacher = LogProbabilities(teacher, "sigmoid" if is_sigmoid else "softmax")
     folder = Path(named.model)
-    return in_order_of_data(teacher, folder if folder.is_dir() else None, splits, key=key)
+    return arrange(teacher, folder if folder.is_dir() else None, splits, key=key)
 
 
 def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits) -> EnsembleModel:
     """Return an ensemble whose members have their columns in the order of the data's classes, each by itself."""
-    faults, members = Faults(), []
+    faults, members, classes = Faults(), [], []
     if config.teacher.average == "probabilities":
         objective = config.distillation
         if task_named(splits.task).family != "softmax":
@@ -101,9 +106,11 @@ def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits
     for i, member in enumerate(named):
         section = f"teacher.ensemble.{i}"
         with faults.under(f"{section}.{member.key}"):
-            members.append(_load_trained(member, splits, section))
+            model, known = _load_trained(member, splits, section, member_of_ensemble)
+            members.append(model)
+            classes.append(known)
     faults.raise_all()
-    return EnsembleModel(members, [member.weight for member in named], config.teacher.average)
+    return EnsembleModel(members, [member.weight for member in named], config.teacher.average, classes)
 
 
 def check_has_logits(teacher: object, command: str) -> None:
