@@ -261,10 +261,8 @@ class TestSpecialists:
 
     def test_a_member_of_fewer_classes_is_one(self, splits, tmp_path):
         teacher = load_teacher(config(teacher=self.members(splits, tmp_path, ["0", "1", "other"])), splits, tmp_path)
-        assert (
-            "teacher.ensemble.1.sklearn is a specialist: it knows 2 of the 10 classes ('0', '1'). Its class"
-            in splits.notes[-1]
-        )
+        told = "teacher.ensemble.1.sklearn is a specialist: it knows 2 of the 10 classes ('0', '1'). Its class for"
+        assert splits.notes[-1].startswith(told)
         batch = splits.test.as_one_batch()
         generalist, specialist = (forward_logits(member, batch).softmax(-1) for member in teacher.members)
         found = forward_logits(teacher, batch).softmax(-1)

@@ -10,9 +10,9 @@ and q(S_m) = p_g(S_m). Inside of S_m the terms are those of two distributions ov
 
     q_i = p_g(S_m) (w_g p_g,i + w_m p_m,i) / (w_g p_g(S_m) + w_m)
 
-This holds for sets without a common class, each by itself; specialists of the same set act as one, their average. The "dustbin" of
-a specialist, its one class for everything else, is left out: p_m is its distribution given that the class is one of S_m. Where
-the class is another one, p_g(S_m) is small, and what the specialist says there changes little.
+This holds for sets without a common class, each by itself; specialists of the same set act as one, their average. The "dustbin"
+of a specialist, its one class for everything else, is left out: p_m is its distribution given that the class is one of S_m.
+Where the class is another one, p_g(S_m) is small, and what the specialist says there changes little.
 """
 
 from __future__ import annotations
