@@ -3,7 +3,8 @@
     python examples/specialists.py [FOLDER WITH THE IDX FILES]
 
 The generalist has seen 1,000 labels of all classes. The specialist has seen 8,000 images of t-shirts, pullovers, coats and
-shirts, which the generalist confuses, and knows nothing else. Two generalists, each with 1,000 labels of its own, are the control.
+shirts, which the generalist confuses, and knows nothing else. Two generalists, each with 1,000 labels of its own, are the
+control.
 The student has none of the labels: it learns from the teachers' answers about 10,000 other images.
 """
 

@@ -223,6 +223,6 @@ def test_the_oldest_versions_are_allowed_and_named():
     extras = project["optional-dependencies"]
     lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
-    for text in [*project["dependencies"], *extras["train"], *extras["search"], *extras["report"]]:
+    for text in [*project["dependencies"], *extras["train"], *extras["search"], *extras["report"], *extras["onnx"]]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(Version(pins[requirement.name])), text

@@ -263,6 +263,9 @@ class TestSpecialists:
         teacher = load_teacher(config(teacher=self.members(splits, tmp_path, ["0", "1", "other"])), splits, tmp_path)
         told = "teacher.ensemble.1.sklearn is a specialist: it knows 2 of the 10 classes ('0', '1'). Its class for"
         assert splits.notes[-1].startswith(told)
+        named = config(teacher=self.members(splits, tmp_path, ["0", "1", "other"]))
+        plan = plan_of(named, OpenedRun(splits, teacher, build_seeded_model(named.student, splits, 0)), tmp_path)
+        assert "some.skops, a specialist in 2 of 10 classes" in plan.facts["teacher"]
         batch = splits.test.as_one_batch()
         generalist, specialist = (forward_logits(member, batch).softmax(-1) for member in teacher.members)
         found = forward_logits(teacher, batch).softmax(-1)

@@ -17,12 +17,13 @@ from limbeck.distributed import process_state
 from limbeck.evaluation import predict_logits
 from limbeck.models import EstimatorModel, count_parameters, forward_logits
 from limbeck.models.forward import underlying
+from limbeck.run.inputs import notes_on_images
 from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_named
-from limbeck.teachers import Ensemble, as_teacher
+from limbeck.teachers import Ensemble, EnsembleModel, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
 ASKED = 256
@@ -72,7 +73,9 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
         "objective": f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}",
         "training": f"{steps:,} steps of {_batch(config)} examples",
     }
-    warnings: list[str] = []
+    warnings = notes_on_images(opened.student, splits, "student.model")
+    if opened.untrained is not None:
+        warnings += notes_on_images(opened.untrained, splits, "teacher.model")
     if opened.teacher is not None:
         found = measure_teacher(opened.teacher, splits)
         if found is not None:
@@ -232,7 +235,13 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
     assert model is not None
     if isinstance(inside := underlying(model), EstimatorModel):
         return f"{inside.name} in {config.teacher.sklearn}"
-    names = " and ".join(named.name for named in config.teacher.models)
+    known = model.classes if isinstance(model, EnsembleModel) else [None]
+    names = " and ".join(
+        named.name
+        if classes is None
+        else f"{named.name}, a specialist in {len(classes)} of {opened.splits.shape.classes} classes"
+        for named, classes in zip(config.teacher.models, known, strict=True)
+    )
     count = count_parameters(model)
     text = f"{names}, {count:,} parameters" if count else names
     if opened.untrained is not None:

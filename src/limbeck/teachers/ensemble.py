@@ -203,7 +203,8 @@ class EnsembleModel(nn.Module):
         classes: Sequence[Classes | None] | None = None,
     ) -> None:
         super().__init__()
-        self._classes = classes
+        self.classes = [None] * len(members) if classes is None else list(classes)
+        """For each model, the classes that it knows; None if it knows all."""
         self.average: Average = average
         self._weights = list(weights)
         for i, member in enumerate(members):
@@ -222,7 +223,7 @@ class EnsembleModel(nn.Module):
         Args:
             teachers: one for each member, such as the members themselves, or their answers in memory.
         """
-        return Ensemble(teachers, self._weights, average=self.average, classes=self._classes)
+        return Ensemble(teachers, self._weights, average=self.average, classes=self.classes)
 
     def as_teacher(self, dtype: torch.dtype | None) -> Ensemble:
         """Return the ensemble that averages at the temperature of the loss.
@@ -241,5 +242,5 @@ class EnsembleModel(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the weights, by which a store knows its teacher."""
-        known = [float(number) for numbers in self._classes or () for number in numbers or (-1,)]
+        known = [float(number) for numbers in self.classes for number in numbers or (-1,)]
         return torch.tensor([*self._weights, float(self.average == "logits"), *known])
