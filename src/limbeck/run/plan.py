@@ -236,10 +236,9 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
     if isinstance(inside := underlying(model), EstimatorModel):
         return f"{inside.name} in {config.teacher.sklearn}"
     known = model.classes if isinstance(model, EnsembleModel) else [None]
+    total = opened.splits.shape.classes
     names = " and ".join(
-        named.name
-        if classes is None
-        else f"{named.name}, a specialist in {len(classes)} of {opened.splits.shape.classes} classes"
+        named.name if classes is None else f"{named.name}, a specialist in {len(classes)} of {total} classes"
         for named, classes in zip(config.teacher.models, known, strict=True)
     )
     count = count_parameters(model)
