@@ -76,7 +76,7 @@ def input_format_of_processor(name: str) -> InputFormat | None:
     source = f"the image processor of {name}"
     try:
         return _format_of_processor(saved, source)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
         raise ModelError(f"model {name!r}: its {PROCESSOR} cannot be understood ({error}).") from None
 
 
@@ -85,17 +85,17 @@ def _format_of_processor(saved: Mapping[str, Any], source: str) -> InputFormat:
     size = _size(saved["crop_size"] if cropped else saved.get("size")) if saved.get("do_resize", True) else None
     # A processor computes (255 x f - m) / s with its rescale_factor f, where x is between 0 and 1.
     factor = 255 * float(saved.get("rescale_factor", 1 / 255)) if saved.get("do_rescale", True) else 255.0
-    if saved.get("rescale_offset"):
-        raise ValueError("rescale_offset")
+    offset = 1.0 if saved.get("rescale_offset") else 0.0  # EfficientNet has this one,
+    power = 2 if saved.get("include_top") else 1  # and divides twice by std
     mean, std = saved.get("image_mean"), saved.get("image_std")
-    if not saved.get("do_normalize", mean is not None):
-        mean, std = [0.0], [1.0]
+    if not saved.get("do_normalize", True):
+        mean, std = 0.0, 1.0
     resample = saved.get("resample")
     return InputFormat(
         source,
         size,
-        None if mean is None else tuple(round(float(value) / factor, 9) for value in _listed(mean)),
-        None if std is None else tuple(round(float(value) / factor, 9) for value in _listed(std)),
+        None if mean is None else tuple(round((float(value) + offset) / factor, 9) for value in _listed(mean)),
+        None if std is None else tuple(round(float(value) ** power / factor, 9) for value in _listed(std)),
         RESAMPLING.get(resample) if isinstance(resample, int) else resample,
     )
 
