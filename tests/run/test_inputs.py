@@ -52,7 +52,7 @@ def test_what_the_config_leaves_open_is_as_the_teacher_was_trained(folder):
     splits = load_run_splits(config)
     image = splits.preprocessing.image
     assert (image.size, list(image.mean), list(image.std)) == ((8, 8), MEAN, STD)
-    assert [note for note in splits.notes if "the image processor of" in note]
+    assert [note for note in splits.notes if "preprocessor_config.json" in note]
     teacher_of(config, splits, folder)
     assert splits.notes[-1].startswith("Images are resized by bilinear interpolation; the teacher's were by bicubic")
 
@@ -72,7 +72,7 @@ def test_another_normalisation_is_refused_of_a_teacher_and_noted_of_a_student(fo
     splits = load_run_splits(config)
     assert (splits.preprocessing.image.mean, splits.preprocessing.image.size) == (0.0, (6, 6))
     with pytest.raises(
-        ConfigError, match=r"^data\.mean: the teacher was trained with .*0\.5.*, says the image processor of"
+        ConfigError, match=r"^data\.mean: the teacher was trained with .*0\.5.*, says .*preprocessor_config.json"
     ):
         teacher_of(config, splits, folder)
     assert "The teacher was trained on images of 8 x 8" in " ".join(splits.notes)

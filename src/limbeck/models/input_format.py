@@ -73,7 +73,7 @@ def input_format_of_processor(name: str) -> InputFormat | None:
         if (Path(name) / PROCESSOR).is_file():
             raise ModelError(f"{Path(name) / PROCESSOR}: cannot be read ({error}).") from None
         return None
-    source = f"the image processor of {name}"
+    source = f"{name}/{PROCESSOR}"
     try:
         return _format_of_processor(saved, source)
     except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:

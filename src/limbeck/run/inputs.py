@@ -156,10 +156,11 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
     for name in ("channels", "mean", "std"):
         there, here = trained_on.get(name), getattr(image, name)
         if there is not None and not _are_close(there, here):
-            says, shown = source if told is None else told.source, _as_list(there)
+            says = source if told is None else told.source
+            shown = _as_list(there) if len(_as_list(there)) > 1 else _as_list(there)[0]
             faults.append(
-                f"data.{name}: the teacher was trained with {there}, says {says}, and the data has {here}. "
-                f"Set data.{name}: {shown if len(shown) > 1 else shown[0]}."
+                f"data.{name}: the teacher was trained with {shown}, says {says}, and the data has {here}. "
+                f"Set data.{name}: {shown}."
             )
     if faults:
         raise ConfigError(*faults)

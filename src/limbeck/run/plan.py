@@ -15,7 +15,7 @@ from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.evaluation import predict_logits
-from limbeck.models import EstimatorModel, count_parameters, forward_logits
+from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
 from limbeck.models.forward import underlying
 from limbeck.run.inputs import notes_on_images
 from limbeck.run.opening import OpenedRun
@@ -241,8 +241,7 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
         named.name if classes is None else f"{named.name}, a specialist in {len(classes)} of {total} classes"
         for named, classes in zip(config.teacher.models, known, strict=True)
     )
-    count = count_parameters(model)
-    text = f"{names}, {count:,} parameters" if count else names
+    text = names if isinstance(inside, OnnxModel) else f"{names}, {count_parameters(model):,} parameters"
     if opened.untrained is not None:
         own = teacher_training_config(config)
         text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"
