@@ -36,6 +36,7 @@ class Loss:
         takes_labels: False if the labels are not handed on.
         takes_temperature: False if T is not handed on.
         temperature: T where it is not handed on.
+        is_adapted: True if the user wrote how it is called. Such a call may need memory for classes x classes.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Loss:
     takes_labels: bool = True
     takes_temperature: bool = True
     temperature: float = 1.0
+    is_adapted: bool = False
 
     def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
         return _total(self.function(student, teacher, labels, temperature)).sum()
@@ -64,7 +66,7 @@ def as_loss(loss: object, call: Callable[..., Any] | None = None) -> Loss:
     """
     name = getattr(loss, "__qualname__", type(loss).__name__)
     if call is not None:
-        return Loss(name, call)
+        return Loss(name, call, is_adapted=True)
     if not callable(loss):
         raise ArgumentTypeError(
             "loss", f"expected a function, a module or a class, got {type(loss).__name__}. {_REMEDY}"
@@ -121,9 +123,13 @@ def _roles(function: Any, name: str, *, of_data: bool = True, is_method: bool = 
         else:
             unknown.append(p.name)
     missing = [role for role in ("student", "teacher") if of_data and role not in roles]
-    if unknown or missing:
-        what = f"the meaning of {', '.join(unknown)}" if unknown else f"which argument is the {missing[0]}"
-        raise ArgumentError("loss", f"{name}: cannot tell {what}, by its name. {_REMEDY}")
+    names = ", ".join(p.name for p in parameters)
+    if missing:
+        raise ArgumentError(
+            "loss", f"{name}: cannot tell which of ({names}) is the {missing[0]}, by its name. {_REMEDY}"
+        )
+    if unknown:
+        raise ArgumentError("loss", f"{name}: cannot tell the meaning of {', '.join(unknown)}, by its name. {_REMEDY}")
     return roles
 
 

@@ -53,7 +53,11 @@ def check_loss(
         )
     facts = Facts(open_probe(as_loss(loss, call), None if shape is None else tuple(shape)))
     findings = tuple(_examine(judge, facts) for judge in (*ABOUT_FORMULA, *ABOUT_INPUTS))
-    return Report(facts.probe.loss.name, _formula(facts), findings)
+    try:
+        formula = _formula(facts)
+    except Exception:  # as in _examine
+        formula = "not recognised"
+    return Report(facts.probe.loss.name, formula, findings)
 
 
 def assert_loss(

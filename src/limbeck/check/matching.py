@@ -36,21 +36,22 @@ class Match:
 
 
 class _Seen:
-    """Examples, and the gradient of the loss on all of them in one column.
+    """Rows of several examples, and the gradient of the loss on them.
 
     Args:
         probe: of the loss.
-        examples: what the loss takes.
+        examples: what the loss takes, one at a time.
     """
 
     def __init__(self, probe: Probe, examples: Sequence[Example]) -> None:
-        self.gradient = _column(probe.aligned_gradient(probe.gradient(example)) for example in examples)
+        self.gradient = torch.cat([probe.aligned_gradient(probe.gradient(example)) for example in examples]).flatten()
+        student, teacher, self.labels = map(torch.cat, zip(*map(probe.aligned, examples), strict=True))
+        self.student, self.teacher = student.double(), teacher.double()
         self.temperature = probe.temperature
-        self._examples = [probe.aligned(example) for example in examples]
         self._columns: dict[Soft | Hard, list[Tensor]] = {}
 
     def columns(self, term: Soft | Hard | None) -> list[Tensor]:
-        """Return the gradients of a formula, in the order of the loss's gradient; computed once.
+        """Return the gradients of a formula; computed once.
 
         Args:
             term: the formula; None has none.
@@ -58,16 +59,9 @@ class _Seen:
         if term is None:
             return []
         if term not in self._columns:
-            parts = []
-            for student, teacher, labels in self._examples:
-                other = teacher.double() if isinstance(term, Soft) else labels
-                parts.append(term.gradients(student.double(), other, self.temperature))
-            self._columns[term] = [_column(part) for part in zip(*parts, strict=True)]
+            other = self.teacher if isinstance(term, Soft) else self.labels
+            self._columns[term] = [g.flatten() for g in term.gradients(self.student, other, self.temperature)]
         return self._columns[term]
-
-
-def _column(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat([part.flatten() for part in parts])
 
 
 def match(probe: Probe, *, has_hard: bool) -> Match | None:

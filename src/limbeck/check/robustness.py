@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.check.facts import Facts, is_near
-from limbeck.check.probe import Example, Probe, size
+from limbeck.check.probe import Example, Probe, size, told
 from limbeck.check.verdicts import Finding, Verdict
 
 RIGHT, WRONG, LIMITED, UNKNOWN, ABSENT = Verdict
@@ -188,8 +188,10 @@ def large_logits(facts: Facts) -> Finding:
 
 def large_vocabulary(facts: Facts) -> Finding:
     """Say whether a vocabulary of 140,001 classes is taken."""
+    if facts.probe.loss.is_adapted:
+        return Finding("large_vocabulary", ABSENT, "not tried: the loss is called by an expression")
     probe = facts.probe.in_dtype(torch.float32)
-    example = probe.draw(7, shape=(*[1] * (len(probe.shape) - 2), 3, 140_001))
+    example = probe.draw(7, shape=(*[1] * (len(probe.shape) - 2), 2, 140_001))
     return _finite("large_vocabulary", probe, example, "Find the limit on the number of classes.")
 
 
@@ -197,9 +199,7 @@ def _finite(name: str, probe: Probe, example: Example, fix: str) -> Finding:
     try:
         value, gradient = probe.run(example)
     except Exception as error:  # the loss is anybody's
-        return Finding(
-            name, LIMITED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", None, fix
-        )
+        return Finding(name, LIMITED, told(error), None, fix)
     if value.isfinite() and gradient is not None and gradient.isfinite().all():
         return Finding(name, RIGHT, f"the loss is {value:.3g}", value.item())
     share = 1.0 if gradient is None else 1 - gradient.isfinite().double().mean().item()
