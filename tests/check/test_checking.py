@@ -29,6 +29,7 @@ def test_a_report_has_each_property_once_and_is_json():
     read = json.loads(json.dumps(report.as_dict()))
     assert read["loss"] == "no_t_squared"
     assert read["findings"][3]["verdict"] == "wrong"
+    assert json.loads(json.dumps(check_loss(zoo.by_hand).as_dict(), allow_nan=False))["findings"][12]["number"] is None
     assert report["compensation"].number == pytest.approx(-2, abs=0.1)
     assert report.fixes()[0] == "compensation: Multiply the soft term by T^2: it is missing."
 

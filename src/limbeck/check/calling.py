@@ -134,7 +134,7 @@ def _roles(function: Any, name: str, *, of_data: bool = True, is_method: bool = 
 
 
 def _arguments(roles: Mapping[str, str], values: tuple[Any, ...]) -> dict[str, Any]:
-    given = dict(zip(("student", "teacher", "labels", "temperature"), values, strict=True))
+    given: dict[str, Any] = dict(zip(("student", "teacher", "labels", "temperature"), values, strict=True))
     return {name: given.get(role, 0.5) for role, name in roles.items()}
 
 

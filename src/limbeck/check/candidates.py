@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,7 @@ def _standardised(z: Tensor) -> Tensor:
 
 
 FORWARD, REVERSE = "KL(teacher ‖ student)", "KL(student ‖ teacher)"
-_LOGITS = dict(on_logits=True, per_class=True)
+_LOGITS: dict[str, Any] = dict(on_logits=True, per_class=True)
 
 RIGHT: Sequence[Soft] = (
     Soft(FORWARD, (_of(ForwardKL()),)),
@@ -172,7 +173,7 @@ def _one_sided(divergence: Divergence, name: str) -> list[Soft]:
     return [Soft(name, (value(*both),), sides=side) for side, both in powers.items()]
 
 
-def _fault(name: str, fix: str, function: Callable[[Tensor, Tensor], Tensor], **flags: bool) -> Soft:
+def _fault(name: str, fix: str, function: Callable[[Tensor, Tensor], Tensor], **flags: Any) -> Soft:
     return Soft(name, (lambda s, t, tau: function(s / tau, t / tau),), fix=fix, **flags)
 
 

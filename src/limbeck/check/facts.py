@@ -48,6 +48,7 @@ class Facts:
 
     @cached_property
     def example(self) -> Example:
+        """Return the logits and labels on which most is measured."""
         return self.probe.draw()
 
     @cached_property

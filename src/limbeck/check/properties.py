@@ -12,7 +12,11 @@ _UNRECOGNISED = "the divergence was not recognised"
 
 
 def gradient(facts: Facts) -> Finding:
-    """Say whether the student gets gradient, and whether the teacher changes it."""
+    """Say whether the student gets gradient, and whether the teacher changes it.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "gradient"
     if not facts.whole:
         return Finding(
@@ -26,7 +30,11 @@ def gradient(facts: Facts) -> Finding:
 
 
 def divergence(facts: Facts) -> Finding:
-    """Say which divergence the soft term is, and in which direction."""
+    """Say which divergence the soft term is, and in which direction.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "divergence"
     if not facts.has_soft:
         return Finding(name, ABSENT, "no soft term")
@@ -42,7 +50,11 @@ def divergence(facts: Facts) -> Finding:
 
 
 def temperature(facts: Facts) -> Finding:
-    """Say whether both models' logits are divided by T, once."""
+    """Say whether both models' logits are divided by T, once.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "temperature"
     if not facts.has_soft or not facts.probe.loss.takes_temperature:
         return Finding(name, ABSENT, _NO_T if facts.has_soft else "no soft term")
@@ -58,7 +70,11 @@ def temperature(facts: Facts) -> Finding:
 
 
 def compensation(facts: Facts) -> Finding:
-    """Say whether the gradient of the soft term keeps its size when T changes."""
+    """Say whether the gradient of the soft term keeps its size when T changes.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "compensation"
     if not facts.has_soft or not facts.probe.loss.takes_temperature:
         return Finding(name, ABSENT, _NO_T if facts.has_soft else "no soft term")
@@ -77,7 +93,11 @@ def compensation(facts: Facts) -> Finding:
 
 
 def hard_term(facts: Facts) -> Finding:
-    """Say whether the hard term is a cross-entropy at T = 1 whose weight does not depend on T."""
+    """Say whether the hard term is a cross-entropy at T = 1 whose weight does not depend on T.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "hard_term"
     if not facts.has_hard:
         shown = "the loss takes no labels" if not facts.probe.loss.takes_labels else "labels do not change the gradient"
@@ -105,7 +125,11 @@ def hard_term(facts: Facts) -> Finding:
 
 
 def reduction(facts: Facts) -> Finding:
-    """Say by what the soft term is divided, and whether the hard term is divided by the same."""
+    """Say by what the soft term is divided, and whether the hard term is divided by the same.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "reduction"
     if not facts.has_soft:
         return Finding(name, ABSENT, "no soft term")
@@ -154,7 +178,11 @@ def in_words(shares: Shares) -> str:
 
 
 def class_axis(facts: Facts) -> Finding:
-    """Say whether both softmaxes run over the classes: a constant along their axis then changes nothing."""
+    """Say whether both softmaxes run over the classes: a constant along their axis then changes nothing.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "class_axis"
     if not facts.has_soft:
         return Finding(name, ABSENT, "no soft term")
@@ -188,7 +216,11 @@ def _change_by_constant(facts: Facts, who: str, axis: int) -> float:
 
 
 def row_constant(facts: Facts) -> Finding:
-    """Say whether a number that is added to all logits of a row changes the gradient."""
+    """Say whether a number that is added to all logits of a row changes the gradient.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "row_constant"
     if facts.match and facts.match.soft and facts.match.soft.on_logits:
         return Finding(name, ABSENT, "no softmax over the classes")
@@ -207,7 +239,11 @@ def row_constant(facts: Facts) -> Finding:
 
 
 def equal_models(facts: Facts) -> Finding:
-    """Say whether the soft term leaves a student alone that equals its teacher."""
+    """Say whether the soft term leaves a student alone that equals its teacher.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "equal_models"
     if not facts.has_soft:
         return Finding(name, ABSENT, "no soft term")

@@ -17,7 +17,11 @@ _EXACT = 1e-4
 
 
 def teacher_gradient(facts: Facts) -> Finding:
-    """Say whether the teacher receives gradient."""
+    """Say whether the teacher receives gradient.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "teacher_gradient"
     student, teacher, labels = facts.example
     leaf = teacher.clone().requires_grad_()
@@ -33,7 +37,11 @@ def teacher_gradient(facts: Facts) -> Finding:
 
 
 def inputs_kept(facts: Facts) -> Finding:
-    """Say whether the logits are as they were after the call."""
+    """Say whether the logits are as they were after the call.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "inputs_kept"
     probe = facts.probe.in_dtype(torch.float32)  # a loss that converts float64 overwrites its own copy
     probe.run(probe.draw())
@@ -46,7 +54,11 @@ def inputs_kept(facts: Facts) -> Finding:
 
 
 def batch_split(facts: Facts) -> Finding:
-    """Say whether the gradients of two halves of a batch add up to that of the batch."""
+    """Say whether the gradients of two halves of a batch add up to that of the batch.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "batch_split"
     probe, rows = facts.probe, facts.probe.shape[0]
     example = probe.draw(3, shape=(2 * rows, *probe.shape[1:]))
@@ -67,7 +79,11 @@ def batch_split(facts: Facts) -> Finding:
 
 
 def padding(facts: Facts) -> Finding:
-    """Say whether positions labelled -100 count, in the terms and in what they are divided by."""
+    """Say whether positions labelled -100 count, in the terms and in what they are divided by.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "padding"
     if not facts.probe.loss.takes_labels:
         return Finding(name, ABSENT, "the loss takes no labels")
@@ -121,7 +137,11 @@ def _padded(probe: Probe) -> tuple[Example, tuple[slice, ...], tuple[slice, ...]
 
 
 def nothing_counted(facts: Facts) -> Finding:
-    """Say whether a batch in which every label is -100 gives a finite loss and gradient."""
+    """Say whether a batch in which every label is -100 gives a finite loss and gradient.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "nothing_counted"
     if not facts.probe.loss.takes_labels:
         return Finding(name, ABSENT, "the loss takes no labels")
@@ -140,7 +160,11 @@ def nothing_counted(facts: Facts) -> Finding:
 
 
 def value(facts: Facts) -> Finding:
-    """Say whether the soft term is 0 where the models are equal."""
+    """Say whether the soft term is 0 where the models are equal.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "value"
     if not facts.has_soft:
         return Finding(name, ABSENT, "no soft term")
@@ -169,7 +193,11 @@ def _soft_value(facts: Facts, example: Example) -> float:
 
 
 def minus_infinity(facts: Facts) -> Finding:
-    """Say whether a class that both models lack, with the logit -inf, leaves the loss finite."""
+    """Say whether a class that both models lack, with the logit -inf, leaves the loss finite.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     example = facts.example.map(Tensor.clone)
     example.student[..., -1] = example.teacher[..., -1] = -math.inf
     example = example._replace(labels=example.labels.clamp(max=example.student.shape[-1] - 2))
@@ -179,7 +207,11 @@ def minus_infinity(facts: Facts) -> Finding:
 
 
 def large_logits(facts: Facts) -> Finding:
-    """Say whether float32 logits of some hundreds leave the loss finite."""
+    """Say whether float32 logits of some hundreds leave the loss finite.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     probe = facts.probe.in_dtype(torch.float32)
     return _finite(
         "large_logits", probe, probe.draw(6, scale=150), "Use log_softmax in place of log(softmax(...)) or exp."
@@ -187,7 +219,11 @@ def large_logits(facts: Facts) -> Finding:
 
 
 def large_vocabulary(facts: Facts) -> Finding:
-    """Say whether a vocabulary of 140,001 classes is taken."""
+    """Say whether a vocabulary of 140,001 classes is taken.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     if facts.probe.loss.is_adapted:
         return Finding("large_vocabulary", ABSENT, "not tried: the loss is called by an expression")
     probe = facts.probe.in_dtype(torch.float32)
@@ -207,7 +243,11 @@ def _finite(name: str, probe: Probe, example: Example, fix: str) -> Finding:
 
 
 def bfloat16(facts: Facts) -> Finding:
-    """Say how far the gradient is off for close models whose logits are bfloat16."""
+    """Say how far the gradient is off for close models whose logits are bfloat16.
+
+    Args:
+        facts: what is measured of the loss.
+    """
     name = "bfloat16"
     fix = "Convert the logits first: logits.float(). Under autocast, torch's softmax and kl_div do so by themselves."
     probe = facts.probe.in_dtype(torch.bfloat16)

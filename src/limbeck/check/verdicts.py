@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -70,7 +71,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as values that JSON has."""
-        return {"loss": self.loss, "formula": self.formula, "findings": [asdict(finding) for finding in self.findings]}
+        return {"loss": self.loss, "formula": self.formula, "findings": [_as_dict(f) for f in self.findings]}
 
     def table(self) -> list[list[str]]:
         """Return the rows of a table: property, verdict and what was seen; the first row is the header."""
@@ -79,3 +80,9 @@ class Report:
     def fixes(self) -> list[str]:
         """Return one line for each finding that has a fix."""
         return [f"{finding.property}: {finding.fix}" for finding in self.findings if finding.fix]
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    """Return a finding with None in the place of NaN and infinity, which JSON lacks."""
+    number = finding.number
+    return {**asdict(finding), "number": number if number is None or math.isfinite(number) else None}

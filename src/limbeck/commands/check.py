@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
-from limbeck.check import Finding, Report, check_loss
-from limbeck.check.calling import call_from_text, import_loss
-from limbeck.check.checking import check_accepted, faults_of
+import typer
+
+from limbeck.commands.printing import print_lines, print_table
 from limbeck.errors import ArgumentError
 
+check_app = typer.Typer()
 
+
+@check_app.command()
 def check(
-    name: str,
-    *,
-    call: str | None = None,
-    shape: str | None = None,
-    accept: Sequence[str] = (),
-    strict: bool = False,
-) -> tuple[Report, list[Finding]]:
-    """Examine a loss by its name.
+    loss: Annotated[
+        str, typer.Argument(help="The loss, as package.module:loss, importable from here.", metavar="LOSS")
+    ],
+    call: Annotated[
+        str | None,
+        typer.Option("--call", help="How it is called, in Python: loss(student, teacher, labels, alpha=0.5, T=T)."),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", help="Of the logits: 6,7 for rows, 3,4,7 for sequences of positions.")
+    ] = None,
+    accept: Annotated[
+        list[str], typer.Option("--accept", help="A property that is meant to be as it is. It may be repeated.")
+    ] = [],  # noqa: B006
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail also where the loss is right on ordinary input alone.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Examine anybody's distillation loss by its behaviour; exit with status 1 if something is wrong."""
+    import json as writer
 
-    Args:
-        name: ``package.module:loss``. The module is imported, and the loss is run.
-        call: an expression of Python, in which ``loss`` is the loss; None finds the arguments by their names.
-        shape: of the logits, as in "6,7"; None takes the first that the loss takes.
-        accept: the properties that are meant to be as they are.
-        strict: True also fails where the loss is right on ordinary input alone.
+    from limbeck.check.calling import call_from_text, import_loss
+    from limbeck.check.checking import check_accepted, check_loss, faults_of
 
-    Returns:
-        The report, and the findings for which the check fails.
-
-    Raises:
-        ArgumentError: there is no such loss or property, or it cannot be called.
-    """
     check_accepted(accept)
     sizes = None if shape is None else _sizes(shape)
-    loss = import_loss(name)
-    report = check_loss(loss, call=None if call is None else call_from_text(call, loss), shape=sizes)
-    return report, faults_of(report, accept=accept, strict=strict)
+    examined = import_loss(loss)
+    report = check_loss(examined, call=None if call is None else call_from_text(call, examined), shape=sizes)
+    if json:
+        typer.echo(writer.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
+    else:
+        print_table(f"{loss}: {report.formula}", report.table())
+        print_lines(report.fixes())
+    if faults_of(report, accept=accept, strict=strict):
+        raise typer.Exit(1)
 
 
 def _sizes(shape: str) -> list[int]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck import __version__
+from limbeck.commands.check import check_app
 from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed, StoreFolder
 from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_table
 from limbeck.errors import LimbeckError
@@ -183,40 +184,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def check(
-    loss: Annotated[
-        str, typer.Argument(help="The loss, as package.module:loss, importable from here.", metavar="LOSS")
-    ],
-    call: Annotated[
-        str | None,
-        typer.Option("--call", help="How it is called, in Python: loss(student, teacher, labels, alpha=0.5, T=T)."),
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option("--shape", help="Of the logits: 6,7 for rows, 3,4,7 for sequences of positions.")
-    ] = None,
-    accept: Annotated[
-        list[str], typer.Option("--accept", help="A property that is meant to be as it is. It may be repeated.")
-    ] = [],  # noqa: B006
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail also where the loss is right on ordinary input alone.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Examine anybody's distillation loss by its behaviour; exit with status 1 if something is wrong."""
-    import json as writer
-
-    from limbeck.commands.check import check as check_by_name
-
-    report, faults = check_by_name(loss, call=call, shape=shape, accept=accept, strict=strict)
-    if json:
-        typer.echo(writer.dumps(report.as_dict(), ensure_ascii=False))
-    else:
-        print_table(f"{loss}: {report.formula}", report.table())
-        print_lines(report.fixes())
-    if faults:
-        raise typer.Exit(1)
-
+app.add_typer(check_app)
 
 cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
