@@ -131,6 +131,11 @@ def focal(student_logits, teacher_logits, labels, T):
     return kl(student_logits, teacher_logits, T) * T**2 + ((1 - (-nll).exp()) ** 2 * nll).mean()
 
 
+def where_the_teacher_is_right(s, t, labels, T):
+    rows = F.kl_div((s / T).log_softmax(-1), (t / T).softmax(-1), reduction="none").sum(-1)
+    return T**2 * (rows * (t.argmax(-1) == labels)).mean() + F.cross_entropy(s, labels)
+
+
 def both_sums(student_logits, teacher_logits, labels, T):
     return kl(student_logits, teacher_logits, T, "sum") * T**2 + F.cross_entropy(
         student_logits, labels, reduction="sum"

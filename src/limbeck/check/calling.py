@@ -74,13 +74,14 @@ def as_loss(loss: object, call: Callable[..., Any] | None = None) -> Loss:
     if inspect.isclass(loss):
         return _of_class(loss, name)
     roles = _roles(loss.forward if isinstance(loss, nn.Module) else loss, name)
-    fixed = getattr(loss, "temperature", getattr(loss, "T", 1.0)) if "temperature" not in roles else 1.0
+    settings = vars(loss).items() if isinstance(loss, nn.Module) else ()
+    fixed = [v for n, v in settings if re.fullmatch(_NAMES["temperature"] + "|t", n) and isinstance(v, int | float)]
     return Loss(
         name,
         lambda *values: loss(**_arguments(roles, values)),
         "labels" in roles,
         "temperature" in roles,
-        float(fixed) if isinstance(fixed, int | float) else 1.0,
+        float(fixed[0]) if fixed and "temperature" not in roles else 1.0,
     )
 
 

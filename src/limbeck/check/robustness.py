@@ -120,6 +120,8 @@ def padding(facts: Facts) -> Finding:
     shown = f"padding makes the soft gradient of the rest x {share:.2g}"
     if is_near(share, 1):
         return Finding(name, RIGHT, shown, share)
+    if facts.match is None:  # its soft term may depend on the labels
+        return Finding(name, UNKNOWN, shown, share)
     return Finding(name, WRONG, shown, share, "Divide by the positions that count, not by all.")
 
 
