@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from limbeck import distillation_loss
 from limbeck.check import PROPERTIES, Verdict, assert_loss, check_loss
 from limbeck.errors import ArgumentError
 from support import zoo
@@ -55,9 +56,15 @@ def test_a_failed_assertion_names_the_property_and_the_fix():
         assert_loss(zoo.by_hand, strict=True)
 
 
-def test_limbecks_own_loss_is_right_without_a_limit():
-    from limbeck import distillation_loss
+def test_a_limit_on_the_vocabulary_is_named(monkeypatch):
+    monkeypatch.undo()  # all 140,001 classes
+    report = check_loss(zoo.small_vocabularies)
+    assert report["large_vocabulary"].verdict is Verdict.LIMITED
+    assert "too many classes" in report["large_vocabulary"].shown
+    assert_loss(distillation_loss, strict=True)
 
+
+def test_limbecks_own_loss_is_right_without_a_limit():
     assert_loss(distillation_loss, strict=True)
     assert_loss(distillation_loss, strict=True, shape=(3, 4, 7))
 

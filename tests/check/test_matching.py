@@ -18,7 +18,7 @@ def found(**options):
     return match(open_probe(as_loss(loss), None), has_hard=True)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.floats(0.05, 0.95))
 def test_beta_is_found(beta):
     name = found(divergence="jsd", beta=beta).soft.name
@@ -32,7 +32,7 @@ def test_skew_is_found(divergence, name):
     assert found(divergence=divergence, skew=0.3).soft.name.startswith(name)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(alpha=st.floats(0.1, 0.9), smoothing=st.floats(0, 0.5))
 def test_weights_are_found(alpha, smoothing):
     seen = found(alpha=alpha, label_smoothing=smoothing, reduction="sum")

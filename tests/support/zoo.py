@@ -426,7 +426,6 @@ LIMITED = [
     (by_hand, "teacher_gradient"),
     (soft_cross_entropy, "value"),
     (correlation, "batch_split"),
-    (small_vocabularies, "large_vocabulary"),
     (log_of_softmax, "large_logits"),
     (constant_without_labels, "nothing_counted"),
 ]

@@ -13,6 +13,7 @@ from limbeck.check.verdicts import Finding, Verdict
 
 RIGHT, WRONG, LIMITED, UNKNOWN, ABSENT = Verdict
 IGNORED = -100
+MANY_CLASSES = 140_001
 _EXACT = 1e-4
 
 
@@ -229,7 +230,7 @@ def large_vocabulary(facts: Facts) -> Finding:
     if facts.probe.loss.is_adapted:
         return Finding("large_vocabulary", ABSENT, "not tried: the loss is called by an expression")
     probe = facts.probe.in_dtype(torch.float32)
-    example = probe.draw(7, shape=(*[1] * (len(probe.shape) - 2), 2, 140_001))
+    example = probe.draw(7, shape=(*[1] * (len(probe.shape) - 2), 2, MANY_CLASSES))
     return _finite("large_vocabulary", probe, example, "Find the limit on the number of classes.")
 
 
