@@ -55,7 +55,9 @@ def build_cache(
         config = with_temperature(config, config.search.temperatures[0])
     keeps_classes = config.cache.format in ("topk", "sampled")
     needs = f"cache build (cache.format: {config.cache.format}; dense serves all tasks)" if keeps_classes else None
-    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True, needs_softmax=needs)
+    opened, teacher = open_and_tell(
+        config, Path(config.out), live_teacher=True, needs_softmax=needs, needs_examples="cache build"
+    )
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
     check_has_logits(teacher, "cache build")

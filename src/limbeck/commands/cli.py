@@ -26,6 +26,8 @@ from limbeck.outputs import one_line
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
 
+IOU_TITLE = "Intersection over union of each class, %"
+
 app = typer.Typer(
     name="limbeck",
     help="Knowledge distillation: train a small model on the softened outputs of a large one.",
@@ -155,6 +157,12 @@ def predict(
         str | None,
         typer.Option("--column", help="The column of tables that holds the input; by default found by its name."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where each pixel has a class: the folder to write masks to, as PNGs with a palette."
+        ),
+    ] = None,
     functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1).
@@ -167,7 +175,7 @@ def predict(
     from limbeck.commands.predict import predict as predict_run
 
     unreadable = 0
-    for prediction in predict_run(run, inputs, functions=functions, column=column):
+    for prediction in predict_run(run, inputs, functions=functions, column=column, out=out):
         if prediction.error is not None:
             unreadable += 1
             typer.echo(prediction.error, err=True)
@@ -175,10 +183,12 @@ def predict(
             told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
             typer.echo(writer.dumps(told, ensure_ascii=False, default=str))
         else:
-            ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
+            numbers = prediction.probabilities or prediction.shares
+            ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
             given = " ".join(prediction.input.split())
-            typer.echo("\t".join(map(one_line, (given, prediction.label or "", shown))))
+            cells = (given, prediction.label or "", shown, *([prediction.mask] if prediction.mask else []))
+            typer.echo("\t".join(map(one_line, cells)))
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)
@@ -382,14 +392,18 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
-    from limbeck.report import metrics_table
+    from limbeck.report import class_table, metrics_table
 
     print_table(title, metrics_table(results))
+    if classes := class_table(results):
+        print_table(IOU_TITLE, classes)
 
 
 def _show_comparison(result: ComparisonResult) -> None:
-    from limbeck.report import comparison_table
+    from limbeck.report import class_table, comparison_table
 
     print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
+    if classes := class_table(result.means):
+        print_table(IOU_TITLE, classes)
     print_lines([result.caption])
     print_lines(result.findings)

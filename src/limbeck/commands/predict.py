@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
+from limbeck.data.masks import MaskWriter
 from limbeck.data.new_inputs import NewInput, read_new_inputs
+from limbeck.data.pixels import open_image
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
@@ -20,6 +23,8 @@ from limbeck.run.folder import STUDENT, read_run
 from limbeck.tasks import Task, task_named
 
 BATCH_SIZE = 256
+SMALL_BATCH = 8
+"""The images in a batch where each pixel has logits."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,10 @@ class Prediction:
     """The name of the most probable class, or what else the task answers in words; None if the input cannot be read."""
     probabilities: dict[str, float] = field(default_factory=dict)
     """The probability of every class, by its name."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Where each pixel has a class: the share of the pixels of every class, by its name."""
+    mask: str | None = None
+    """The file with the class of each pixel, if one was written."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
     error: str | None = None
@@ -39,7 +48,12 @@ class Prediction:
 
 
 def predict(
-    folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = (), column: str | None = None
+    folder: str | Path,
+    inputs: Sequence[str | Path],
+    *,
+    functions: Sequence[str] = (),
+    column: str | None = None,
+    out: str | Path | None = None,
 ) -> Iterator[Prediction]:
     """Predict images, texts or rows of tables.
 
@@ -54,13 +68,15 @@ def predict(
         functions: names ``package.module:function`` that may be called.
         column: the column of tables that holds the images or texts; by default the one that the run's data had, or one with a
             usual name.
+        out: the folder for masks, where each pixel has a class: PNGs with the names of the images and the size of each.
 
     Returns:
         An iterator over one prediction for each image, text or row, in the order of the inputs. An input that cannot be read
         has an ``error`` in place of a label.
 
     Raises:
-        ConfigError: the folder holds no finished run, or ``column`` is named for a student that reads several columns.
+        ConfigError: the folder holds no finished run; ``column`` is named for a student that reads several columns; or ``out``
+            is given and the student predicts no masks.
         DataError: nothing to predict was found, or a file or table is missing or cannot be read.
         ModelError: the student cannot be loaded.
     """
@@ -68,6 +84,8 @@ def predict(
     read_run(folder)
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     task = task_named(read.task)
+    if out is not None and task.unit != "pixel":
+        raise ConfigError(f"--out: takes masks, and the student of {folder} predicts none ({task.name}). Leave it out.")
     columns = read.column if read.table is None else read.table.columns
     if column is not None and isinstance(columns, Sequence) and not isinstance(columns, str):
         raise ConfigError(f"--column: has no effect, the student reads the columns {', '.join(columns)}. Leave it out.")
@@ -77,10 +95,13 @@ def predict(
         raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
     items = chain([first], items)
     batches = iter(lambda: list(islice(items, BATCH_SIZE)), [])
-    return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch))
+    writer = None if out is None else MaskWriter(Path(out), read.values or [])
+    return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch, writer))
 
 
-def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Sequence[NewInput]) -> list[Prediction]:
+def _predict_batch(
+    model: nn.Module, task: Task, read: Preprocessing, items: Sequence[NewInput], writer: MaskWriter | None
+) -> list[Prediction]:
     """Return the prediction for each input. One that cannot be read does not stop the others."""
     try:
         for item in items:
@@ -92,12 +113,27 @@ def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Seq
             name = items[0].name
             told = str(error) if name in str(error) else f"{name}: {error}"
             return [Prediction(name, None, columns=items[0].columns, error=told)]
-        return [prediction for item in items for prediction in _predict_batch(model, task, read, [item])]
+        return [prediction for item in items for prediction in _predict_batch(model, task, read, [item], writer)]
+    if task.unit == "pixel":
+        logits = predict_logits(model, _unlabelled(batch, len(items)), batch_size=SMALL_BATCH)
+        return [_predict_mask(task, read, item, row, writer) for item, row in zip(items, logits, strict=True)]
     logits = predict_logits(model, _unlabelled(batch, len(items)))
     return [
         Prediction(item.name, *task.tell(row, read.label_names), item.columns)
         for item, row in zip(items, logits, strict=True)
     ]
+
+
+def _predict_mask(
+    task: Task, read: Preprocessing, item: NewInput, logits: torch.Tensor, writer: MaskWriter | None
+) -> Prediction:
+    """Return what an image shows. Its logits (C, h, w) are interpolated to the size that the image has itself."""
+    image = open_image(item.content)
+    at_pixels = interpolate(logits[None], size=(image.height, image.width), mode="bilinear", align_corners=False)
+    aligned = task.align(at_pixels)[0]
+    label, shares = task.tell(aligned, read.label_names)
+    mask = None if writer is None else str(writer.write(item.name, task.decide(aligned)))
+    return Prediction(item.name, label, columns=item.columns, shares=shares, mask=mask)
 
 
 def _unlabelled(batch: dict[str, Any], count: int) -> Examples:

@@ -13,6 +13,7 @@ from limbeck.data.config import (
     READ_BY_FILES,
     READ_BY_HUB,
     READ_BY_IMAGES,
+    READ_BY_MASKS,
     READ_BY_TABLES,
     READ_BY_TEXTS,
     DataConfig,
@@ -23,6 +24,7 @@ from limbeck.data.groups import notes_on_groups, number_groups
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
+from limbeck.data.masks import MASK, MaskedImages, encode_masks, read_folders
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
@@ -33,7 +35,11 @@ from limbeck.models import DataShape
 FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+MASK_COLUMNS = (*LABEL_COLUMNS, MASK, "masks", "annotation", "annotations", "segmentation", "segmentation_mask")
+SPLIT_NAMES = {
+    **{"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"},
+    **{"dev": "validation", "test": "test", "testing": "test"},
+}
 """How a split is called in the wild, and here. Splits of other names are not read."""
 
 
@@ -53,18 +59,22 @@ def read_with_datasets(config: DataConfig) -> Source:
     Raises:
         DataError: it cannot be found or read, a column is missing, a label is unknown in training, or a setting has no effect.
     """
-    path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_TEXTS, *READ_BY_TABLES}
+    path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_MASKS, *READ_BY_TEXTS, *READ_BY_TABLES}
     of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
     place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = _load_tables(config)
     columns = tables["train"].features
-    label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
-    several = are_lists(tables, label_column)
-    labels, names = (encode_label_lists if several else encode_labels)(tables, label_column)
-    notes, groups = notes_on_labels(labels, names), None
+    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else LABEL_COLUMNS
+    label_column = find_column(config.label_column, usual, columns, "data.label_column")
+    task, mask = _task_of(tables, label_column), None
     kind, inputs = _find_inputs(config, columns, label_column)
-    check_all_are_read(config, (*KINDS[kind].read, *of_place), kind)
+    if task == "dense_prediction":
+        labels, names, mask = encode_masks(tables, inputs[0], label_column, config.classes, config.ignore_index)
+    else:
+        labels, names = (encode_label_lists if task == "multi_label" else encode_labels)(tables, label_column)
+    notes, groups = notes_on_labels(labels, names), None
+    check_all_are_read(config, (*KINDS[kind].read, *of_place, *(READ_BY_MASKS if mask else ())), kind)
     for column in inputs:
         _check_that_all_have(tables, column, KINDS[kind].key)
     more = None if config.unlabelled is None else _load_unlabelled(config.unlabelled)
@@ -72,14 +82,30 @@ def read_with_datasets(config: DataConfig) -> Source:
         group_column = find_column(config.group_column, (), columns, "data.group_column")
         groups = number_groups(group_column, tables["train"], more)
         notes += notes_on_groups(group_column, tables)
+    masks = dict(tables)
     if more is not None:
         tables["train"] = join_unlabelled(tables["train"], more, inputs)
         labels["train"] = with_unlabelled(labels["train"], len(more))
         notes.append(f"{len(more)} training examples come from {config.unlabelled}; labels there are not read.")
     loaders, shape, preprocessing, decided = KINDS[kind].make(tables, inputs, names, config)
-    task = "multi_label" if several else "classification"
+    if mask is not None:
+        assert preprocessing.image is not None
+        mask = replace(mask, size=preprocessing.image.size)
+        loaders = {split: MaskedImages(loaders[split], masks[split], label_column, mask) for split in tables}
+        preprocessing = replace(preprocessing, values=list(mask.values))
     splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
     return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
+
+
+def _task_of(tables: dict[str, Any], label_column: str) -> str:
+    """Return what labels are for: the name of one of ``limbeck.tasks.TASKS``."""
+    if label_column in _image_columns(tables["train"].features):
+        return "dense_prediction"
+    return "multi_label" if are_lists(tables, label_column) else "classification"
+
+
+def _image_columns(columns: Any) -> tuple[str, ...]:
+    return tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -112,7 +138,8 @@ def _make_images(tables: dict[str, Any], columns: list[str], names: list[str], c
         if not feature.decode:
             tables = tables | {split: table.cast_column(column, datasets.Image())}
     notes, channels = [], config.channels
-    size = None if config.image_size is None else (config.image_size, config.image_size)
+    given = config.image_size
+    size = (given, given) if isinstance(given, int) else given
     if size is None or channels is None:  # else nothing is left to decide, and a large set need not be looked at
         survey = survey_images(tables, column)
         channels = channels or survey.channels
@@ -145,7 +172,7 @@ def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], co
 
 def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[str, list[str]]:
     """Return the kind of the inputs, a key of ``KINDS``, and the columns that hold them."""
-    images = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+    images = tuple(name for name in _image_columns(columns) if name != label_column)
     named_as_table = config.columns is not None or bool(config.exclude)
     if config.image_column is not None or (images and not named_as_table):
         return "images", [find_column(config.image_column, images, columns, "data.image_column")]
@@ -197,6 +224,8 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
 
     path = Path(config.name)
     try:
+        if config.masks is not None:
+            return read_folders(path, Path(config.masks), SPLIT_NAMES)
         if path.is_file():
             loaded = _load_files(config)
         elif path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):

@@ -56,7 +56,7 @@ class DataShape:
         """Return the settings of a built-in network that follow from the data.
 
         Args:
-            name: "mlp", "cnn" or "resnet".
+            name: a key of ``BUILT_IN``.
 
         Raises:
             ModelError: the network does not take texts or tables, or not images of this size.
@@ -90,8 +90,9 @@ class ModelConfig:
     """
 
     model: str
-    """The model: "mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, such as a run's
-    ``student``, an image classifier of timm or torchvision, as in "timm:resnet18", or a Hugging Face id or folder."""
+    """The model: "mlp", "cnn", "resnet"; "unet" or "fcn", which tell a class for each pixel; ``package.module:function``; a
+    folder that Limbeck wrote, such as a run's ``student``; an image classifier of timm or torchvision, as in
+    "timm:resnet18"; or a Hugging Face id or folder."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
     pretrained: bool = False
@@ -131,7 +132,12 @@ class ModelConfig:
 
 
 def build_model(
-    config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None, problem_type: str | None = None
+    config: ModelConfig,
+    shape: DataShape,
+    *,
+    labels: list[str] | None = None,
+    problem_type: str | None = None,
+    head: str | None = None,
 ) -> nn.Module:
     """Build or load the model that a config names.
 
@@ -141,6 +147,8 @@ def build_model(
         shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
         problem_type: what its outputs are for, which a Hugging Face model keeps in its config as well.
+        head: the class of Transformers that builds a Hugging Face model, such as "AutoModelForTokenClassification"; by default
+            that of a classifier of images or texts.
 
     Returns:
         The model. Its weights are random unless the name is that of a folder or of a Hugging Face model.
@@ -169,15 +177,16 @@ def build_model(
         return load_model(name, model=config.function)
     if problem_type is not None:
         settings = {"problem_type": problem_type, **settings}
-    return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
+    return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch, head=head)
 
 
-def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
+def load_trained_model(config: ModelConfig, shape: DataShape, *, head: str | None = None) -> nn.Module:
     """Load the trained model that a config names, with its own classes in its own order.
 
     Args:
         config: the name and the settings.
         shape: the number of classes and the size of an image, for a function that takes them.
+        head: as in ``build_model``.
 
     Returns:
         The model, in evaluation mode.
@@ -204,7 +213,7 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
         return first.eval()
     if is_written_by_limbeck(Path(name)):
         return load_model(name, model=config.function)
-    return load_trained_classifier(name, dict(config.settings)).eval()
+    return load_trained_classifier(name, dict(config.settings), head=head).eval()
 
 
 def _build_seeded(config: ModelConfig, shape: DataShape, seed: int) -> nn.Module:

@@ -42,13 +42,16 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
     faults.raise_all()
 
 
-def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = None) -> None:
+def check_task(
+    config: Config, splits: Splits, *, needs_softmax: str | None = None, needs_examples: str | None = None
+) -> None:
     """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
 
     Args:
         config: the run.
         splits: the examples.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
 
     Raises:
         ConfigError: they are for another task, or the command does not know it.
@@ -58,10 +61,28 @@ def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = No
             f"task: {config.task}, but the labels of the data are for {splits.task} (a list of classes for each example is for "
             "multi_label, one class for classification). Leave it out, or change data.label_column."
         )
+    unit = task_named(splits.task).unit
+    if unit != "example":
+        _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
             f"task: limbeck {needs_softmax} knows one class for each example, and these data are {splits.task}."
         )
+
+
+def _check_positions(config: Config, task: str, unit: str, command: str | None) -> None:
+    """Refuse what is not there for examples with a label for each pixel or token."""
+    faults, each = [], f"and {task} has a label for each {unit}"
+    if command is not None:
+        faults.append(f"task: limbeck {command} knows examples with one answer, {each}.")
+    elif config.teacher.cache is not None:
+        faults.append(f"teacher.cache: a store keeps the outputs of examples with one answer, {each}. Name a model.")
+    for section, augmentation in (("data", config.data.augmentation), ("teacher", config.teacher.augmentation)):
+        if augmentation is not None and augmentation.mixes:
+            name = "mixup" if augmentation.mixup else "cutmix"
+            faults.append(f"{section}.augmentation.{name}: mixes images with one answer, {each}. Leave it out.")
+    if faults:
+        raise ConfigError(*faults)
 
 
 def class_names_of(model: nn.Module, saved: SavedInputs | None, key: str) -> ClassNames | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from limbeck.data import Splits, Texts
 from limbeck.errors import ConfigError, LimbeckError
+from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
+from limbeck.tasks import Targets, Task, task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
@@ -33,7 +36,7 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
         ConfigError: it fails, returns no logits or probabilities, or logits of another shape, of no floating-point dtype or
             that are not finite; one line for each fault.
     """
-    training = model.training
+    training, task = model.training, task_named(splits.task)
     faults: dict[str, None] = {}
     width = 0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -41,12 +44,17 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
             try:
                 output = call_model(model.eval(), batch)
                 logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
+                if task.unit != "example":  # the task says what is wrong with another shape
+                    logits, _, targets = meet(task, logits, None, batch)
+                    if logits.shape[:-1] == targets.mask.shape:
+                        logits = logits[targets.mask]
             except LimbeckError as error:
                 faults |= dict.fromkeys(f"{key}: {fault}" for fault in error.faults)
             except Exception as error:  # whatever a model raises, the run would end in it
                 faults |= {_failure(key, model, batch, error): None}
             else:
-                faults |= dict.fromkeys(_faults(key, logits, len(batch["labels"]), splits.shape.classes, columns))
+                rows = len(batch["labels"]) if task.unit == "example" else int(batch["mask"].sum())
+                faults |= dict.fromkeys(_faults(key, logits, rows, task.unit, splits.shape.classes, columns))
                 width = logits.shape[-1] if logits.dim() else 0
     model.train(training)
     if faults:
@@ -72,12 +80,31 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
         yield longest[0].__getitems__([longest[1]])
 
 
-def _faults(key: str, logits: Tensor, rows: int, classes: int, columns: int | None) -> Iterator[str]:
+def meet(
+    task: Task, student: Tensor, teacher: Tensor | SparseTargets | None, batch: dict[str, Any]
+) -> tuple[Tensor, Tensor | SparseTargets | None, Targets]:
+    """Return the aligned logits of a student and a teacher, and the targets, as the trainer takes them.
+
+    Args:
+        task: that of the batch.
+        student: what the student returned.
+        teacher: what the teacher returned; None for none.
+        batch: the batch.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* are interpolated to ")  # the trainer says it once
+        student = task.align(task.fit(student, batch, "student"))
+        if isinstance(teacher, Tensor):
+            teacher = task.align(task.fit(teacher, batch, "teacher"))
+    return student, teacher, task.targets(batch)
+
+
+def _faults(key: str, logits: Tensor, rows: int, unit: str, classes: int, columns: int | None) -> Iterator[str]:
     """Yield what is wrong with the logits of some examples."""
     if logits.dim() != 2 or len(logits) != rows:
         yield (
-            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} examples. Expected ({rows}, {classes}): one row "
-            "of logits for each example."
+            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} {unit}s. Expected ({rows}, {classes}): one row "
+            f"of logits for each {unit}."
         )
     elif columns is not None and logits.shape[-1] != columns:
         yield (

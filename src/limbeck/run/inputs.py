@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,9 +146,9 @@ def check_images(teacher: nn.Module, saved: SavedInputs | None, splits: Splits) 
     if len(size) == 2 and size != tuple(image.size):
         faults.append(
             f"data.image_size: the teacher was trained on images of {size[0]} x {size[1]}, says {source}, and the data has "
-            f"{image.size[0]} x {image.size[1]}. Set data.image_size: {size[0]}"
+            f"{image.size[0]} x {image.size[1]}. Set data.image_size: {_side(size)}"
             + (
-                f", or teacher.settings: {{image_size: {image.size[0]}}} if its config is wrong."
+                f", or teacher.settings: {{image_size: {_side(image.size)}}} if its config is wrong."
                 if saved is None
                 else "."
             )
@@ -217,6 +217,11 @@ def _are_close(there: Any, here: Any) -> bool:
     first, second = _as_list(there), _as_list(here)
     pairs = zip(first, second, strict=False)
     return len(first) == len(second) and all(math.isclose(a, b, abs_tol=1e-4) for a, b in pairs)
+
+
+def _side(size: Sequence[int]) -> int | list[int]:
+    """Return the height and width as a config has them: one number for a square."""
+    return size[0] if size[0] == size[1] else list(size)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import forward_logits
 from limbeck.run.classes import check_student, check_task
 from limbeck.run.faults import Faults
-from limbeck.run.first_batch import look_batches
+from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
@@ -73,6 +73,7 @@ def inspect_run(
     *,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
+    needs_examples: str | None = None,
     faults: Faults | None = None,
 ) -> OpenedRun:
     """Find everything that can be found wrong with a run before hours of training. Nothing is written.
@@ -82,6 +83,7 @@ def inspect_run(
         folder: the run's folder, which keeps a teacher that the run has trained.
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
         faults: what was found wrong before.
 
     Returns:
@@ -96,7 +98,7 @@ def inspect_run(
         arguments = training_arguments(config, folder)
     with faults.under("data.name"):
         loaded = load_run_splits(config)
-        check_task(config, loaded, needs_softmax=needs_softmax)
+        check_task(config, loaded, needs_softmax=needs_softmax, needs_examples=needs_examples)
         splits = loaded
     if splits is None:  # what models must take and return depends on the data
         faults.raise_all()
@@ -134,17 +136,18 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     batch = next(look_batches(opened.splits))
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
-        targets = output.logits if output.targets is None else output.targets
+        teacher = output.logits if output.targets is None else output.targets
     else:
-        targets = forward_logits(source.eval(), batch)
-    labels, mask = batch["labels"], torch.ones(len(batch["labels"]), dtype=torch.bool)
-    objective = arguments.objective(task_named(opened.splits.task).family)
+        teacher = forward_logits(source.eval(), batch)
+    task = task_named(opened.splits.task)
+    student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
+    objective = arguments.objective(task.family)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once
-        loss = objective(forward_logits(opened.student.eval(), batch), targets, labels, mask=mask)
+        loss = objective(student, teacher, targets.labels, mask=targets.mask)
     if not bool(loss.isfinite()):
         name = type(objective.divergence).__name__
-        has_zeros = isinstance(targets, Tensor) and bool(targets.isneginf().any())
+        has_zeros = isinstance(teacher, Tensor) and bool(teacher.isneginf().any())
         raise ConfigError(
             f"distillation.divergence: {name} is infinite where the teacher gives a class the probability 0, as here. Take "
             "forward_kl, jsd or tvd, or a teacher without zeros."

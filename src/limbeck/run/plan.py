@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from limbeck.config import Config
 from limbeck.data import Splits
 from limbeck.distributed import process_state
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import rows_of
 from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
 from limbeck.models.forward import underlying
+from limbeck.run.first_batch import meet
 from limbeck.run.inputs import notes_on_images
 from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
@@ -28,6 +29,8 @@ from limbeck.temperature.calibration import Calibration, calibrate
 
 ASKED = 256
 """The most labelled examples on which a teacher is compared with chance."""
+ASKED_OF_MANY = 32
+"""The same where an example has several labels, such as those of its pixels."""
 TIMED = 3
 """How many steps are timed. The first one is not counted."""
 
@@ -79,8 +82,9 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
     if opened.teacher is not None:
         found = measure_teacher(opened.teacher, splits)
         if found is not None:
-            facts["teacher"] += f", right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
-            warnings += teacher_warnings(found)
+            unit = task_named(splits.task).unit
+            facts["teacher"] += f", right on {100 * found.accuracy:.1f} % of {found.examples} labelled {unit}s"
+            warnings += teacher_warnings(found, unit)
     if measure:
         facts |= _estimate(config, opened, folder, steps)
     return Plan(facts, warnings)
@@ -97,11 +101,13 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
         What was measured; None if there is nothing to measure it on, as a store of draws, or if its outputs are no choice
         among classes.
     """
-    if task_named(splits.task).family != "softmax":
+    task = task_named(splits.task)
+    if task.family != "softmax":
         return None
     if isinstance(teacher, nn.Module):
-        some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1)))
-        return calibrate(predict_logits(teacher, some), some.labels) if len(some) else None
+        most = ASKED if task.unit == "example" else ASKED_OF_MANY
+        some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1), most))
+        return calibrate(*rows_of(teacher, some)) if len(some) else None
     some = splits.train.subset(_spread(splits.labelled.nonzero().squeeze(-1)))
     output = teacher.store.look_up(some.ids, None if teacher.views is None else torch.zeros_like(some.ids))
     logits, targets = output.logits, output.targets
@@ -111,20 +117,22 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
     return None if logits is None or not len(some) else calibrate(logits.float(), some.labels)
 
 
-def teacher_warnings(found: Calibration) -> list[str]:
+def teacher_warnings(found: Calibration, unit: str = "example") -> list[str]:
     """Say that a teacher knows nothing, or little.
 
     Args:
         found: what was measured of it.
+        unit: what has a label, as tasks name it.
 
     Returns:
         One sentence, or none.
     """
     if found.nothing_to_teach:
-        return [found.nothing_to_teach]
+        return [found.nothing_to_teach.replace(" labelled examples", f" labelled {unit}s")]
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
         return [
-            f"{found.against_chance}: it has little to teach. Compare with a student of the labels alone: limbeck compare."
+            f"{found.against_chance.replace(' labelled examples', f' labelled {unit}s')}: it has little to teach. Compare with a "
+            "student of the labels alone: limbeck compare."
         ]
     return []
 
@@ -154,8 +162,9 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
         batch = config.data.augmentation(batch)
     batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     objective = arguments.objective(task_named(splits.task).family).to(device)
-    mask = torch.ones(rows, dtype=torch.bool, device=device)
-    labels = torch.where(batch["labels"] < 0, 0, batch["labels"]) if teacher is None else batch["labels"]
+    task = task_named(splits.task)
+    if teacher is None:  # a training on labels alone has one for each example
+        batch["labels"] = torch.where(batch["labels"] < 0, 0, batch["labels"])
     optimizer = torch.optim.AdamW(student.to(device).train().parameters(), lr=0.0)
     times = []
     with torch.random.fork_rng():
@@ -166,7 +175,8 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
                 if source is not None:
                     output = source(batch)
                     targets = output.logits if output.targets is None else output.targets
-                objective(logits, targets, labels, mask=mask).backward()
+                logits, targets, of_batch = meet(task, logits, targets, batch)
+                objective(logits, targets, of_batch.labels, mask=of_batch.mask).backward()
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":
@@ -260,6 +270,6 @@ def _told(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _spread(indices: Tensor) -> Tensor:
-    """Return at most ``ASKED`` of some indices, spread evenly over all of them."""
-    return indices[torch.linspace(0, len(indices) - 1, min(ASKED, len(indices))).round().long()]
+def _spread(indices: Tensor, most: int = ASKED) -> Tensor:
+    """Return at most so many of some indices, spread evenly over all of them."""
+    return indices[torch.linspace(0, len(indices) - 1, min(most, len(indices))).round().long()]

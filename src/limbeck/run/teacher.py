@@ -35,6 +35,9 @@ from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.tasks import task_named
 from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher
 
+MOST_BYTES = 2**30
+"""The most memory that the teacher's logits of pixels may take where they are kept for all students."""
+
 Arranged = TypeVar("Arranged")
 
 
@@ -80,7 +83,7 @@ def _load_trained(
         return arrange(load_onnx(named.onnx, named.outputs), None, splits, key=key)
     if named.is_untrained:
         raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
-    teacher = load_trained_model(named, splits.shape)
+    teacher = load_trained_model(named, splits.shape, head=task_named(splits.task).head)
     if named.outputs == "probabilities":
         is_sigmoid = task_named(splits.task).family == "sigmoid"
         teacher = LogProbabilities(teacher, "sigmoid" if is_sigmoid else "softmax")
@@ -265,7 +268,7 @@ def _fixed_temperature(config: Config) -> float:
     return t
 
 
-def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher | Ensemble:
+def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher | Ensemble | None:
     """Compute the teacher's logits for every example once, for students that see one view of each example.
 
     Args:
@@ -273,12 +276,24 @@ def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeache
         examples: the examples that the students will be trained on.
 
     Returns:
-        A teacher that looks the logits up; for an ensemble, the ensemble of such teachers.
+        A teacher that looks the logits up; for an ensemble, the ensemble of such teachers. None if the logits are those of
+        tokens, or too many to keep.
     """
+    if task_named(examples.task).unit != "example" and not _fits_in_memory(teacher, examples):
+        return None
     if isinstance(teacher, EnsembleModel):
-        return teacher.teacher_of([precompute_teacher(member, examples) for member in teacher.members])
+        members = [precompute_teacher(member, examples) for member in teacher.members]
+        return None if None in members else teacher.teacher_of([member for member in members if member is not None])
     logits = predict_logits(teacher, examples, progress="Asking the teacher")
     # example_id counts the rows of the whole source, of which these examples are a part.
-    rows = logits.new_full((int(examples.ids.max()) + 1, logits.shape[1]), math.nan)
+    rows = logits.new_full((int(examples.ids.max()) + 1, *logits.shape[1:]), math.nan)
     rows[examples.ids] = logits
     return InMemoryTeacher(rows)
+
+
+def _fits_in_memory(teacher: nn.Module, examples: Examples) -> bool:
+    """Return True if the logits of all examples have one shape and are few enough to be kept."""
+    if examples.tokenizer is not None:
+        return False
+    one = predict_logits(teacher, examples.subset(torch.arange(1)))
+    return one.numel() * one.element_size() * (int(examples.ids.max()) + 1) <= MOST_BYTES

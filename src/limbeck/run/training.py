@@ -58,8 +58,8 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
         ModelError: the model is not known, or its settings do not fit the examples.
     """
     torch.manual_seed(seed)
-    problem_type = task_named(splits.task).problem_type
-    return build_model(config, splits.shape, labels=splits.label_names, problem_type=problem_type)
+    task = task_named(splits.task)
+    return build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
 
 
 def train(

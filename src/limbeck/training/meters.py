@@ -132,11 +132,9 @@ class EvaluationMeter:
         Returns:
             (N, 1 + scores + counts).
         """
-        scores = task.scores(logits, labels)
-        self._task, self._names = task, list(scores)
-        columns = (task.labelled(labels), *scores.values())
-        sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
-        return torch.cat([sums, task.counts(logits, labels).float()], -1)
+        self._task = task
+        self._names, sums = task.sums(logits, labels)
+        return sums
 
     def add(self, examples: Tensor) -> None:
         """Add examples.
@@ -151,6 +149,4 @@ class EvaluationMeter:
         """Return the mean of each score per labelled position, and what the counts tell; empty if no position has a label."""
         if self._sums is None or self._task is None or self._sums[0] == 0:
             return {}
-        labelled, *sums = self._sums[: 1 + len(self._names)].tolist()
-        means = {name: total / labelled for name, total in zip(self._names, sums, strict=True)}
-        return means | self._task.metrics_of_counts(self._sums[1 + len(self._names) :])
+        return {name: value.item() for name, value in self._task.metrics_of_sums(self._names, self._sums).items()}
