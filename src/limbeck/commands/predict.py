@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.data.masks import MaskWriter
 from limbeck.data.new_inputs import NewInput, read_new_inputs
 from limbeck.data.pixels import open_image
+from limbeck.data.words import Words
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import aligned_outputs, predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
 from limbeck.tasks import Task, task_named
@@ -39,6 +40,8 @@ class Prediction:
     """The probability of every class, by its name."""
     shares: dict[str, float] = field(default_factory=dict)
     """Where each pixel has a class: the share of the pixels of every class, by its name."""
+    tags: list[tuple[str, str, float]] = field(default_factory=list)
+    """Where each word has a tag: the word, its tag, and the probability of that. Words without a token are left out."""
     mask: str | None = None
     """The file with the class of each pixel, if one was written."""
     columns: dict[str, Any] = field(default_factory=dict)
@@ -117,9 +120,11 @@ def _predict_batch(
     if task.unit == "pixel":
         logits = predict_logits(model, _unlabelled(batch, len(items)), batch_size=SMALL_BATCH)
         return [_predict_mask(task, read, item, row, writer) for item, row in zip(items, logits, strict=True)]
+    if task.unit == "word":
+        return _predict_tags(model, task, read, items)
     logits = predict_logits(model, _unlabelled(batch, len(items)))
     return [
-        Prediction(item.name, *task.tell(row, read.label_names), item.columns)
+        Prediction(item.name, *task.tell(row, read.label_names), columns=item.columns)
         for item, row in zip(items, logits, strict=True)
     ]
 
@@ -134,6 +139,20 @@ def _predict_mask(
     label, shares = task.tell(aligned, read.label_names)
     mask = None if writer is None else str(writer.write(item.name, task.decide(aligned)))
     return Prediction(item.name, label, columns=item.columns, shares=shares, mask=mask)
+
+
+def _predict_tags(model: nn.Module, task: Task, read: Preprocessing, items: Sequence[NewInput]) -> list[Prediction]:
+    """Return the tag of each word of some texts."""
+    words = [read.words(item.content) for item in items]
+    loader = Words(words, read.tokenizer, read.max_length)
+    examples = Examples(loader, torch.full((len(items),), IGNORE_INDEX), task=task.name)
+    rows = [row[mask] for logits, targets in aligned_outputs(model, examples) for row, mask in zip(logits, targets.mask, strict=True)]
+    found = []
+    for item, row, given, starts in zip(items, rows, words, loader.starts, strict=True):
+        tags = [read.label_names[i] for i in task.decide(row).tolist()]
+        told = zip([given[word] for word in starts], tags, task.confidence(row).tolist(), strict=True)
+        found.append(Prediction(item.name, None, columns=item.columns, tags=list(told)))
+    return [replace(one, label=" ".join(f"{word}/{tag}" for word, tag, _ in one.tags)) for one in found]
 
 
 def _unlabelled(batch: dict[str, Any], count: int) -> Examples:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbeck.data.config import (
     BUILT_IN,
@@ -27,14 +27,18 @@ from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, no
 from limbeck.data.masks import MASK, MaskedImages, encode_masks, read_folders
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
+from limbeck.data.tags import encode_tags
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
+from limbeck.data.words import Words
 from limbeck.errors import ArgumentError, DataError, closest
 from limbeck.models import DataShape
 
 FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+WORD_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", *LABEL_COLUMNS)
 MASK_COLUMNS = (*LABEL_COLUMNS, MASK, "masks", "annotation", "annotations", "segmentation", "segmentation_mask")
 SPLIT_NAMES = {
     **{"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"},
@@ -65,12 +69,15 @@ def read_with_datasets(config: DataConfig) -> Source:
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = _load_tables(config)
     columns = tables["train"].features
-    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else LABEL_COLUMNS
+    words = _word_columns(config, columns)
+    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else TAG_COLUMNS if words else LABEL_COLUMNS
     label_column = find_column(config.label_column, usual, columns, "data.label_column")
-    task, mask = _task_of(tables, label_column), None
-    kind, inputs = _find_inputs(config, columns, label_column)
+    kind, inputs = ("words", words) if words else _find_inputs(config, columns, label_column)
+    task, mask, tags = _task_of(tables, kind, label_column), None, None
     if task == "dense_prediction":
         labels, names, mask = encode_masks(tables, inputs[0], label_column, config.classes, config.ignore_index)
+    elif task == "token_classification":
+        labels, names, tags = encode_tags(tables, inputs[0], label_column)
     else:
         labels, names = (encode_label_lists if task == "multi_label" else encode_labels)(tables, label_column)
     notes, groups = notes_on_labels(labels, names), None
@@ -93,12 +100,21 @@ def read_with_datasets(config: DataConfig) -> Source:
         mask = replace(mask, size=preprocessing.image.size)
         loaders = {split: MaskedImages(loaders[split], masks[split], label_column, mask) for split in tables}
         preprocessing = replace(preprocessing, values=list(mask.values))
+    if tags is not None:
+        loaders = {split: cast(Words, loaders[split]).with_tags(tags[split]) for split in tables}
     splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
     return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
 
 
-def _task_of(tables: dict[str, Any], label_column: str) -> str:
+def _task_of(tables: dict[str, Any], kind: str, label_column: str) -> str:
     """Return what labels are for: the name of one of ``limbeck.tasks.TASKS``."""
+    if kind == "words":
+        if not are_lists(tables, label_column):
+            raise DataError(
+                f"data.label_column: column {label_column!r} holds one class, and the texts are lists of words. Expected a list with "
+                "a tag for each word."
+            )
+        return "token_classification"
     if label_column in _image_columns(tables["train"].features):
         return "dense_prediction"
     return "multi_label" if are_lists(tables, label_column) else "classification"
@@ -106,6 +122,14 @@ def _task_of(tables: dict[str, Any], label_column: str) -> str:
 
 def _image_columns(columns: Any) -> tuple[str, ...]:
     return tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+
+
+def _word_columns(config: DataConfig, columns: Any) -> list[str]:
+    """Return the column with the words of each text, which are given as lists; empty if there is none."""
+    named = [config.text_column] if isinstance(config.text_column, str) else list(config.text_column or WORD_COLUMNS)
+    lists = [name for name in named if str(getattr(getattr(columns.get(name), "feature", None), "dtype", "")) == "string"]
+    is_table = config.columns is not None or bool(config.exclude)
+    return [] if is_table else lists[:1]
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -170,6 +194,17 @@ def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], co
     return loaders, DataShape(len(names)), preprocessing, []
 
 
+def _make_words(tables: dict[str, Any], columns: list[str], names: list[str], config: DataConfig) -> Made:
+    tokenizer, (column,) = load_tokenizer(config.tokenizer), columns
+    loaders, notes = dict[str, LoadRows](), []
+    for split, table in tables.items():
+        loaders[split] = words = Words(list(table[column]), tokenizer, config.max_length)
+        if cut := words.without_token([len(row) for row in table[column]]):
+            notes.append(f"{cut} words of {split} do not count: they have no token, or stand after {config.max_length} tokens of their text.")
+    preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
+    return loaders, DataShape(len(names)), preprocessing, notes
+
+
 def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[str, list[str]]:
     """Return the kind of the inputs, a key of ``KINDS``, and the columns that hold them."""
     images = tuple(name for name in _image_columns(columns) if name != label_column)
@@ -204,6 +239,7 @@ class _Kind:
 KINDS = {
     "images": _Kind(READ_BY_IMAGES, "image_column", _make_images),
     "texts": _Kind(READ_BY_TEXTS, "text_column", _make_texts),
+    "words": _Kind(READ_BY_TEXTS, "text_column", _make_words),
     "a table": _Kind(READ_BY_TABLES, "columns", _make_table),
 }
 """The kinds of inputs, as messages call them."""

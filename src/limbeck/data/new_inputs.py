@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.data.hugging_face import FILE_FORMATS, TEXT_COLUMNS, find_column, load_file
+from limbeck.data.hugging_face import FILE_FORMATS, TEXT_COLUMNS, WORD_COLUMNS, find_column, load_file
 from limbeck.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -115,7 +115,7 @@ def _lines(text: str) -> Iterator[NewInput]:
 
 def _rows(path: Path, kind: Kind, column: str | Sequence[str] | None, named: str | None) -> Iterator[NewInput]:
     """Yield the inputs of a table. A cell with the name of an image file names it as seen from the table's folder."""
-    usual = IMAGE_COLUMNS if kind == "image" else TEXT_COLUMNS
+    usual = IMAGE_COLUMNS if kind == "image" else (*TEXT_COLUMNS, *WORD_COLUMNS)
     for number, row in enumerate(load_file(path)):
         if isinstance(row, DataError):
             yield NewInput(str(path), row)

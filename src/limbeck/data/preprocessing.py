@@ -13,6 +13,7 @@ from limbeck.atomic_files import write_json
 from limbeck.data.images import ImageFormat
 from limbeck.data.tables import INPUTS, TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.words import Words
 from limbeck.errors import DataError
 
 PREPROCESSING_FILE = "inputs.json"
@@ -44,7 +45,7 @@ class Preprocessing:
         """Turn inputs into a batch.
 
         Args:
-            items: image files, PIL images or arrays of pixels from 0 to 255; or texts; or rows of a table, or pairs of texts,
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts, or lists of words where each has a tag; or rows of a table, or pairs of texts,
                 each a dictionary of its cells by column.
 
         Returns:
@@ -61,9 +62,19 @@ class Preprocessing:
             import pandas
 
             return {INPUTS: self.table(pandas.DataFrame(list(items)))}
+        if self.task == "token_classification":
+            return Words(list(map(self.words, items)), self.tokenizer, self.max_length)(list(range(len(items))))
         if isinstance(self.column, list):
             items = [tuple(item[name] for name in self.column) for item in items]
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
+
+    def words(self, item: Any) -> Any:
+        """Return the words of an input: a text is split at white space, and a list is taken as it is.
+
+        Args:
+            item: a text, or a list of words.
+        """
+        return item.split() if isinstance(item, str) else item
 
     def save(self, folder: Path) -> None:
         """Write ``inputs.json``, and the tokenizer if there is one.
