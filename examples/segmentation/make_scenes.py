@@ -1,7 +1,7 @@
 """Write scenes of handwritten digits with their masks: python make_scenes.py FOLDER
 
-Two to four real digits of scikit-learn (8 x 8) stand at random places of a dark, noisy canvas of 32 x 32. A mask has the value 0
-for the background, and 1 to 10 for the pixels of the digits 0 to 9. No digit of the test scenes is in a training scene.
+Two to four real digits of scikit-learn (8 x 8) stand at random places of a dark, noisy canvas of 32 x 32. A mask has the value
+0 for the background, and 1 to 10 for the pixels of the digits 0 to 9. No digit of the test scenes is in a training scene.
 """
 
 import sys

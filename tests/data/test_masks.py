@@ -59,7 +59,10 @@ def test_hidden_masks_and_decisions_in_their_place(tmp_path):
     decided = splits.train.with_decisions(decisions).as_one_batch()
     assert torch.equal(decided["labels"][known], batch["labels"][known])
     assert (decided["labels"][~known] == 2).all()
-    assert splits.train.with_labels(splits.true_labels).as_one_batch()["labels"][0].tolist() == truth(tmp_path, "train", 0).tolist()
+    assert (
+        splits.train.with_labels(splits.true_labels).as_one_batch()["labels"][0].tolist()
+        == truth(tmp_path, "train", 0).tolist()
+    )
 
 
 def test_masks_move_with_their_images(tmp_path):
@@ -96,6 +99,17 @@ def test_a_column_of_masks(tmp_path):
     assert torch.equal(splits.train.as_one_batch()["labels"][0], torch.from_numpy(np.array(masks[first])).long())
     assert len(splits.train) == 16
     assert splits.train.labelled.sum() == 14
+
+
+def test_a_folder_of_images_without_masks_is_a_transfer_set(tmp_path):
+    save_scenes(tmp_path, COUNTS)
+    save_scenes(tmp_path / "more", {"train": 3})
+    splits = load_splits(config(tmp_path, unlabelled=str(tmp_path / "more" / "images")))
+    assert splits.train.labelled.tolist() == [True] * 6 + [False] * 3
+    batch = splits.train.as_one_batch()
+    assert batch["mask"][6:].all()
+    assert (batch["labels"][6:] == -100).all()
+    assert torch.equal(batch["labels"][5], truth(tmp_path, "train", 5))
 
 
 class TestWhatIsRefused:

@@ -40,7 +40,9 @@ def test_batches_give_the_metrics_of_the_whole_set():
 def test_the_spread_of_examples_is_that_of_the_metric():
     """The error of mean IoU over test sets: by the numbers of one set's examples, and by drawing many sets."""
     logits, labels = drawn(2, examples=2000)
-    labels = torch.where(torch.rand(labels.shape, generator=torch.Generator().manual_seed(0)) < 0.5, logits.argmax(1), labels)
+    labels = torch.where(
+        torch.rand(labels.shape, generator=torch.Generator().manual_seed(0)) < 0.5, logits.argmax(1), labels
+    )
     everything = answers(logits, labels)
     sums = everything.sums.reshape(40, 50, -1).sum(1)
     drawn_sets = [TASK.metrics_of_sums(everything.names, one)["mean_iou"].item() for one in sums]

@@ -8,8 +8,8 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.evaluation import ArmResult
 from limbeck.report import (
-    comparison_figure,
     class_table,
+    comparison_figure,
     comparison_table,
     soft_target_figure,
     write_analysis_page,

@@ -46,8 +46,9 @@ def open_and_tell(
     if begin:
         opened = open_run(config, folder, resume=resume, live_teacher=live_teacher)
     else:
-        known = {"needs_softmax": needs_softmax, "needs_examples": needs_examples}
-        opened = inspect_run(config, folder, live_teacher=live_teacher, **known)
+        opened = inspect_run(
+            config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax, needs_examples=needs_examples
+        )
     tell(plan_of(config, opened, folder))
     if opened.teacher is not None:
         return opened, opened.teacher

@@ -146,7 +146,11 @@ def _predict_tags(model: nn.Module, task: Task, read: Preprocessing, items: Sequ
     words = [read.words(item.content) for item in items]
     loader = Words(words, read.tokenizer, read.max_length)
     examples = Examples(loader, torch.full((len(items),), IGNORE_INDEX), task=task.name)
-    rows = [row[mask] for logits, targets in aligned_outputs(model, examples) for row, mask in zip(logits, targets.mask, strict=True)]
+    rows = [
+        row[mask]
+        for logits, targets in aligned_outputs(model, examples)
+        for row, mask in zip(logits, targets.mask, strict=True)
+    ]
     found = []
     for item, row, given, starts in zip(items, rows, words, loader.starts, strict=True):
         tags = [read.label_names[i] for i in task.decide(row).tolist()]

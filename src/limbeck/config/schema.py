@@ -237,8 +237,8 @@ class Config(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     task: str = "auto"
-    """What the labels are for: "classification" or "multi_label", where each example has a list of classes. "auto" sees it by
-    the labels."""
+    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; "dense_prediction",
+    where it has a mask; or "token_classification", where each of its words has a tag. "auto" sees it by the labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig
@@ -261,6 +261,10 @@ class Config(StrictModel):
     def _is_a_task(cls, name: str) -> str:
         if name != "auto" and name not in TASKS:
             raise ValueError(f"should be auto, or one of {', '.join(TASKS)}")
+        if name != "auto" and TASKS[name].unit == "token":
+            raise ValueError(
+                f"{name} is a task of DistillationTrainer in Python alone, which has language models; not of a config"
+            )
         return name
 
     _origin: Origin = PrivateAttr(default_factory=Origin)

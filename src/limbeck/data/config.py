@@ -67,8 +67,8 @@ class DataConfig:
     """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
     is found by its name: text, sentence, content, review or title."""
     label_column: str | None = None
-    """The column with the labels, or with the masks. By default it is found by its name: label, labels, class, category or target;
-    mask, annotation or segmentation."""
+    """The column with the labels, or with the masks. By default it is found by its name: label, labels, class, category or
+    target; mask, annotation or segmentation."""
     image_column: str | None = None
     """The column with the images. By default it is the first column of images."""
     columns: tuple[str, ...] | None = None
@@ -80,8 +80,8 @@ class DataConfig:
     """The folder with the masks of the images in the folder ``name``, for dense prediction: for each image a PNG at the same
     place and of the same name, whose pixel values are the numbers of classes. An image without a mask is unlabelled."""
     classes: tuple[str, ...] | dict[Annotated[int, Field(ge=0)], str] | None = None
-    """The names of the classes of masks, from the value 0 on; or by their values, as in {0: background, 7: road}. By default each
-    value in the training masks is a class."""
+    """The names of the classes of masks, from the value 0 on; or by their values, as in {0: background, 7: road}. By default
+    each value in the training masks is a class."""
     ignore_index: Annotated[int, Field(ge=0)] = 255
     """The value of pixels of a mask that have no label, unless ``classes`` names it."""
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None

@@ -51,8 +51,8 @@ class Examples(Dataset[dict[str, Any]]):
     it stays the same in every subset. A ``DataLoader`` asks for whole batches, which can be fed to a model as they are: give it
     ``collate_fn=identity_collate``.
 
-    Where an example has a label for each pixel or token, the loader returns these ``labels`` with the inputs, and ``mask``, True
-    at the positions that can have one. Here is then kept which examples are labelled.
+    Where an example has a label for each pixel or token, the loader returns these ``labels`` with the inputs, and ``mask``,
+    True at the positions that can have one. Here is then kept which examples are labelled.
 
     Args:
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
@@ -138,7 +138,7 @@ class Examples(Dataset[dict[str, Any]]):
             Examples with the same inputs and ids.
         """
         unlabelled = set(self.ids[~self.labelled].tolist())
-        load = DecidedLabels(self.load, {id: row for id, row in decisions.items() if id in unlabelled})
+        load = DecidedLabels(self.load, {number: row for number, row in decisions.items() if number in unlabelled})
         return Examples(load, torch.zeros_like(self.labels), self.ids, task=self.task)
 
     def as_one_batch(self) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def _task_of(tables: dict[str, Any], kind: str, label_column: str) -> str:
     if kind == "words":
         if not are_lists(tables, label_column):
             raise DataError(
-                f"data.label_column: column {label_column!r} holds one class, and the texts are lists of words. Expected a list with "
-                "a tag for each word."
+                f"data.label_column: column {label_column!r} holds one class, and texts are lists of words. Expected a list "
+                "with a tag for each word."
             )
         return "token_classification"
     if label_column in _image_columns(tables["train"].features):
@@ -127,7 +127,9 @@ def _image_columns(columns: Any) -> tuple[str, ...]:
 def _word_columns(config: DataConfig, columns: Any) -> list[str]:
     """Return the column with the words of each text, which are given as lists; empty if there is none."""
     named = [config.text_column] if isinstance(config.text_column, str) else list(config.text_column or WORD_COLUMNS)
-    lists = [name for name in named if str(getattr(getattr(columns.get(name), "feature", None), "dtype", "")) == "string"]
+    lists = [
+        name for name in named if str(getattr(getattr(columns.get(name), "feature", None), "dtype", "")) == "string"
+    ]
     is_table = config.columns is not None or bool(config.exclude)
     return [] if is_table else lists[:1]
 
@@ -200,7 +202,9 @@ def _make_words(tables: dict[str, Any], columns: list[str], names: list[str], co
     for split, table in tables.items():
         loaders[split] = words = Words(list(table[column]), tokenizer, config.max_length)
         if cut := words.without_token([len(row) for row in table[column]]):
-            notes.append(f"{cut} words of {split} do not count: they have no token, or stand after {config.max_length} tokens of their text.")
+            notes.append(
+                f"{cut} words of {split} do not count: they have no token, or stand after {config.max_length} tokens."
+            )
     preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
     return loaders, DataShape(len(names)), preprocessing, notes
 

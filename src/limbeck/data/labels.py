@@ -191,8 +191,9 @@ def _check_that_names_are_given(values: Sequence[Any], split: str, names: Sequen
     number = next((value for value in values if isinstance(value, int) and str(value) not in names), None)
     if number is not None:
         raise DataError(
-            f"data.label_column: {split} has plain numbers such as {number}, where train has named classes ({shown_names(names)}). "
-            "Which number is which class is not known: write the names, or the same ClassLabel, into the column."
+            f"data.label_column: {split} has plain numbers such as {number}, where train has named classes "
+            f"({shown_names(names)}). Which number is which class is not known: write the names, or the same ClassLabel, "
+            "into the column."
         )
 
 

@@ -87,8 +87,8 @@ def values_of(mask: Any) -> np.ndarray:
         raise DataError("is a JPEG, which changes values. Save masks as PNG.")
     if mask.mode not in MASK_MODES:
         raise DataError(
-            f"has the mode {mask.mode} of Pillow. Expected one whole number for each pixel, the number of its class: save it as "
-            "PNG of the mode L or P."
+            f"has the mode {mask.mode} of Pillow. Expected one whole number for each pixel, the number of its class: save it "
+            "as PNG of the mode L or P."
         )
     return np.array(mask).astype(np.int64)
 
@@ -105,7 +105,7 @@ class MaskedImages:
 
     def __init__(self, images: LoadRows, masks: Any, column: str, mask: MaskFormat) -> None:
         has_masks = column in masks.features
-        self.masks = masks.select_columns([column]) if has_masks else []
+        self.masks: Any = masks.select_columns([column]) if has_masks else []
         self.images, self.column, self.mask = images, column, mask
 
     def __call__(self, rows: list[int]) -> dict[str, Any]:
@@ -196,8 +196,8 @@ def encode_masks(
         ignored: the value of pixels without a label, unless it is a class; None if each pixel has one.
 
     Returns:
-        (N,) int64 for each split, 0 for an image with a mask and ``IGNORE_INDEX`` for one without; the names of the classes; and
-        the format of the masks.
+        (N,) int64 for each split, 0 for an image with a mask and ``IGNORE_INDEX`` for one without; the names of the classes;
+        and the format of the masks.
 
     Raises:
         DataError: a mask cannot be read, has another size than its image, or has a value that is no class; or there are fewer
@@ -230,8 +230,8 @@ def encode_masks(
     for split, values in seen.items():
         if unknown := sorted(set(values) - known):
             raise DataError(
-                f"data.classes: {values[unknown[0]]} of {split} has the value {unknown[0]}, which is no class. Name each class in "
-                "data.classes, or the value of pixels that do not count in data.ignore_index."
+                f"data.classes: {values[unknown[0]]} of {split} has the value {unknown[0]}, which is no class. Name each class "
+                "in data.classes, or the value of pixels that do not count in data.ignore_index."
             )
     return labels, names, mask
 

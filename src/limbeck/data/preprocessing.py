@@ -45,8 +45,8 @@ class Preprocessing:
         """Turn inputs into a batch.
 
         Args:
-            items: image files, PIL images or arrays of pixels from 0 to 255; or texts, or lists of words where each has a tag; or rows of a table, or pairs of texts,
-                each a dictionary of its cells by column.
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts, or lists of words where each has a tag;
+                or rows of a table, or pairs of texts, each a dictionary of its cells by column.
 
         Returns:
             ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text; or ``inputs``

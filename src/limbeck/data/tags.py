@@ -18,8 +18,8 @@ def encode_tags(
 ) -> tuple[dict[str, Tensor], list[str], dict[str, Tags]]:
     """Return the tags of each split as numbers, and the names of the classes.
 
-    The classes are those of the training split: of its ``ClassLabel``, or else sorted. An empty cell, or a split without the column,
-    is an example without tags. None, -1 and -100 are a word without one.
+    The classes are those of the training split: of its ``ClassLabel``, or else sorted. An empty cell, or a split without the
+    column, is an example without tags. None, -1 and -100 are a word without one.
 
     Args:
         tables: a ``datasets.Dataset`` for each split, one of which is "train".
@@ -27,16 +27,19 @@ def encode_tags(
         column: the column with a tag for each word.
 
     Returns:
-        (N,) int64 for each split, 0 for an example with tags and ``IGNORE_INDEX`` for one without; the names of the classes; and the
-        tags of each split.
+        (N,) int64 for each split, 0 for an example with tags and ``IGNORE_INDEX`` for one without; the names of the classes;
+        and the tags of each split.
 
     Raises:
-        DataError: a row has not one tag for each word, a split has a tag that the training split lacks, or there are fewer than two.
+        DataError: a row has not one tag for each word, a split has a tag that the training split lacks, or there are fewer
+            than two.
     """
     named = {split: _names_of_rows(table, column) for split, table in tables.items()}
     for split, rows in named.items():
         lengths = zip(rows, tables[split][words] if words in tables[split].features else rows, strict=True)
-        wrong = next((i for i, (tags, row) in enumerate(lengths) if tags is not None and len(tags) != len(row or ())), None)
+        wrong = next(
+            (i for i, (tags, row) in enumerate(lengths) if tags is not None and len(tags) != len(row or ())), None
+        )
         if wrong is not None:
             raise DataError(f"data.label_column: row {wrong} of {split} has not one tag for each of its words.")
     declared = getattr(tables["train"].features[column].feature, "names", None)
@@ -51,7 +54,10 @@ def encode_tags(
             raise DataError(
                 f"data.label_column: {split} has the tag {unknown!r}, which train lacks. train has {shown_names(names)}."
             )
-    tags = {split: [None if row is None else [numbers[name] for name in row] for row in rows] for split, rows in named.items()}
+    tags = {
+        split: [None if row is None else [numbers[name] for name in row] for row in rows]
+        for split, rows in named.items()
+    }
     labels = {split: torch.tensor([IGNORE_INDEX if row is None else 0 for row in rows]) for split, rows in tags.items()}
     return labels, names, tags
 

@@ -16,7 +16,9 @@ Tags = list[list[int] | None]
 
 
 class Words(Texts):
-    """A loader of texts whose words are given, for ``Examples``: the inputs, ``mask`` at the first token of each word, ``labels``.
+    """A loader of texts whose words are given, for ``Examples``.
+
+    A batch also has ``mask``, True at the first token of each word, and ``labels``, the tags there.
 
     Args:
         words: the words of each text.

@@ -58,8 +58,9 @@ def check_task(
     """
     if config.task not in ("auto", splits.task):
         raise ConfigError(
-            f"task: {config.task}, but the labels of the data are for {splits.task} (a list of classes for each example is for "
-            "multi_label, one class for classification). Leave it out, or change data.label_column."
+            f"task: {config.task}, but the labels of the data are for {splits.task} (one class is for classification, a "
+            "list of classes for multi_label, a mask for dense_prediction, a tag for each word for token_classification). "
+            "Leave it out, or change data.label_column."
         )
     unit = task_named(splits.task).unit
     if unit != "example":

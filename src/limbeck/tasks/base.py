@@ -222,8 +222,8 @@ class Task(ABC):
             labels: as in ``Targets``.
 
         Returns:
-            The names of the ``scores``; and (N, 1 + scores + counts), the number of labelled positions of each example, its sum of
-            each score, and its ``counts``.
+            The names of the ``scores``; and (N, 1 + scores + counts), the number of labelled positions of each example, its sum
+            of each score, and its ``counts``.
         """
         scores = self.scores(logits, labels)
         columns = (self.labelled(labels), *scores.values())
