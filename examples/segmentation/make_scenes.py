@@ -1,7 +1,8 @@
 """Write scenes of handwritten digits with their masks: python make_scenes.py FOLDER
 
-Two to four real digits of scikit-learn (8 x 8) stand at random places of a dark, noisy canvas of 32 x 32. A mask has the value
-0 for the background, and 1 to 10 for the pixels of the digits 0 to 9. No digit of the test scenes is in a training scene.
+Three to six real digits of scikit-learn (8 x 8, from 0 to 4) stand at random places of a dark, noisy canvas of 32 x 32. A mask
+has the value 0 for the background, and 1 to 5 for the pixels of the digits 0 to 4. No digit of the test scenes is in a training
+scene.
 """
 
 import sys
@@ -12,15 +13,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 SIDE, INK = 32, 4
-SCENES = {"train": 1000, "validation": 200, "test": 400}
-SHARES = {"train": slice(0, 1100), "validation": slice(1100, 1300), "test": slice(1300, None)}
+SCENES = {"train": 1000, "validation": 100, "test": 200}
+SHARES = {"train": slice(0, 550), "validation": slice(550, 650), "test": slice(650, None)}
 """The digits that the scenes of each split are made of, in a random order."""
 
 
 def make_scene(digits, labels, random):
     """Return one scene and its mask, both (32, 32) uint8."""
-    scene, mask = random.normal(2, 1.5, (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
-    for digit in random.choice(len(digits), random.integers(2, 5), replace=False):
+    scene, mask = random.normal(1, 1, (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
+    for digit in random.choice(len(digits), random.integers(3, 7), replace=False):
         top, left = random.integers(0, SIDE - 8, 2)
         place, ink = (slice(top, top + 8), slice(left, left + 8)), digits[digit] >= INK
         scene[place] = np.where(ink, digits[digit], scene[place])
@@ -30,7 +31,7 @@ def make_scene(digits, labels, random):
 
 def main(folder):
     random = np.random.default_rng(0)
-    digits, labels = load_digits(return_X_y=True)
+    digits, labels = load_digits(n_class=5, return_X_y=True)
     order = random.permutation(len(digits))
     for split, count in SCENES.items():
         chosen = order[SHARES[split]]

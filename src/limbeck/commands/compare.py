@@ -215,11 +215,10 @@ class ArmTrainer:
         """Ask the teacher about all examples, once for all arms."""
         everything, self._decisions = self._all_labels.train, dict[int, Tensor]()
         self.teacher_test_answers = answers_of(teacher, self._splits.test)
-        in_memory = precompute_teacher(teacher, everything)
-        self._teacher: nn.Module | Teacher = in_memory or teacher
-        if self._config.data.augmentation.is_on:
-            self._teacher = teacher
-        if self.task.unit == "example":
+        is_changed, one_answer = self._config.data.augmentation.is_on, self.task.unit == "example"
+        in_memory = precompute_teacher(teacher, everything) if one_answer or not is_changed else None
+        self._teacher: nn.Module | Teacher = teacher if is_changed or in_memory is None else in_memory
+        if one_answer:
             assert in_memory is not None
             answers = in_memory.at_temperature(1.0)({"example_id": everything.ids}).logits
             assert answers is not None

@@ -125,18 +125,19 @@ class _Residual(nn.Module):
 
 
 class FCN(nn.Sequential):
-    """A fully convolutional network with a class for each pixel: 3 x 3 convolutions that keep the height and width.
+    """A fully convolutional network with a class for each pixel: convolutions that keep the height and width.
 
     Args:
         channels: the channels of the image, C.
         classes: the number of classes.
         width: the number of filters of each hidden layer.
         layers: the number of convolutions; the last one gives the logits.
+        kernel: the side of each convolution in pixels, an odd number.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 8, layers: int = 3) -> None:
-        hidden = [_convolution(width if layer else channels, width) for layer in range(layers - 1)]
-        super().__init__(*hidden, nn.Conv2d(width if hidden else channels, classes, 3, padding=1))
+    def __init__(self, channels: int, classes: int, width: int = 8, layers: int = 3, kernel: int = 3) -> None:
+        hidden = [_convolution(width if layer else channels, width, side=kernel) for layer in range(layers - 1)]
+        super().__init__(*hidden, nn.Conv2d(width if hidden else channels, classes, kernel, padding=kernel // 2))
 
 
 class UNet(nn.Module):
@@ -175,10 +176,12 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Return a 3 x 3 convolution with batch normalisation and ReLU."""
+def _convolution(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> nn.Sequential:
+    """Return a convolution of 3 x 3, or of another side, with batch normalisation and ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
     )
 
 
