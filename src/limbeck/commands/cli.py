@@ -18,10 +18,9 @@ import typer
 from limbeck import __version__
 from limbeck.commands.check import check_app
 from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed, StoreFolder
-from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_table
+from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_prediction, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
-from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
@@ -183,12 +182,7 @@ def predict(
             told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
             typer.echo(writer.dumps(told, ensure_ascii=False, default=str))
         else:
-            numbers = prediction.probabilities or prediction.shares
-            ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
-            shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
-            given = " ".join(prediction.input.split())
-            cells = (given, prediction.label or "", shown, *([prediction.mask] if prediction.mask else []))
-            typer.echo("\t".join(map(one_line, cells)))
+            print_prediction(prediction)
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)
@@ -395,15 +389,13 @@ def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
     from limbeck.report import class_table, metrics_table
 
     print_table(title, metrics_table(results))
-    if classes := class_table(results):
-        print_table(IOU_TITLE, classes)
+    print_table(IOU_TITLE, class_table(results))
 
 
 def _show_comparison(result: ComparisonResult) -> None:
     from limbeck.report import class_table, comparison_table
 
     print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
-    if classes := class_table(result.means):
-        print_table(IOU_TITLE, classes)
+    print_table(IOU_TITLE, class_table(result.means))
     print_lines([result.caption])
     print_lines(result.findings)

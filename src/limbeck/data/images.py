@@ -159,7 +159,7 @@ class Augmentation:
         """Change the images of a batch.
 
         Args:
-            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N, ...). Labels of pixels (N, H, W), and their ``mask``,
+            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N, ...). Labels of pixels (N, H, W) and their ``mask``
                 are moved with the images. It is left as it is.
 
         Returns:

@@ -129,11 +129,9 @@ def teacher_warnings(found: Calibration, unit: str = "example") -> list[str]:
     """
     if found.nothing_to_teach:
         return [found.nothing_to_teach.replace(" labelled examples", f" labelled {unit}s")]
+    told = found.against_chance.replace(" labelled examples", f" labelled {unit}s")
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
-        return [
-            f"{found.against_chance.replace(' labelled examples', f' labelled {unit}s')}: it has little to teach. Compare with a "
-            "student of the labels alone: limbeck compare."
-        ]
+        return [f"{told}: it has little to teach. Compare with a student of the labels alone: limbeck compare."]
     return []
 
 
