@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck import __version__
+from limbeck.commands.cache_options import cache_app
 from limbeck.commands.check import check_app
-from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed, StoreFolder
+from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed
 from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_prediction, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
@@ -190,66 +191,7 @@ def predict(
 
 app.add_typer(check_app)
 
-cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-
-
-@cache_app.command("build")
-def cache_build(
-    config: ConfigPath,
-    overrides: Overrides = [],  # noqa: B006
-    out: Annotated[
-        str | None, typer.Option("--out", help="The store's folder or URL, in place of teacher.cache.")
-    ] = None,
-) -> None:
-    """Run CONFIG's teacher over its training examples once, and write the store; continue a store that was begun."""
-    from limbeck.commands.cache import build_cache, size_line
-    from limbeck.config import load_config
-    from limbeck.distributed import end_process_group
-    from limbeck.store import TeacherStore
-
-    settings = load_config(config, overrides)
-    built, formats = build_cache(settings, out)
-    if _is_main_process():
-        print_table("Formats, on the same examples (payload)", formats)
-        folder = str(out or settings.teacher.cache)
-        done = f"{built.written} shards written, {built.found} were there; {built.seconds:.1f} s"
-        print_pairs({"store": folder, "bytes": size_line(TeacherStore(folder)), "done": done})
-    end_process_group()
-
-
-@cache_app.command("info")
-def cache_info(store: StoreFolder) -> None:
-    """Show what a store holds, and how large it would be in other formats."""
-    from limbeck.commands.cache import sizes_table, store_table
-
-    for name, value in store_table(store)[1:]:
-        typer.echo(f"{name:<16}  {value}")
-    print_table("The same data in other formats (payload)", sizes_table(store))
-
-
-@cache_app.command("verify")
-def cache_verify(store: StoreFolder) -> None:
-    """Find every shard that is missing, incomplete, foreign or changed; exit with status 2 if there is one."""
-    from limbeck.errors import StoreError
-    from limbeck.store import verify
-
-    if faults := verify(store):
-        raise StoreError(*faults)
-    typer.echo(f"{store}: whole")
-
-
-@cache_app.command("export")
-def cache_export(
-    store: StoreFolder,
-    parquet: Annotated[Path, typer.Option("--parquet", help="The Parquet file to write.")],
-) -> None:
-    """Write a store as one Parquet file, for every other tool."""
-    from limbeck.commands.cache import export_parquet
-
-    export_parquet(store, parquet)
-    typer.echo(str(parquet))
-
 
 temperature_app = typer.Typer(help="See what each temperature does, or search for the best one.", no_args_is_help=True)
 app.add_typer(temperature_app, name="temperature")
