@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limbeck.deprecation import warn_deprecated
 from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.kernels.call import is_transformed
 from limbeck.losses.class_axis import dimension_that_fits, shape_as_given
 from limbeck.losses.divergence_base import Divergence
 
@@ -201,6 +202,8 @@ def check_backend(backend: Any) -> str:
     Raises:
         ArgumentError: no backend has this name.
     """
+    if type(backend) is str and backend in BACKENDS:
+        return backend
     if backend == "rows":
         warn_deprecated("backend='rows'", use="backend='cpu'", removed_in="0.2.0")
         return "cpu"
@@ -231,9 +234,9 @@ def check_group(group: Any, backend: str) -> None:
 
 
 def is_cheap_to_read(tensor: Tensor) -> bool:
-    """Return True if values can be read without waiting for a device or breaking a compiled graph.
+    """Return True if values can be read without waiting for a device or breaking a compiled graph or ``torch.func.vmap``.
 
     Args:
         tensor: holds the values.
     """
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    return tensor.is_cpu and not torch.compiler.is_compiling() and not is_transformed()

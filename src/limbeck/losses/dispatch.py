@@ -131,7 +131,7 @@ def _row_weights(
     if reduction != "mean":
         return weights
     if num_items is None:
-        return 1 / max(1, count) if counted is None else weights / counted.sum().clamp_(min=1)
+        return 1 / max(1, count) if counted is None else weights / counted.sum().clamp(min=1)
     if not isinstance(num_items, Tensor):
         return weights / (num_items or 1)
     num_items = num_items.to(student.device, dtype).reshape(())

@@ -105,6 +105,9 @@ def distillation_loss(
         A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when all logits that are given are float64. When
         no position counts: 0, attached to the graph, with gradient 0.
 
+        Second derivatives need ``backend="reference"``. Inside of the transforms of ``torch.func`` and with forward-mode
+        derivatives "auto" takes the reference, and values are not checked, as in a compiled graph.
+
     Raises:
         ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.
         ArgumentTypeError: an argument has a wrong type. A ``TypeError``.

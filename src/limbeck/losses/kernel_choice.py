@@ -14,7 +14,7 @@ from torch.distributed import ProcessGroup
 from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu, sharded, sparse
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED
-from limbeck.kernels.call import DivergenceProtocol, LossCall, RowKernel
+from limbeck.kernels.call import DivergenceProtocol, LossCall, RowKernel, is_transformed
 from limbeck.kernels.self_check import disagreement
 from limbeck.losses.divergences import Divergence, ForwardKL
 from limbeck.losses.number_checks import is_number
@@ -140,7 +140,9 @@ def _sparse_kernel(call: LossCall, student: Tensor, backend: str) -> RowKernel |
 
 
 def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
-    """Return which argument beside the logits asks for a gradient that kernels do not compute, or None."""
+    """Return which derivative is asked for that kernels do not compute, or None."""
+    if not torch.compiler.is_compiling() and is_transformed():
+        return "torch.func and forward-mode derivatives follow plain operations, which only the reference has"
     name = argument_with_gradient(call, student)
     return f"the {name} asks for gradient, which only the reference gives" if name else None
 
