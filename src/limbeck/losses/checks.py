@@ -15,7 +15,6 @@ from torch import Tensor
 
 from limbeck.deprecation import warn_deprecated
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.kernels.call import is_transformed
 from limbeck.losses.class_axis import dimension_that_fits, shape_as_given
 from limbeck.losses.divergence_base import Divergence
 
@@ -239,4 +238,6 @@ def is_cheap_to_read(tensor: Tensor) -> bool:
     Args:
         tensor: holds the values.
     """
-    return tensor.is_cpu and not torch.compiler.is_compiling() and not is_transformed()
+    if not tensor.is_cpu or torch.compiler.is_compiling():
+        return False
+    return not torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]

@@ -92,7 +92,21 @@ def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
         return "torch.compile has its own way to fuse"
     if type(student) not in (Tensor, torch.nn.Parameter):
         return f"it reads and writes the values of plain tensors, and the logits are a {type(student).__name__}"
-    return _obstacle_of_gradient(call, student)
+    return None if learns_temperature(call, student) else _obstacle_of_gradient(call, student)
+
+
+def learns_temperature(call: LossCall, student: Tensor) -> bool:
+    """Return True if a temperature or the scale asks for gradient, and the CPU kernel gives it.
+
+    Args:
+        call: what to compute.
+        student: a tensor (N, V) on the logits' device.
+    """
+    if student.device.type != "cpu" or call.class_weights is not None or call.sparse is not None or is_transformed():
+        return False
+    if not call.has_soft_term or call.divergence.on_logits or not _is_built_in(call.divergence):
+        return False
+    return argument_with_gradient(call, student) in ("temperature", "scale")
 
 
 def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
