@@ -80,3 +80,13 @@ def test_half_precision_and_a_second_derivative():
     assert [x.dtype for x in gradients] == [torch.bfloat16, torch.float32]
     with pytest.raises(RuntimeError, match="backend='reference'"):
         torch.autograd.grad(loss, leaf, create_graph=True)
+
+
+def test_labels_that_ask_for_gradient_too_go_to_the_reference():
+    student, teacher, numbers = draw(4, 6, 0)
+    temperature, labels = numbers[0].requires_grad_(), torch.softmax(teacher, -1).requires_grad_()
+    results = []
+    for backend in ("auto", "reference"):
+        loss = DistillationLoss(alpha=0.5, backend=backend).parts(student, teacher, labels, temperature=temperature)
+        results.append(torch.autograd.grad(loss.total, (temperature, labels)))
+    torch.testing.assert_close(*results)

@@ -164,20 +164,22 @@ def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
 def argument_with_gradient(call: LossCall, student: Tensor) -> str | None:
     """Return the name of an argument beside the logits that asks for gradient, or None.
 
+    Temperatures and the scale, whose gradient a kernel gives, come after labels and weights, whose gradient none gives.
+
     Args:
         call: what to compute.
         student: a tensor (N, V) on the logits' device.
     """
     if not torch.is_grad_enabled():
         return None
-    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        return "temperature"
-    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
-        return "scale"
     if call.labels is not None and call.labels.requires_grad:
         return "labels"
     if call.class_weights is not None and call.class_weights.requires_grad:
         return "weight"
+    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
+        return "temperature"
+    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
+        return "scale"
     return "divergence" if call.has_soft_term and _learns(call, student) else None
 
 
