@@ -30,7 +30,7 @@ def loss_and_gradients(backend, dtype, case, student, teacher, numbers, labels, 
     parts = objective.parts(
         student, teacher.to(dtype), labels, mask=mask, temperature=t_s if shared else (t_t, t_s), scale=scale
     )
-    loss = sum(u * part for u, part in zip(upstream, parts, strict=True))
+    loss = torch.stack([u * part for u, part in zip(upstream, parts, strict=True)]).sum()
     return [loss.detach().double(), *(x.double() for x in torch.autograd.grad(loss, leaves, materialize_grads=True))]
 
 
@@ -50,9 +50,9 @@ def test_they_are_those_of_the_reference(case, shape, dtype, alpha, shared, upst
     student[:, -1] = teacher[:, -1] = -math.inf
     labels = torch.arange(shape[0]) % (shape[1] - 1)
     labels[2] = -100
-    rest = case, student, teacher, numbers, labels, alpha, shared, upstream
     got, expected = (
-        loss_and_gradients(backend, d, *rest) for backend, d in (("cpu", dtype), ("reference", torch.float64))
+        loss_and_gradients(backend, d, case, student, teacher, numbers, labels, alpha, shared, upstream)
+        for backend, d in (("cpu", dtype), ("reference", torch.float64))
     )
     for x, y in zip(got, expected, strict=True):
         assert (x - y).norm() <= (1e-4 if dtype == torch.float32 else 1e-10) * y.norm() + 1e-12
