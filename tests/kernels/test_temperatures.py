@@ -45,7 +45,7 @@ def loss_and_gradients(backend, dtype, case, student, teacher, numbers, labels, 
     seed=st.integers(0, 99),
 )
 def test_they_are_those_of_the_reference(case, shape, dtype, alpha, shared, upstream, seed):
-    student, teacher, numbers = draw(*shape, seed)
+    student, teacher, numbers = draw(shape[0], shape[1], seed)
     student[0] = teacher[0] + 1e-3 * student[0]
     student[:, -1] = teacher[:, -1] = -math.inf
     labels = torch.arange(shape[0]) % (shape[1] - 1)

@@ -28,7 +28,8 @@ class SparseTargets:
     loses it to rounding, so ``log_rests`` carries its logarithm.
 
     A log-probability that is stored has the rounding of its dtype, about 1e-7 in float32. A student that agrees with the
-    teacher up to such a difference has a loss made of this rounding: it is wrong by some 15 % for logits 1e-6 apart, by 0.1 % at 1e-5.
+    teacher up to such a difference has a loss made of this rounding: it is wrong by some 15 % for logits 1e-6 apart, by 0.1 %
+    for logits 1e-5 apart.
 
     Args:
         ids: (..., K) integers; -1 where a position has fewer.
