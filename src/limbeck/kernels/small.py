@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
@@ -183,4 +184,4 @@ def _compute(
 
 def _values(values: Tensor, mask: Tensor | None) -> list[float]:
     """Return the values of the rows that count."""
-    return (values if mask is None else values[mask]).tolist()
+    return values.tolist() if mask is None else list(compress(values.tolist(), mask.tolist()))
