@@ -4,7 +4,8 @@ This room may import ``losses``, ``outputs`` and the top-level modules (``errors
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
 with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
 whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
-probabilities, ``estimators`` wraps one of scikit-learn, ``tokens`` finds the tokens of a language model.
+probabilities, ``rescaled`` one whose numbers have another unit, ``estimators`` wraps one of scikit-learn, ``sentences`` loads
+those of sentence-transformers, ``tokens`` finds the tokens of a language model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -22,6 +23,8 @@ from limbeck.models.loading import (
 from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
+from limbeck.models.rescaled import RescaledOutputs
+from limbeck.models.sentences import is_sentence_model
 from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "EstimatorModel",
     "LogProbabilities",
     "ModelConfig",
+    "RescaledOutputs",
     "ResNet",
     "SelectedColumns",
     "build_model",
@@ -43,6 +47,7 @@ __all__ = [
     "freeze",
     "functions_of",
     "is_estimator",
+    "is_sentence_model",
     "load_estimator",
     "load_model",
     "load_trained_model",

@@ -1,4 +1,7 @@
-"""Fitted estimators of scikit-learn as models: a batch goes in, and the logarithms of their probabilities come out."""
+"""Fitted estimators of scikit-learn as models: a batch goes in, and the logarithms of their probabilities come out.
+
+Of a regressor it is the predicted numbers.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +31,18 @@ def is_estimator(source: object) -> bool:
 
 
 class EstimatorModel(nn.Module):
-    """A model that gives logits, made from a fitted estimator or pipeline with ``predict_proba``.
+    """A model that gives logits, made from a fitted classifier with ``predict_proba``; or numbers, made from a regressor.
 
     It has no weights that can be trained, and its estimator stays on the CPU. The estimator is given the rows that the
     student is given, each as F numbers in float64: the images or rows of a batch after normalisation.
 
     Args:
-        estimator: a fitted classifier of scikit-learn, or of a package with its methods. It is not copied.
+        estimator: a fitted estimator or pipeline of scikit-learn, or of a package with its methods. It is not copied.
         digest: the digest of the file that it was read from, by which a store knows its teacher; by default that of the object.
 
     Raises:
-        ArgumentError: it is not fitted, gives no probabilities, has several outputs, or was fitted on named columns.
+        ArgumentError: it is not fitted; it was fitted on named columns; or it is a classifier that gives no probabilities or
+            has several outputs.
 
     Example:
         >>> from sklearn.naive_bayes import GaussianNB
@@ -50,8 +54,31 @@ class EstimatorModel(nn.Module):
     """
 
     def __init__(self, estimator: Any, digest: bytes | None = None) -> None:
+        from sklearn.base import is_regressor
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
         super().__init__()
         self.name = type(estimator).__name__
+        self.is_regressor = is_regressor(estimator)
+        self.class_names: tuple[str, ...] | None = None
+        if self.is_regressor:
+            try:
+                check_is_fitted(estimator)
+            except NotFittedError:
+                raise ArgumentError("teacher", f"this {self.name} is not fitted. Call its fit first.") from None
+        else:
+            self.class_names = self._classes_of(estimator)
+        if (names := getattr(estimator, "feature_names_in_", None)) is not None:
+            raise ArgumentError(
+                "teacher",
+                f"this {self.name} was fitted on named columns ({listed(list(names))}), and a batch has rows of numbers "
+                "without names. Fit it on the same rows as an array, as in fit(table.to_numpy(), labels).",
+            )
+        self.estimator, self._digest = estimator, digest
+
+    def _classes_of(self, estimator: Any) -> tuple[str, ...]:
+        """Return the names of the classes of a classifier, after checking that it gives a probability for each."""
         if not hasattr(estimator, "predict_proba"):
             raise ArgumentError(
                 "teacher",
@@ -64,14 +91,7 @@ class EstimatorModel(nn.Module):
             raise ArgumentError(
                 "teacher", f"this {self.name} has {len(estimator.classes_)} outputs. Fit one estimator on one of them."
             )
-        if (names := getattr(estimator, "feature_names_in_", None)) is not None:
-            raise ArgumentError(
-                "teacher",
-                f"this {self.name} was fitted on named columns ({listed(list(names))}), and a batch has rows of numbers "
-                "without names. Fit it on the same rows as an array, as in fit(table.to_numpy(), labels).",
-            )
-        self.estimator, self._digest = estimator, digest
-        self.class_names = tuple(str(name) for name in estimator.classes_)
+        return tuple(str(name) for name in estimator.classes_)
 
     def forward(self, inputs: Tensor) -> Tensor:
         rows = inputs.detach().reshape(len(inputs), -1).cpu()
@@ -81,14 +101,16 @@ class EstimatorModel(nn.Module):
                 f"{self.name} was fitted on rows of {expected} numbers, and the batch has {rows.shape[1]} for each example. "
                 "Fit it on the rows that the student is given."
             )
+        method = "predict" if self.is_regressor else "predict_proba"
         try:
-            found = self.estimator.predict_proba(rows.double().numpy())
+            found = torch.as_tensor(np.asarray(getattr(self.estimator, method)(rows.double().numpy())))
         except Exception as error:  # what an estimator raises depends on its steps
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"{self.name}.predict_proba fails on an array {tuple(rows.shape)} of numbers: {reason}"
+                f"{self.name}.{method} fails on an array {tuple(rows.shape)} of numbers: {reason}"
             ) from error
-        return logits_of_probabilities(torch.as_tensor(np.asarray(found))).float().to(inputs.device)
+        logits = found.reshape(len(rows), -1) if self.is_regressor else logits_of_probabilities(found)
+        return logits.float().to(inputs.device)
 
     def get_extra_state(self) -> Tensor:
         """Return a digest of the estimator, by which a store knows its teacher."""

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ModelError
+from limbeck.models.sentences import is_sentence_model
 
 NOT_MODEL_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_weight"})
 """Entries of a batch that are never passed to a model. Labels are among them so that no model computes a loss of its own."""
+
+TOKENS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+"""What a model of sentence-transformers is given."""
 
 WRAPPED = ("module", "model", "base_model", "base", "wrapped", "inner")
 """The names by which wrappers know the model inside, as ``DataParallel`` does by the first."""
@@ -58,6 +62,8 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
     """
     inputs = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS}
     described = _described(signature_of or model)
+    if is_sentence_model(described):
+        return model(inputs)  # its forward takes and returns one dictionary
     parameters, accepts_any_name = _forward_parameters(type(described))
     named = {name: value for name, value in inputs.items() if name in parameters}
     if named or (accepts_any_name and (len(inputs) > 1 or not parameters)):
@@ -112,7 +118,10 @@ def input_names(model: nn.Module) -> frozenset[str]:
     Args:
         model: any module; wrappers around it are looked through.
     """
-    return frozenset(inspect.signature(_described(model).forward).parameters)
+    described = _described(model)
+    if is_sentence_model(described):
+        return TOKENS
+    return frozenset(inspect.signature(described.forward).parameters)
 
 
 def first_input(batch: Mapping[str, Any]) -> Tensor:
@@ -177,7 +186,7 @@ def logits_of(output: Any, model: object) -> Tensor:
 
     Args:
         output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``, or with
-            ``out``, as the segmentation models of torchvision. Of two heads (``heads_of``) it is the mean.
+            ``out``, as the segmentation models of torchvision, or ``sentence_embedding``, as sentence-transformers. Of two heads (``heads_of``) it is the mean.
         model: the model, which an error names.
 
     Raises:
@@ -187,7 +196,7 @@ def logits_of(output: Any, model: object) -> Tensor:
     if heads is not None:
         found = (heads[0] + heads[1]) / 2
     elif isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
-        found = output.get("logits", output.get("out"))
+        found = output.get("logits", output.get("out", output.get("sentence_embedding")))
     elif hasattr(output, "logits"):
         found = output.logits
     elif isinstance(output, tuple | list) and output:

@@ -11,6 +11,7 @@ from limbeck.errors import ModelError, expected_name, suggestion
 from limbeck.models.hugging_face import read_config, unknown_settings
 from limbeck.models.loading import CONFIG, ModelConfig, import_function, is_function, is_written_by_limbeck
 from limbeck.models.networks import BUILT_IN
+from limbeck.models.sentences import names_sentence_model
 
 OTHER_NAMES = ("package.module:function", "a folder with a config.json", "a Hugging Face id")
 
@@ -40,6 +41,8 @@ def model_faults(config: ModelConfig) -> dict[str, str]:
 
 
 def _faults_of_folder(folder: Path, config: ModelConfig) -> dict[str, str]:
+    if names_sentence_model(str(folder)):
+        return {"settings": "have no effect on a model of sentence-transformers. Leave them out."} if config.settings else {}
     if not (folder / CONFIG).is_file():
         return {"model": f"{folder} has no {CONFIG}. Expected the folder of a model, such as a run's student/."}
     if not is_written_by_limbeck(folder):

@@ -48,7 +48,11 @@ class Task(ABC):
     problem_type: ClassVar[str | None] = None
     """The ``problem_type`` in the config of a classifier of Transformers that has this task; None if there is none."""
     score: ClassVar[str] = "accuracy"
-    """The metric that choices are made by. It is one of ``scores`` and of ``metrics``, and higher is better."""
+    """The metric that choices are made by. It is one of ``metrics``, and higher is better."""
+    likeness: ClassVar[str] = "agreement"
+    """The metric of how alike the student and the teacher are: the mean of ``agreement`` over a set."""
+    has_labels: ClassVar[bool] = True
+    """Whether data can have labels. If not, what a student should return is what the teacher returned."""
     columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
     """The header of each metric in a table. A header that ends in ", %" is shown in percent."""
 
@@ -118,7 +122,8 @@ class Task(ABC):
             raise ArgumentError(
                 "model",
                 "the student has one output column, as for regression or a single sigmoid. The softmax of one column is "
-                "always 1, so there is nothing to distil. Give it a column for each class, also where there are two.",
+                "always 1, so there is nothing to distil. Give it a column for each class, also where there are two; or name "
+                "task='regression' if its output is a number.",
             )
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -169,6 +174,15 @@ class Task(ABC):
         entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         right = (self.decide(logits) == labels) & self.labelled(labels)
         return {"loss": entropies.view_as(labels), "accuracy": right.float()}
+
+    def values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the values whose mean over the labelled positions of a whole set is its ``score``: (...,).
+
+        Args:
+            logits: aligned, (..., V), of the whole set.
+            labels: as in ``Targets``.
+        """
+        return self.scores(logits, labels)[self.score]
 
     def counts(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return what is counted in each example for metrics that are no means over positions, (N, K); here nothing.
