@@ -94,7 +94,10 @@ def test_what_does_not_count_reaches_nothing(distance):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2)), r"labels: expected .* \(2, 1\), got \(2,\).*unsqueeze"),
+        (
+            (torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2)),
+            r"labels: expected .* \(2, 1\), got \(2,\).*unsqueeze",
+        ),
         ((torch.zeros(2, 3), torch.zeros(2, 4)), r"teacher_outputs: shape \(2, 4\), but .* \(2, 3\).*Linear"),
         ((torch.zeros(2, 3), None), "teacher_outputs: expected a floating-point tensor"),
         ((torch.zeros(2, 3).long(), torch.zeros(2, 3)), "student_outputs: .*int64"),

@@ -178,7 +178,8 @@ def _check_outputs(student: Any, teacher: Any, labels: Any, alpha: float, distan
     if labels is None:
         if alpha < 1:
             raise ArgumentError(
-                "labels", f"needed for the hard term when alpha = {alpha}. Pass labels, or alpha=1 for the teacher alone."
+                "labels",
+                f"needed for the hard term when alpha = {alpha}. Pass labels, or alpha=1 for the teacher alone.",
             )
         return
     if not isinstance(labels, Tensor) or labels.is_complex() or labels.dtype == torch.bool:
@@ -230,7 +231,8 @@ class DistanceLoss(DistillationLoss):
         for name in ("divergence", "compensate", "label_smoothing", "ignore_index", "class_dim", "inplace", "group"):
             if getattr(self, name) != getattr(plain, name):
                 raise ArgumentError(
-                    name, f"{getattr(self, name)!r} is for the classes of a softmax, and these outputs are numbers. Leave it out."
+                    name,
+                    f"{getattr(self, name)!r} is for the classes of a softmax, and these outputs are numbers. Leave it out.",
                 )
         if self.weight is not None:
             raise ArgumentError("weight", "is for classes, and these outputs are numbers. Leave it out.")
@@ -288,6 +290,7 @@ class EmbeddingLoss(DistanceLoss):
     def __init__(self, *, alpha: float = DEFAULT_ALPHA, **settings: Any) -> None:
         if alpha not in (1, DEFAULT_ALPHA):
             raise ArgumentError(
-                "alpha", f"embeddings have no labels, so there is no hard term and alpha is 1, got {alpha!r}. Leave it out."
+                "alpha",
+                f"embeddings have no labels, so there is no hard term and alpha is 1, got {alpha!r}. Leave it out.",
             )
         super().__init__(alpha=1.0, **settings)

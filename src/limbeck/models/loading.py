@@ -131,7 +131,9 @@ def build_model(
         return load_model(name, model=config.function)
     if names_sentence_model(name):
         if settings or config.from_scratch:
-            raise ModelError(f"model {name!r}: is of sentence-transformers, which takes neither settings nor from_scratch.")
+            raise ModelError(
+                f"model {name!r}: is of sentence-transformers, which takes neither settings nor from_scratch."
+            )
         return load_sentence_model(name)
     if problem_type is not None:
         settings = {"problem_type": problem_type, **settings}

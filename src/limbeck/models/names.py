@@ -42,7 +42,11 @@ def model_faults(config: ModelConfig) -> dict[str, str]:
 
 def _faults_of_folder(folder: Path, config: ModelConfig) -> dict[str, str]:
     if names_sentence_model(str(folder)):
-        return {"settings": "have no effect on a model of sentence-transformers. Leave them out."} if config.settings else {}
+        return (
+            {"settings": "have no effect on a model of sentence-transformers. Leave them out."}
+            if config.settings
+            else {}
+        )
     if not (folder / CONFIG).is_file():
         return {"model": f"{folder} has no {CONFIG}. Expected the folder of a model, such as a run's student/."}
     if not is_written_by_limbeck(folder):

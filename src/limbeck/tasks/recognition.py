@@ -24,7 +24,14 @@ from limbeck.tasks.tokens import MaskedLM, TokenClassification
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
-        Classification, MultiLabel, Regression, Embeddings, DensePrediction, TokenClassification, MaskedLM, EncoderDecoder,
+        Classification,
+        MultiLabel,
+        Regression,
+        Embeddings,
+        DensePrediction,
+        TokenClassification,
+        MaskedLM,
+        EncoderDecoder,
         CausalLM,
     )
 }

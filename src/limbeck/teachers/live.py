@@ -196,7 +196,7 @@ def check_numbered(teacher: nn.Module) -> None:
     Raises:
         ArgumentError: it is such an estimator.
     """
-    if isinstance(teacher, EstimatorModel) and not are_numbers(teacher.class_names):
+    if isinstance(teacher, EstimatorModel) and not are_numbers(teacher.class_names or ()):
         raise ArgumentError(
             "teacher",
             f"the classes_ of this {teacher.name} are {listed(teacher.class_names)}, and the student does not say which number "

@@ -136,7 +136,7 @@ class EvaluationMeter:
         self._task, self._names = task, list(scores)
         columns = (task.labelled(labels), *scores.values())
         sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
-        return torch.cat([sums, task.counts(logits, labels).float()], -1)
+        return torch.cat([sums, task.counts(logits, labels)], -1)  # in float64 if the counts are
 
     def add(self, examples: Tensor) -> None:
         """Add examples.

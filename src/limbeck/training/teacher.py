@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import FAMILIES, DistanceLoss
 from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
@@ -19,9 +20,11 @@ from limbeck.models import (
     load_estimator,
     load_model,
 )
+from limbeck.models.forward import underlying
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
-from limbeck.teachers import Teacher, TeacherLike, as_teacher
+from limbeck.tasks import Task
+from limbeck.teachers import Ensemble, Teacher, TeacherLike, as_teacher
 from limbeck.teachers.live import check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
 
@@ -91,6 +94,33 @@ def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) ->
             "teacher",
             f"needed for the soft term when alpha = {args.alpha}. Pass one, or alpha=0 to train without.",
         )
+
+
+def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationArguments) -> None:
+    """Check that a teacher gives what a task's loss compares: the logits of classes, or numbers.
+
+    Args:
+        teacher: the teacher of the run; None for none.
+        task: how outputs meet labels.
+        args: the run's settings, of which ``teacher_outputs`` is read.
+
+    Raises:
+        ArgumentError: it gives something else.
+    """
+    if teacher is None:
+        return
+    are_numbers = issubclass(FAMILIES[task.family], DistanceLoss)
+    for model in map(underlying, teacher.models):
+        if isinstance(model, EstimatorModel) and model.is_regressor != are_numbers:
+            gives = "numbers" if model.is_regressor else "probabilities of classes"
+            raise ArgumentError("teacher", f"{model.name} gives {gives}, and task={task.name!r} learns others.")
+    if task.family != "softmax" and isinstance(teacher, Ensemble) and teacher.average == "probabilities":
+        raise ArgumentError(
+            "teacher",
+            f"averages probabilities of one class each, which task={task.name!r} lacks. Set average='logits'.",
+        )
+    if are_numbers and args.teacher_outputs == "probabilities":
+        raise ArgumentError("teacher_outputs", f"task={task.name!r} learns numbers. Leave it out.")
 
 
 def match_classes(teacher: nn.Module | StoredTeacher, student: nn.Module) -> nn.Module | StoredTeacher:

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils.import_utils import is_peft_available
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.losses import LossParts
+from limbeck.losses import DistanceLoss, LossParts
 from limbeck.models import forward_logits, save_model
 from limbeck.models.forward import call_model, heads_of, logits_of
 from limbeck.models.loading import model_files
@@ -23,7 +23,7 @@ from limbeck.tasks import Task, resolve_task
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
-from limbeck.training.checkpoints import find_checkpoint, load_policy, save_policy
+from limbeck.training.checkpoints import find_checkpoint
 from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.run_parts import RunParts
@@ -227,8 +227,8 @@ class DistillationTrainer(RunParts):
         self._follow_arguments()
         self._policy_moves = True
         self._training_meter.begin_step()
-        if self.policy is not None:
-            self.policy.zero_grad()  # the Trainer clears the model's gradients only
+        for part in self._learned_beside().values():
+            part.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         counted = self._count(batches)
         return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
@@ -271,8 +271,11 @@ class DistillationTrainer(RunParts):
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
         if not self._output_checked:
-            check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
+            may_be_probabilities = None if isinstance(self.objective, DistanceLoss) else teacher
+            check_first_batch(output, raw_logits, may_be_probabilities, targets, logits.shape[-1])
             self._output_checked = True
+        if self._projector is not None:
+            logits = self._projector(logits)
         heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
         trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
         parts_of = self._loss_parts if heads is None else self._parts_of_heads
@@ -333,15 +336,6 @@ class DistillationTrainer(RunParts):
             logs.update(self._training_meter.means(lambda t: cast(Tensor, self.accelerator.reduce(t, "sum"))))
         super().log(logs, start_time)
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """Return the Trainer's optimiser, which also trains the temperature if that is learned."""
-        existed = self.optimizer is not None
-        optimizer = super().create_optimizer(*([] if model is None else [model]))
-        learned = [] if self.policy is None else list(self.policy.parameters())
-        if learned and not existed:
-            optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-        return optimizer
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write safetensors, also for plain modules with tied weights, and no pickle of the arguments."""
         folder = Path(cast(str, self.args.output_dir) if output_dir is None else output_dir)
@@ -356,16 +350,6 @@ class DistillationTrainer(RunParts):
             save_model(self.student, folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(folder))
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.policy is not None and self.args.should_save:
-            save_policy(self.policy, output_dir)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.policy is not None and checkpoint is not None:
-            load_policy(self.policy, checkpoint)
 
 
 @contextmanager
