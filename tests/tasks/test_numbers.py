@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.errors import ArgumentError
 from limbeck.tasks import Embeddings, Regression, recognise, resolve_task, task_of_data
-from limbeck.tasks.numbers import rank_correlations, r2_values
+from limbeck.tasks.numbers import r2_values, rank_correlations
 from limbeck.teachers import Ensemble
 from support.workbench import Net, bert
 

@@ -19,6 +19,7 @@ from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
+from limbeck.tasks import has_numbers, task_named
 
 SAMPLE = 256
 """The number of examples on which the formats are compared."""
@@ -56,6 +57,13 @@ def build_cache(
     opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True)
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
+    has_classes = task_named(splits.task).family == "softmax"
+    if config.cache.format in ("topk", "sampled") and not has_classes:
+        raise ConfigError(
+            f"cache.format: {config.cache.format} keeps the likely classes of a softmax, which {splits.task} lacks. Take dense."
+        )
+    if has_numbers(task_named(splits.task)) and codec == Dense():
+        codec = Dense("float32")  # numbers are kept exactly, unless another dtype is asked for
     check_has_logits(teacher, "cache build")
     state = process_state()
     teacher.to(state.device)
@@ -67,7 +75,8 @@ def build_cache(
     )  # fmt: skip
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
-    return built, formats_table(predict_logits(teacher, some), codec, config)
+    logits = predict_logits(teacher, some)
+    return built, formats_table(logits, codec, config) if has_classes else _bytes_table(logits.shape[1], codec)
 
 
 def views_of(config: Config) -> FixedViews | None:
@@ -123,6 +132,12 @@ def formats_table(logits: Tensor, chosen: Codec, config: Config) -> Table:
             errors = f"{quality.mean_error:.1e}", f"{quality.largest_error:.1e}"
         rows.append((str(codec), f"{quality.payload_bytes:.1f}", *errors))
     return rows
+
+
+def _bytes_table(width: int, chosen: Codec) -> Table:
+    """Say how many bytes each dense format takes, where the outputs are no classes of a softmax."""
+    codecs = dict.fromkeys([chosen, *map(Dense, NUMPY_DTYPES)])
+    return [("format", "bytes / example"), *((str(codec), f"{codec.payload_bytes(width):.1f}") for codec in codecs)]
 
 
 def store_table(folder: str | Path) -> Table:

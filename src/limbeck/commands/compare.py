@@ -18,8 +18,13 @@ from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
-from limbeck.commands.arms import Arm, all_arms
-from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
+from limbeck.commands.arms import Arm, all_arms, arms_of_numbers
+from limbeck.commands.findings import (
+    comparison_findings,
+    confidence_finding,
+    findings_of_numbers,
+    teacher_findings,
+)
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels, load_splits
@@ -37,7 +42,7 @@ from limbeck.models import count_parameters, functions_of, load_model, save_mode
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, with_temperature
-from limbeck.tasks import task_named
+from limbeck.tasks import has_numbers, task_named
 from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
@@ -144,12 +149,18 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
+    if has_numbers(trainer.task):
+        found = findings_of_numbers(arms, metric)
+    else:
+        found = [
+            *comparison_findings(arms, temperatures, metric, trainer.validation_score),
+            confidence_finding(trainer.task, trainer.teacher_logits, temperatures),
+        ]
     findings = [
-        *comparison_findings(arms, temperatures, metric, trainer.validation_score),
-        confidence_finding(trainer.task, trainer.teacher_logits, temperatures),
+        *found,
         *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
     ]
-    labels = int(trainer.splits_of(seeds[0]).labelled.sum())
+    labels = int(trainer.splits_of(seeds[0]).labelled.sum()) if trainer.task.has_labels else 0
     result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best, seeds, labels)
     student = load_model(trainer.first_student(best), model=functions_of(config.student))
     save_student(student, folder, config, splits)
@@ -187,11 +198,19 @@ class ArmTrainer:
         self.task = task_named(splits.task)
         self.validation_score = f"validation_{self.task.score}"
         """The metric that choices are made by."""
-        self.arms = all_arms(config.compare.temperatures, has_transfer_set=not bool(splits.labelled.all()))
+        has_transfer_set = not bool(splits.labelled.all())
+        if has_numbers(self.task):
+            self.arms = arms_of_numbers(
+                config.distillation.distance or "mse",
+                has_labels=self.task.has_labels,
+                has_transfer_set=has_transfer_set,
+            )
+        else:
+            self.arms = all_arms(config.compare.temperatures, has_transfer_set=has_transfer_set)
         self._all_labels = splits
         if config.data.labelled is not None and config.data.transfer == "labelled":  # these splits keep one draw alone
             everything = dataclasses.replace(config.data, labelled=None, transfer="all")
-            self._all_labels = load_splits(everything, seed=config.seed)
+            self._all_labels = load_splits(everything, seed=config.seed, task=config.task)
         in_memory = precompute_teacher(teacher, self._all_labels.train)
         answers = in_memory.at_temperature(1.0)({"example_id": self._all_labels.train.ids}).logits
         assert answers is not None
@@ -199,6 +218,9 @@ class ArmTrainer:
         """The teacher's logits of the training examples at T = 1, (N, V)."""
         self.teacher_test_logits = predict_logits(teacher, splits.test)
         """The teacher's logits of the test examples."""
+        self._validation_labels = splits.validation.labels
+        if not self.task.has_labels:
+            self._validation_labels = predict_logits(teacher, splits.validation)
         self._teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else in_memory
         steps = count_steps(config, splits.train)
         training = {**NO_LOGS_OR_CHECKPOINTS, **config.training, "max_steps": steps}
@@ -229,8 +251,12 @@ class ArmTrainer:
         splits = self.splits_of(seed)
         student = build_seeded_model(config.student, splits, seed)
         examples = self._training_examples(arm, splits)
-        teacher = None if arm.temperature is None else self._teacher
-        config = with_temperature(config, arm.temperature or 1.0)
+        teacher = self._teacher if arm.has_teacher else None
+        if arm.distance is not None:
+            objective = config.distillation.model_copy(update={"distance": arm.distance})
+            config = config.model_copy(update={"distillation": objective})
+        elif not has_numbers(self.task):
+            config = with_temperature(config, arm.temperature or 1.0)
         train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
         if seed == self._config.seed:
             save_model(student, self.first_student(name), config.student, splits.shape)
@@ -251,7 +277,7 @@ class ArmTrainer:
     def _training_examples(self, arm: Arm, splits: Splits) -> Examples:
         if not arm.on_transfer_set:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
-        if arm.temperature is not None:
+        if arm.has_teacher:
             return splits.train
         known = splits.train.labels != IGNORE_INDEX
         labels = torch.where(known, splits.train.labels, self.task.decide(self.teacher_logits))
@@ -265,6 +291,6 @@ class ArmTrainer:
             "parameters": count_parameters(student),
             **measured.metrics,
             "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
-            self.validation_score: self.task.metrics(validation_logits, splits.validation.labels)[self.task.score],
+            self.validation_score: self.task.metrics(validation_logits, self._validation_labels)[self.task.score],
         }
         return Measured(metrics, measured.by_example)

@@ -18,6 +18,7 @@ from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_fi
 from limbeck.run.opening import inspect_run
 from limbeck.run.plan import Plan, plan_of
 from limbeck.run.training import build_seeded_model, train, with_temperature
+from limbeck.tasks import has_numbers, task_named
 
 
 def check(config: Config, *, resume: bool = False) -> Plan:
@@ -84,8 +85,10 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
         results = evaluate_models({**live, "student": student}, splits)
         metric = main_metric(splits)
+        task = task_named(splits.task)
+        labels = int(splits.labelled.sum()) if task.has_labels else 0
         findings = [
-            f"{len(splits.test):,} test examples; 1 seed; {int(splits.labelled.sum()):,} labels for training.",
+            f"{len(splits.test):,} test examples; 1 seed; {labels:,} labels for training.",
             *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
         ]
         log = trainer.state.log_history
@@ -97,7 +100,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
             splits=splits,
             results=results,
             findings=findings,
-            distillation=config.distillation.model_dump(),
+            distillation=config.distillation.model_dump(include={"alpha", "distance"} if has_numbers(task) else None),
             log=log,
             teacher=live.get("teacher"),
         )

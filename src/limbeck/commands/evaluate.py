@@ -40,7 +40,7 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
         raise ConfigError(
             *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
         )
-    splits = load_splits(config.data, seed=config.seed)
+    splits = load_splits(config.data, seed=config.seed, task=config.task)
     student = load_model(folder / STUDENT, model=functions)
     models = {"student": in_order_of_data(student, folder / STUDENT, splits, key=str(folder / STUDENT))}
     if (folder / TEACHER).is_dir():

@@ -23,6 +23,7 @@ def open_and_tell(
     resume: bool = False,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
+    needs_temperature: bool = False,
 ) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
     """Look at a run, print its plan, and train the teacher if it must be trained first.
 
@@ -33,6 +34,7 @@ def open_and_tell(
         resume: continue what was begun in the folder.
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_temperature: the command looks for a temperature.
 
     Returns:
         The run, and its teacher.
@@ -43,7 +45,9 @@ def open_and_tell(
     if begin:
         opened = open_run(config, folder, resume=resume, live_teacher=live_teacher)
     else:
-        opened = inspect_run(config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax)
+        opened = inspect_run(
+            config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax, needs_temperature=needs_temperature
+        )
     tell(plan_of(config, opened, folder))
     if opened.teacher is not None:
         return opened, opened.teacher

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
+from limbeck.data.examples import WITHOUT_CLASSES
 from limbeck.data.new_inputs import NewInput, read_new_inputs
 from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
@@ -32,6 +33,8 @@ class Prediction:
     """The name of the most probable class, or what else the task answers in words; None if the input cannot be read."""
     probabilities: dict[str, float] = field(default_factory=dict)
     """The probability of every class, by its name."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Of a regression each predicted number, in the unit of the labels, by the name of its column; of an embedding its numbers."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
     error: str | None = None
@@ -84,17 +87,19 @@ def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Seq
             told = str(error) if name in str(error) else f"{name}: {error}"
             return [Prediction(name, None, columns=items[0].columns, error=told)]
         return [prediction for item in items for prediction in _predict_batch(model, task, read, [item])]
-    logits = predict_logits(model, _unlabelled(batch, len(items)))
+    logits = predict_logits(model, _unlabelled(batch, len(items), read.task))
+    logits = logits if read.target is None else read.target.undo(logits)
+    numbers = "numbers" if read.task in WITHOUT_CLASSES else "probabilities"
     return [
-        Prediction(item.name, *task.tell(row, read.label_names), item.columns)
-        for item, row in zip(items, logits, strict=True)
+        Prediction(item.name, told, **{numbers: values}, columns=item.columns)
+        for item, (told, values) in zip(items, (task.tell(row, read.label_names) for row in logits), strict=True)
     ]
 
 
-def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
+def _unlabelled(batch: dict[str, Any], count: int, task: str) -> Examples:
     """Return the inputs of a batch as examples without labels."""
 
     def load(rows: list[int]) -> dict[str, Any]:
         return {name: value[rows] for name, value in batch.items()}
 
-    return Examples(load, torch.full((count,), IGNORE_INDEX))
+    return Examples(load, torch.full((count,), IGNORE_INDEX), task=task)

@@ -155,6 +155,8 @@ class DistillationConfig(StrictModel):
     """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", one
     that was registered, or a class of your own as package.module:Class; or a mapping of its name and its own parameters, as in
     {name: jsd, beta: 0.3}."""
+    distance: Literal["mse", "cosine"] | None = None
+    """The soft term of regression and of embeddings, which take no temperature: "mse", the default, or "cosine"."""
     beta: Fraction = 0.5
     """The weight of the teacher's distribution in the mixture of "jsd"; at 0.5 the divergence is symmetric."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -229,8 +231,9 @@ class Config(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     task: str = "auto"
-    """What the labels are for: "classification" or "multi_label", where each example has a list of classes. "auto" sees it by
-    the labels."""
+    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; or "regression", where
+    it has a number or a list of them. "auto" sees it by the labels, and takes numbers without a fraction for classes.
+    "embeddings" needs no labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig

@@ -3,13 +3,14 @@
 This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
 ``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
 apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
-of a data set, ``groups`` and ``unlabelled`` say what belongs together
+of a data set, ``labels`` and ``numbers`` read what models should say, ``groups`` and ``unlabelled`` say what belongs together
 and what comes after the training examples, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
 """
 
 from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, HasSourceBytes, LoadRows, Splits, TensorRows, identity_collate
 from limbeck.data.images import Augmentation, FixedViews, ImageFormat
+from limbeck.data.number_format import NumberFormat
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
 from limbeck.data.tables import TableFormat
@@ -24,6 +25,7 @@ __all__ = [
     "HasSourceBytes",
     "ImageFormat",
     "LoadRows",
+    "NumberFormat",
     "Preprocessing",
     "Splits",
     "TableFormat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,9 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.errors import ArgumentError, DataError
 from limbeck.losses import IGNORE_INDEX
 from limbeck.models import DataShape
+
+WITHOUT_CLASSES = ("regression", "embeddings")
+"""The tasks whose labels are numbers, any of which may be true: what is not known is NaN."""
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 """A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""
@@ -54,7 +58,7 @@ class Examples(Dataset[dict[str, Any]]):
     Args:
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
         labels: (N,) integers, or (N, C) floats with 1 for each class of an example and 0 for the others; ``IGNORE_INDEX`` for
-            an example without a label.
+            an example without a label. In regression (N, K) floats, NaN for an example without a label; of embeddings (N, 0).
         ids: (N,) int64, the row number of each example; by default 0 to N - 1.
         task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``.
     """
@@ -83,8 +87,7 @@ class Examples(Dataset[dict[str, Any]]):
     @property
     def labelled(self) -> Tensor:
         """Return a bool tensor (N,), True where the label is known."""
-        known = self.labels != IGNORE_INDEX
-        return known if known.dim() == 1 else known.any(-1)
+        return known_rows(self.labels, self.task)
 
     @property
     def tokenizer(self) -> Any:
@@ -106,7 +109,7 @@ class Examples(Dataset[dict[str, Any]]):
         """Return the same examples with other labels.
 
         Args:
-            labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
+            labels: as those of the constructor.
 
         Returns:
             Examples with the same inputs and ids.
@@ -121,6 +124,28 @@ class Examples(Dataset[dict[str, Any]]):
     def as_one_batch(self) -> dict[str, Any]:
         """Return all examples as one batch."""
         return self.__getitems__(range(len(self)))
+
+
+def missing_label(task: str) -> float:
+    """Return what stands for a label that is not known.
+
+    Args:
+        task: the name of one of ``limbeck.tasks.TASKS``.
+    """
+    return math.nan if task in WITHOUT_CLASSES else IGNORE_INDEX
+
+
+def known_rows(labels: Tensor, task: str) -> Tensor:
+    """Return a bool tensor (N,), True at the examples that have a label: some class of several, or all numbers.
+
+    Args:
+        labels: as those of ``Examples``.
+        task: what they are for.
+    """
+    if task in WITHOUT_CLASSES:
+        return ~labels.isnan().any(-1)
+    known = labels != IGNORE_INDEX
+    return known if known.dim() == 1 else known.any(-1)
 
 
 def identity_collate(batch: Any) -> Any:

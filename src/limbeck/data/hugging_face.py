@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from limbeck.data.config import (
     READ_BY_FILES,
     READ_BY_HUB,
@@ -21,6 +24,7 @@ from limbeck.data.groups import notes_on_groups, number_groups
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
+from limbeck.data.numbers import encode_numbers, hold_numbers
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
 from limbeck.data.texts import Texts, load_tokenizer
@@ -39,11 +43,12 @@ Made = tuple[dict[str, LoadRows], DataShape, Preprocessing, list[str]]
 """A loader for each split, the shape, how a new input becomes a batch, and what was decided for the user."""
 
 
-def read_with_datasets(config: DataConfig) -> Source:
+def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
     """Read the data set that a config names with the ``datasets`` library.
 
     Args:
         config: the name of the data set, its columns, and how images or texts are read.
+        task: what the labels are for, or "auto" to see it by the labels.
 
     Returns:
         Its splits. Images are decoded when a batch is loaded, texts are tokenised now.
@@ -57,10 +62,8 @@ def read_with_datasets(config: DataConfig) -> Source:
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = _load_tables(config)
     columns = tables["train"].features
-    label_column = find_column(config.label_column, LABEL_COLUMNS, columns, "data.label_column")
-    several = are_lists(tables, label_column)
-    labels, names = (encode_label_lists if several else encode_labels)(tables, label_column)
-    notes, groups = notes_on_labels(labels, names), None
+    task, label_column, labels, names = _read_labels(config, tables, task)
+    notes, groups = notes_on_labels(labels, names, task), None
     kind, inputs = _find_inputs(config, columns, label_column)
     check_all_are_read(config, (*KINDS[kind].read, *of_place), kind)
     for column in inputs:
@@ -72,12 +75,28 @@ def read_with_datasets(config: DataConfig) -> Source:
         notes += notes_on_groups(group_column, tables)
     if more is not None:
         tables["train"] = join_unlabelled(tables["train"], more, inputs)
-        labels["train"] = with_unlabelled(labels["train"], len(more))
+        labels["train"] = with_unlabelled(labels["train"], len(more), task)
         notes.append(f"{len(more)} training examples come from {config.unlabelled}; labels there are not read.")
     loaders, shape, preprocessing, decided = KINDS[kind].make(tables, inputs, names, config)
-    task = "multi_label" if several else "classification"
     splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
     return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
+
+
+def _read_labels(
+    config: DataConfig, tables: dict[str, Any], task: str
+) -> tuple[str, str | None, dict[str, Tensor], list[str]]:
+    """Return the task, the column of its labels, the labels of each split, and the names of the outputs that they are for."""
+    if task == "embeddings":
+        given = [key for key in ("label_column", "labelled") if getattr(config, key) is not None]
+        if given:
+            raise DataError(*(f"data.{key}: embeddings have no labels. Leave it out." for key in given))
+        return task, None, {split: torch.zeros(len(table), 0) for split, table in tables.items()}, []
+    column = find_column(config.label_column, LABEL_COLUMNS, tables["train"].features, "data.label_column")
+    if task == "regression" or (task == "auto" and hold_numbers(tables, column)):
+        return "regression", column, *encode_numbers(tables, column)
+    if are_lists(tables, column):
+        return "multi_label", column, *encode_label_lists(tables, column)
+    return "classification", column, *encode_labels(tables, column)
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -140,7 +159,7 @@ def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], co
     return loaders, DataShape(len(names)), preprocessing, []
 
 
-def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[str, list[str]]:
+def _find_inputs(config: DataConfig, columns: Any, label_column: str | None) -> tuple[str, list[str]]:
     """Return the kind of the inputs, a key of ``KINDS``, and the columns that hold them."""
     images = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
     named_as_table = config.columns is not None or bool(config.exclude)
@@ -150,7 +169,7 @@ def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[s
     if not named_as_table and (config.tokenizer or config.text_column or usual):
         given = config.text_column if isinstance(config.text_column, tuple) else [config.text_column]
         return "texts", [find_column(name, TEXT_COLUMNS, columns, "data.text_column") for name in given]
-    others = {label_column, *([config.group_column] if config.group_column else [])}
+    others = {name for name in (label_column, config.group_column) if name}
     return "a table", columns_to_read(config, list(columns), others)
 
 

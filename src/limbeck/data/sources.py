@@ -25,11 +25,12 @@ FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
 FASHION_HUB_ID = "zalando-datasets/fashion_mnist"
 
 
-def read_source(config: DataConfig) -> Source:
+def read_source(config: DataConfig, task: str = "auto") -> Source:
     """Read the data set that a config names.
 
     Args:
         config: the name of the data set, and how to read it.
+        task: what the labels are for, or "auto" to see it by the labels.
 
     Returns:
         Its splits, before what it lacks is drawn from the training examples.
@@ -41,7 +42,7 @@ def read_source(config: DataConfig) -> Source:
         return _digits(config)
     if config.name == "fashion-mnist":
         return _fashion_mnist(config)
-    return read_with_datasets(config)
+    return read_with_datasets(config, task)
 
 
 def _digits(config: DataConfig) -> Source:

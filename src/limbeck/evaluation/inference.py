@@ -39,7 +39,8 @@ def predict_logits(
     # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     batches = tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None)
-    logits = [forward_logits(model, _to(batch, device)).float().cpu() for batch in batches]
+    task = task_named(examples.task)
+    logits = [task.align(forward_logits(model, _to(batch, device))).float().cpu() for batch in batches]
     return torch.cat(logits) if logits else torch.empty(0, 0)
 
 
@@ -94,12 +95,13 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
 
 
 def main_metric(splits: Splits) -> str:
-    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels.
+    """Return the metric that students are compared by: the task's score, or the likeness if the test set has no labels.
 
     Args:
         splits: the examples.
     """
-    return task_named(splits.task).score if splits.has_test_labels else "agreement"
+    task = task_named(splits.task)
+    return task.score if splits.has_test_labels else task.likeness
 
 
 def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> Measured:
@@ -113,12 +115,19 @@ def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) 
     Returns:
         The metrics; and of the task's score and the agreement, which are means over examples, the value of each example.
     """
-    task, labels = task_named(splits.task), splits.test.labels
+    task, labels, target = task_named(splits.task), splits.test.labels, splits.preprocessing.target
+    if not task.has_labels:  # what embeddings should be is what the teacher's are
+        if teacher_logits is None:
+            return Measured({})
+        labels, teacher_logits = teacher_logits, None
+    if target is not None:  # errors are told in the unit of the labels
+        labels, logits = target.undo(labels), target.undo(logits)
+        teacher_logits = None if teacher_logits is None else target.undo(teacher_logits)
     values: dict[str, Tensor] = {}
     if splits.has_test_labels:
-        values[task.score] = task.scores(logits, labels)[task.score]
+        values[task.score] = task.values(logits, labels)
     if teacher_logits is not None:
-        values["agreement"] = task.agreement(logits, teacher_logits)
+        values[task.likeness] = task.agreement(logits, teacher_logits)
     by_example = {name: value.double().numpy() for name, value in values.items()}
     if splits.has_test_labels:
         return Measured(task.metrics(logits, labels, teacher_logits), by_example)

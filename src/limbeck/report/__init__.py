@@ -13,7 +13,7 @@ from limbeck.report.pages import (
     write_run_page,
     write_search_page,
 )
-from limbeck.report.tables import Table, comparison_table, metrics_table, table_caption
+from limbeck.report.tables import Table, comparison_table, is_share, metrics_table, table_caption
 from limbeck.report.temperatures import analysis_table, search_figure, search_table
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "analysis_table",
     "comparison_figure",
     "comparison_table",
+    "is_share",
     "loss_figure",
     "metrics_table",
     "save_figure",

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from limbeck.config import Config
-from limbeck.data import Splits
+from limbeck.data import NumberFormat, Splits
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import EstimatorModel, SelectedColumns, class_names_in_config, saved_tokens, tokens_of
+from limbeck.models import (
+    EstimatorModel,
+    RescaledOutputs,
+    SelectedColumns,
+    class_names_in_config,
+    saved_tokens,
+    tokens_of,
+)
 from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, read_inputs
 from limbeck.store import TeacherStore
-from limbeck.tasks import task_named, task_of_data
+from limbeck.tasks import has_numbers, task_named, task_of_data
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
@@ -34,19 +42,24 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
     with faults.under(key):
         check_tokens(student, splits, key)
     with faults.under(key):
-        check_outputs(student, splits, key, columns=splits.shape.classes)
+        check_outputs(
+            student, splits, key, columns=splits.shape.classes if task_named(splits.task).has_labels else None
+        )
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
     faults.raise_all()
 
 
-def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = None) -> None:
+def check_task(
+    config: Config, splits: Splits, *, needs_softmax: str | None = None, needs_temperature: bool = False
+) -> None:
     """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
 
     Args:
         config: the run.
         splits: the examples.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_temperature: the command looks for a temperature.
 
     Raises:
         ConfigError: they are for another task, or the command does not know it.
@@ -54,8 +67,10 @@ def check_task(config: Config, splits: Splits, *, needs_softmax: str | None = No
     if config.task not in ("auto", splits.task):
         raise ConfigError(
             f"task: {config.task}, but the labels of the data are for {splits.task} (a list of classes for each example is for "
-            "multi_label, one class for classification). Leave it out, or change data.label_column."
+            "multi_label, one class for classification, a number for regression). Leave it out, or change data.label_column."
         )
+    if needs_temperature and has_numbers(task_named(splits.task)):
+        raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
             f"task: limbeck {needs_softmax} knows one class for each example, and these data are {splits.task}."
@@ -112,14 +127,36 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
     with faults.under(key):
         width = check_outputs(teacher, splits, key)
         try:
-            task_of_data(splits.task, teacher)
+            if not task_of_data(splits.task, teacher).has_labels:
+                return teacher
             columns = _columns(class_names_of(teacher, saved, key), width, key, splits)
         except ArgumentError as error:
             raise ConfigError(f"{key}: {error.message}") from None
     faults.raise_all()
+    if splits.preprocessing.target is not None:
+        return _in_unit_of_data(teacher, saved, splits.preprocessing.target, columns)
     if columns is None and isinstance(teacher, EstimatorModel):
         columns = range(width)  # says that its classes are those of the data, which have no other place there
     return teacher if columns is None else SelectedColumns(teacher, columns).eval()
+
+
+def _in_unit_of_data(
+    teacher: nn.Module, saved: SavedInputs | None, ours: NumberFormat, columns: Sequence[int] | None
+) -> nn.Module:
+    """Return a teacher whose numbers are standardised as the labels of the data are.
+
+    Without an ``inputs.json`` that says otherwise, its numbers have the unit of the labels themselves.
+    """
+    count = len(ours.mean)
+    theirs = NumberFormat([0.0] * count, [1.0] * count) if saved is None or saved.target is None else saved.target
+    if columns is not None:
+        theirs = NumberFormat([theirs.mean[i] for i in columns], [theirs.std[i] for i in columns])
+        teacher = SelectedColumns(teacher, columns)
+    if theirs == ours:
+        return teacher.eval()
+    scale = [a / b for a, b in zip(theirs.std, ours.std, strict=True)]
+    shift = [(a - b) / c for a, b, c in zip(theirs.mean, ours.mean, ours.std, strict=True)]
+    return RescaledOutputs(teacher, scale, shift).eval()
 
 
 def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from limbeck.data import Splits, Texts
 from limbeck.errors import ConfigError, LimbeckError
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
+from limbeck.tasks import task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
@@ -33,20 +34,20 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
         ConfigError: it fails, returns no logits or probabilities, or logits of another shape, of no floating-point dtype or
             that are not finite; one line for each fault.
     """
-    training = model.training
+    training, task = model.training, task_named(splits.task)
     faults: dict[str, None] = {}
     width = 0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for batch in look_batches(splits):
             try:
                 output = call_model(model.eval(), batch)
-                logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
+                logits = task.align(only_logits_of(output, model) if columns is None else logits_of(output, model))
             except LimbeckError as error:
                 faults |= dict.fromkeys(f"{key}: {fault}" for fault in error.faults)
             except Exception as error:  # whatever a model raises, the run would end in it
                 faults |= {_failure(key, model, batch, error): None}
             else:
-                faults |= dict.fromkeys(_faults(key, logits, len(batch["labels"]), splits.shape.classes, columns))
+                faults |= dict.fromkeys(_faults(key, logits, len(batch["labels"]), splits, columns))
                 width = logits.shape[-1] if logits.dim() else 0
     model.train(training)
     if faults:
@@ -72,16 +73,18 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
         yield longest[0].__getitems__([longest[1]])
 
 
-def _faults(key: str, logits: Tensor, rows: int, classes: int, columns: int | None) -> Iterator[str]:
+def _faults(key: str, logits: Tensor, rows: int, splits: Splits, columns: int | None) -> Iterator[str]:
     """Yield what is wrong with the logits of some examples."""
+    family, width = task_named(splits.task).family, splits.shape.classes or "D"
+    what = "numbers" if family == "distance" else "classes"
     if logits.dim() != 2 or len(logits) != rows:
         yield (
-            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} examples. Expected ({rows}, {classes}): one row "
+            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} examples. Expected ({rows}, {width}): one row "
             "of logits for each example."
         )
     elif columns is not None and logits.shape[-1] != columns:
         yield (
-            f"{key}: has {logits.shape[-1]} output columns, and the data has {columns} classes. Build it for {columns}: a "
+            f"{key}: has {logits.shape[-1]} output columns, and the data has {columns} {what}. Build it for {columns}: a "
             "function that takes an argument classes or num_classes is given the number; else set it in settings."
         )
     if not logits.is_floating_point():
@@ -91,7 +94,7 @@ def _faults(key: str, logits: Tensor, rows: int, classes: int, columns: int | No
             f"{key}: its logits of the first training examples are not finite. Check its weights, its inputs (data.mean, "
             "data.std) and its dtype: float16 goes up to 65,504."
         )
-    elif logits.dim() == 2 and logits.shape[-1] > 1 and are_probabilities(logits):
+    elif family in ("softmax", "sigmoid") and logits.dim() == 2 and logits.shape[-1] > 1 and are_probabilities(logits):
         remedy = "Set teacher.outputs: probabilities" if columns is None else "Leave out the softmax at its end"
         yield f"{key}: every row that it returned lies in [0, 1] and sums to 1: probabilities, not logits. {remedy}."
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.data import Splits
+from limbeck.data import NumberFormat, Splits
 from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.errors import ConfigError
 from limbeck.models.forward import underlying
@@ -26,6 +26,8 @@ class SavedInputs:
     """The names of the model's classes."""
     image: dict[str, Any] = field(default_factory=dict)
     """The fields of the ``ImageFormat`` that it was trained on; empty if they are not told."""
+    target: NumberFormat | None = None
+    """How the numbers that it returns are standardised; None if it returns others."""
     table: dict[str, Any] | None = None
     """The fields of the ``TableFormat`` that it was trained on; None if it takes no rows of a table."""
 
@@ -47,7 +49,10 @@ def read_inputs(folder: Path | None) -> SavedInputs | None:
         return None
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return SavedInputs(str(path), tuple(saved["labels"]), dict(saved.get("image") or {}), saved.get("table"))
+        target = NumberFormat(**saved["target"]) if saved.get("target") else None
+        return SavedInputs(
+            str(path), tuple(saved["labels"]), dict(saved.get("image") or {}), target, saved.get("table")
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
 

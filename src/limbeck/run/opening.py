@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.config import Config, write_config
 from limbeck.data import Splits, load_splits
 from limbeck.distributed import process_state
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import forward_logits
 from limbeck.run.classes import check_student, check_task
@@ -68,6 +68,7 @@ def inspect_run(
     *,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
+    needs_temperature: bool = False,
     faults: Faults | None = None,
 ) -> OpenedRun:
     """Find everything that can be found wrong with a run before hours of training. Nothing is written.
@@ -77,6 +78,7 @@ def inspect_run(
         folder: the run's folder, which keeps a teacher that the run has trained.
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_temperature: the command looks for a temperature.
         faults: what was found wrong before.
 
     Returns:
@@ -90,8 +92,8 @@ def inspect_run(
     with faults.under("training"):
         training_arguments(config, folder)
     with faults.under("data.name"):
-        loaded = load_splits(config.data, seed=config.seed)
-        check_task(config, loaded, needs_softmax=needs_softmax)
+        loaded = load_splits(config.data, seed=config.seed, task=config.task)
+        check_task(config, loaded, needs_softmax=needs_softmax, needs_temperature=needs_temperature)
         splits = loaded
     if splits is None:  # what models must take and return depends on the data
         faults.raise_all()
@@ -105,11 +107,17 @@ def inspect_run(
     key = "ensemble" if config.teacher.ensemble else config.teacher.key
     with faults.under(f"teacher.{'cache' if stored else key}"):
         teacher = open_stored_teacher(config, splits) if stored else load_teacher(config, splits, folder)
+        if teacher is None and not task_named(splits.task).has_labels:
+            raise ConfigError(
+                "teacher.training: embeddings have no labels to train a teacher on. Name a trained model."
+            )
         if teacher is None:
             with faults.under("teacher.training"):
                 training_arguments(teacher_training_config(config), folder)
             untrained = build_seeded_model(config.teacher, splits, config.seed)
             check_student(untrained, splits, "teacher.model")
+    with faults.under("distillation"):
+        _check_objective(config, folder, splits)
     faults.raise_all()
     assert student is not None
     opened = OpenedRun(splits, teacher, student, untrained)
@@ -119,23 +127,33 @@ def inspect_run(
     return opened
 
 
+def _check_objective(config: Config, folder: Path, splits: Splits) -> None:
+    """Raise an error if a setting of the objective has no meaning for the task of the data."""
+    try:
+        training_arguments(config, folder).objective(task_named(splits.task).family)
+    except ArgumentError as error:
+        raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
+
+
 @torch.no_grad()
 def _check_loss(config: Config, folder: Path, opened: OpenedRun) -> None:
     """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
     source = opened.teacher or opened.untrained
     if source is None or config.distillation.alpha == 0:
         return
-    batch = next(look_batches(opened.splits))
+    batch, task = next(look_batches(opened.splits)), task_named(opened.splits.task)
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
         targets = output.logits if output.targets is None else output.targets
     else:
         targets = forward_logits(source.eval(), batch)
-    labels, mask = batch["labels"], torch.ones(len(batch["labels"]), dtype=torch.bool)
-    objective = training_arguments(config, folder).objective(task_named(opened.splits.task).family)
+    objective, wanted = training_arguments(config, folder).objective(task.family), task.targets(batch)
+    logits = forward_logits(opened.student.eval(), batch)
+    if not task.has_labels and isinstance(targets, Tensor) and targets.shape[-1] != logits.shape[-1]:
+        return  # a projector is trained with the student
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once
-        loss = objective(forward_logits(opened.student.eval(), batch), targets, labels, mask=mask)
+        loss = objective(logits, targets, wanted.labels, mask=wanted.mask)
     if not bool(loss.isfinite()):
         name = type(objective.divergence).__name__
         has_zeros = isinstance(targets, Tensor) and bool(targets.isneginf().any())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.config import Config
+from limbeck.config.schema import DistillationConfig
 from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.evaluation import predict_logits
@@ -21,7 +22,7 @@ from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named
+from limbeck.tasks import Task, has_numbers, task_named
 from limbeck.teachers import Ensemble, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
@@ -69,7 +70,7 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
         "data": _describe_data(config, splits),
         "teacher": _describe_teacher(config, opened),
         "student": f"{config.student.model}, {count_parameters(opened.student):,} parameters",
-        "objective": f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}",
+        "objective": _describe_objective(objective, task_named(splits.task)),
         "training": f"{steps:,} steps of {_batch(config)} examples",
     }
     warnings: list[str] = []
@@ -155,9 +156,11 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
     elif config.data.augmentation.is_on and not isinstance(teacher, StoredTeacher):
         batch = config.data.augmentation(batch)
     batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-    objective = arguments.objective(task_named(splits.task).family).to(device)
-    mask = torch.ones(rows, dtype=torch.bool, device=device)
-    labels = torch.where(batch["labels"] < 0, 0, batch["labels"]) if teacher is None else batch["labels"]
+    task = task_named(splits.task)
+    objective, wanted = arguments.objective(task.family).to(device), task.targets(batch)
+    labels = wanted.labels
+    if teacher is None and labels is not None:
+        labels = torch.where(labels < 0, 0, labels).nan_to_num()  # so that each has a hard term
     optimizer = torch.optim.AdamW(student.to(device).train().parameters(), lr=0.0)
     times = []
     with torch.random.fork_rng():
@@ -168,7 +171,10 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
                 if source is not None:
                     output = source(batch)
                     targets = output.logits if output.targets is None else output.targets
-                objective(logits, targets, labels, mask=mask).backward()
+                logits = task.align(logits)
+                if not task.has_labels and isinstance(targets, Tensor):  # in the place of a projector
+                    logits = logits @ logits.new_zeros(logits.shape[-1], targets.shape[-1])
+                objective(logits, targets, labels, mask=wanted.mask).backward()
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":
@@ -223,11 +229,23 @@ def _describe_data(config: Config, splits: Splits) -> str:
     if (table := splits.preprocessing.table) is not None:
         inputs = f"rows of {len(table.numbers)} numbers and {len(table.categories)} categories"
     known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
+    outputs = f"{shape.classes} classes"
+    if splits.task == "regression":
+        outputs = f"numbers: {', '.join(splits.label_names)}"
+    elif not task_named(splits.task).has_labels:
+        known, outputs = "without labels", "embeddings"
     test = "" if splits.has_test_labels else " without labels"
     return (
         f"{config.data.name}: {len(splits.train):,} for training ({known}), {len(splits.validation):,} for validation, "
-        f"{len(splits.test):,} for testing{test}; {inputs}, {shape.classes} classes"
+        f"{len(splits.test):,} for testing{test}; {inputs}, {outputs}"
     )
+
+
+def _describe_objective(objective: DistillationConfig, task: Task) -> str:
+    if not has_numbers(task):
+        return f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}"
+    alpha = f"alpha = {objective.alpha:g}" if task.has_labels else "alpha = 1, since embeddings have no labels"
+    return f"{objective.distance or 'mse'} between outputs, without a temperature; {alpha}"
 
 
 def _describe_teacher(config: Config, opened: OpenedRun) -> str:

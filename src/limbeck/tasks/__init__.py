@@ -6,7 +6,7 @@ has the names of the tasks and finds the task of a model, ``metrics`` has the me
 without classes.
 """
 
-from limbeck.tasks.base import Targets, Task
+from limbeck.tasks.base import Targets, Task, has_numbers
 from limbeck.tasks.causal_lm import CausalLM
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.dense_prediction import DensePrediction
@@ -29,6 +29,7 @@ __all__ = [
     "Targets",
     "Task",
     "TokenClassification",
+    "has_numbers",
     "recognise",
     "resolve_task",
     "task_named",

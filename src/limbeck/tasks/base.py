@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import IGNORE_INDEX, SparseTargets
+from limbeck.losses import FAMILIES, IGNORE_INDEX, DistanceLoss, SparseTargets
 from limbeck.tasks.metrics import CLASS_COLUMNS, classification_metrics
 
 
@@ -229,6 +229,15 @@ class Task(ABC):
             The name of the most likely class, and the probability of each class by its name.
         """
         return names[int(logits.argmax())], dict(zip(names, self.probabilities(logits).tolist(), strict=True))
+
+
+def has_numbers(task: Task) -> bool:
+    """Return True if a task's outputs are numbers, which have no probabilities and no temperature.
+
+    Args:
+        task: any task.
+    """
+    return issubclass(FAMILIES[task.family], DistanceLoss)
 
 
 def _top_class(targets: SparseTargets) -> Tensor:

@@ -169,6 +169,12 @@ class Embeddings(Regression):
         "cosine": "cosine to teacher's",
     }
 
+    def targets(self, batch: Mapping[str, Any]) -> Targets:
+        """Return the batch's labels, if it has embeddings as labels, and the examples that count."""
+        targets = super().targets(batch)
+        has_none = targets.labels is None or not targets.labels.shape[-1]
+        return Targets(None, targets.mask) if has_none else targets
+
     def agreement(self, student: Tensor, teacher: Tensor | SparseTargets) -> Tensor:
         """Return the cosine of each example's two embeddings: (...,)."""
         assert isinstance(teacher, Tensor), "the loss has refused sparse targets"
@@ -256,7 +262,7 @@ def rank_correlations(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: (N, E). The widths may differ.
 
     Returns:
-        (N,) float64; NaN where the similarities are all the same. Of a large set, each example is compared with the first 1,000.
+        (N,) float64; NaN where the similarities are all the same. An example is compared with the first 1,000 of a set.
     """
     from scipy.stats import rankdata
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import FAMILIES, DistanceLoss
 from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
@@ -23,7 +22,7 @@ from limbeck.models import (
 from limbeck.models.forward import underlying
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
-from limbeck.tasks import Task
+from limbeck.tasks import Task, has_numbers
 from limbeck.teachers import Ensemble, Teacher, TeacherLike, as_teacher
 from limbeck.teachers.live import check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
@@ -109,7 +108,7 @@ def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationAr
     """
     if teacher is None:
         return
-    are_numbers = issubclass(FAMILIES[task.family], DistanceLoss)
+    are_numbers = has_numbers(task)
     for model in map(underlying, teacher.models):
         if isinstance(model, EstimatorModel) and model.is_regressor != are_numbers:
             gives = "numbers" if model.is_regressor else "probabilities of classes"

@@ -15,11 +15,11 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils.import_utils import is_peft_available
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.losses import DistanceLoss, LossParts
+from limbeck.losses import LossParts
 from limbeck.models import forward_logits, save_model
 from limbeck.models.forward import call_model, heads_of, logits_of
 from limbeck.models.loading import model_files
-from limbeck.tasks import Task, resolve_task
+from limbeck.tasks import Task, has_numbers, resolve_task
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
@@ -271,7 +271,7 @@ class DistillationTrainer(RunParts):
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
         if not self._output_checked:
-            may_be_probabilities = None if isinstance(self.objective, DistanceLoss) else teacher
+            may_be_probabilities = None if has_numbers(self.task) else teacher
             check_first_batch(output, raw_logits, may_be_probabilities, targets, logits.shape[-1])
             self._output_checked = True
         if self._projector is not None:
