@@ -71,7 +71,7 @@ def build_cache(
         teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
         shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,
         world_size=state.num_processes, progress="Asking the teacher",
-        class_names=splits.label_names,
+        class_names=splits.output_names or None,
     )  # fmt: skip
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))

@@ -222,6 +222,15 @@ class Splits:
         return self.preprocessing.label_names
 
     @property
+    def output_names(self) -> list[str]:
+        """Return the names of the classes; of numbers with their unit, as a store keeps them."""
+        target = self.preprocessing.target
+        if target is None:
+            return self.label_names
+        units = zip(self.label_names, target.mean, target.std, strict=True)
+        return [f"{name} (standardised by {mean:.6g} and {std:.6g})" for name, mean, std in units]
+
+    @property
     def task(self) -> str:
         """Return what the labels are for: the name of one of ``limbeck.tasks.TASKS``."""
         return self.train.task

@@ -144,8 +144,10 @@ def _draw_by_class(examples: Examples, size: int, seed: int, key: str) -> tuple[
         try:
             drawn, _ = train_test_split(known, train_size=size, stratify=classes, random_state=seed)
         except ValueError as error:
+            reason = str(error).partition(". ")[0]
             raise DataError(
-                f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({error})."
+                f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({reason}). If the labels are "
+                "numbers to predict and no classes, set task: regression."
             ) from None
     rest = np.setdiff1d(np.arange(len(labels)), drawn)
     return torch.from_numpy(drawn), torch.from_numpy(rest)

@@ -172,13 +172,17 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
     """
-    return _columns(store.class_names, store.description.classes, str(store.storage), splits)
+    if not task_named(splits.task).has_labels:
+        return None
+    return _columns(store.class_names, store.description.classes, str(store.storage), splits, splits.output_names)
 
 
-def _columns(names: ClassNames | None, width: int, source: str, splits: Splits) -> tuple[int, ...] | None:
+def _columns(
+    names: ClassNames | None, width: int, source: str, splits: Splits, ours: Sequence[str] | None = None
+) -> tuple[int, ...] | None:
     if names is None or len(names) != width:
         names = ClassNames(tuple(f"LABEL_{i}" for i in range(width)), source)
-    columns = align_classes(names, ClassNames(tuple(splits.label_names), "the data"))
+    columns = align_classes(names, ClassNames(tuple(splits.label_names if ours is None else ours), "the data"))
     if columns is not None:
         unused = len(names) - len(columns)
         left_out = f" {unused} of its {len(names)} classes are not in the data and are left out." if unused else ""
