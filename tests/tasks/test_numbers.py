@@ -64,7 +64,7 @@ def test_which_labels_there_are():
     assert task.labelled(targets.labels).tolist() == [True, False, True]
     assert task.targets({"labels": torch.tensor([1, 2])}).labels.tolist() == [[1.0], [2.0]]
     assert task.targets({"x": torch.zeros(3, 6)}).mask.tolist() == [True, True, True]
-    with pytest.raises(ArgumentError, match="labels: integers with -100.*NaN"):
+    with pytest.raises(ArgumentError, match=r"labels: integers with -100.*NaN"):
         task.targets({"labels": torch.tensor([1, -100])})
 
 
@@ -80,7 +80,7 @@ def test_how_they_are_recognised():
     assert isinstance(resolve_task("auto", student), Regression)
     student.config.problem_type, student.config.num_labels = None, 1
     assert recognise(student) == "regression"
-    with pytest.raises(ArgumentError, match="labels of the data are for classification, .*made for regression"):
+    with pytest.raises(ArgumentError, match=r"labels of the data are for classification, .*made for regression"):
         task_of_data("classification", student)
     for shape in ((2,), (2, 3)):
         with pytest.raises(ArgumentError, match=r"task: the student is a module of your own.*task='regression'"):
@@ -114,10 +114,7 @@ def test_a_training_of_regression_is_the_loop_by_hand(distance, tmp_path):
     optimiser = torch.optim.SGD(twin.parameters(), lr=0.05)
     for rows in torch.arange(24).split(8):
         z, t, known = twin(x[rows]), teacher(x[rows]).detach(), ~y[rows, 0].isnan()
-        if distance is None:
-            soft = F.mse_loss(z, t)
-        else:
-            soft = F.cosine_embedding_loss(z, t, torch.ones(8))
+        soft = F.mse_loss(z, t) if distance is None else F.cosine_embedding_loss(z, t, torch.ones(8))
         hard = F.mse_loss(z[known], y[rows][known], reduction="sum") / 2 / 8
         optimiser.zero_grad()
         (0.7 * soft + 0.3 * hard).backward()

@@ -34,7 +34,7 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     """The probability of every class, by its name."""
     numbers: dict[str, float] = field(default_factory=dict)
-    """Of a regression each predicted number, in the unit of the labels, by the name of its column; of an embedding its numbers."""
+    """Of a regression each predicted number by the name of its column; of an embedding each number by its place."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
     error: str | None = None

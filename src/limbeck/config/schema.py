@@ -231,8 +231,8 @@ class Config(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     task: str = "auto"
-    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; or "regression", where
-    it has a number or a list of them. "auto" sees it by the labels, and takes numbers without a fraction for classes.
+    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; or "regression",
+    where it has a number or a list of them. "auto" sees it by the labels, and takes numbers without a fraction for classes.
     "embeddings" needs no labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""

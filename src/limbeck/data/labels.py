@@ -169,8 +169,8 @@ def _plain(value: Any, column: str, split: str, no_label: Sequence[int]) -> Any:
             return None
         if not value.is_integer():
             raise DataError(
-                f"data.label_column: column {column!r} of {split} holds numbers such as {value:g}, which are no classes. If they "
-                "are what a model should predict, set task: regression."
+                f"data.label_column: column {column!r} of {split} holds numbers such as {value:g}, which are no "
+                "classes. If they are what a model should predict, set task: regression."
             )
         value = int(value)  # a column of integers with empty cells is read as floats
     if value is None or (isinstance(value, str) and not value.strip()):

@@ -186,7 +186,8 @@ def logits_of(output: Any, model: object) -> Tensor:
 
     Args:
         output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``, or with
-            ``out``, as the segmentation models of torchvision, or ``sentence_embedding``, as sentence-transformers. Of two heads (``heads_of``) it is the mean.
+            ``out``, as the segmentation models of torchvision, or ``sentence_embedding``, as those of sentence-transformers. Of
+            two heads (``heads_of``) it is the mean.
         model: the model, which an error names.
 
     Raises:

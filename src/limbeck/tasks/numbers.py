@@ -189,8 +189,8 @@ class Embeddings(Regression):
         if logits.shape != labels.shape:
             raise ArgumentError(
                 "labels",
-                f"shape {tuple(labels.shape)}, and the student's embeddings have {tuple(logits.shape)}. Labels of embeddings are "
-                "those that a teacher of the same width gave. Leave them out otherwise.",
+                f"shape {tuple(labels.shape)}, and the student's embeddings have {tuple(logits.shape)}. Labels of embeddings "
+                "are those that a teacher of the same width gave. Leave them out otherwise.",
             )
         cosine = self.agreement(logits, labels).masked_fill(~self.labelled(labels), 0.0)
         return {"loss": super().scores(logits, labels)["loss"], "cosine": cosine}

@@ -50,8 +50,8 @@ class DistillationArguments(TrainingArguments):
             divergences ignore it.
         compensate: True multiplies the soft term by C(T), which keeps the size of its gradient independent of T; False does
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
-        distance: the soft term of the tasks "regression" and "embeddings", which take no temperature: "mse", by default, the mean
-            squared difference of outputs; or "cosine", 1 minus the cosine of their angle.
+        distance: the soft term of the tasks "regression" and "embeddings", which take no temperature: "mse", by default, the
+            mean squared difference of outputs; or "cosine", 1 minus the cosine of their angle.
         task: how outputs meet labels: one of ``limbeck.tasks.TASKS``, such as "multi_label"; or "auto", which recognises the
             student: models of Transformers by their classes, through adapters and subclasses; a module of your own by its
             first labels. What is not recognised is refused.
