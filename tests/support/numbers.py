@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from limbeck.atomic_files import write_json
 from support.texts import BAD, FILLER, GOOD, word_tokenizer
 
 
@@ -17,10 +18,8 @@ def write_diabetes(path: Path) -> Path:
     return path
 
 
-def write_sentence_model(folder: Path, width: int) -> Any:
-    """Write an untrained model of sentence-transformers whose embeddings have some width, and return it."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+def write_sentence_model(folder: Path, width: int) -> None:
+    """Write an untrained model of sentence-transformers whose embeddings have some width, as its files are."""
     from transformers import BertConfig, BertModel
 
     tokenizer = word_tokenizer([*GOOD, *BAD, *FILLER], model_max_length=16)
@@ -28,9 +27,15 @@ def write_sentence_model(folder: Path, width: int) -> Any:
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         max_position_embeddings=16, pad_token_id=0,
     )  # fmt: skip
-    parts = folder / "parts"
-    BertModel(config).save_pretrained(parts)
-    tokenizer.save_pretrained(parts)
-    model = SentenceTransformer(modules=[Transformer(str(parts)), Pooling(width)], device="cpu")
-    model.save_pretrained(str(folder))
-    return model
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    parts = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    write_json(folder / "modules.json", parts)
+    (folder / "1_Pooling").mkdir()
+    write_json(
+        folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+    )

@@ -45,8 +45,8 @@ class TrainedConfig(ModelConfig):
     model: str = ""
     """The teacher's model, which is named as the student's. It may be left out if there is a ``cache``, or a file below."""
     sklearn: str | None = None
-    """A fitted estimator or pipeline of scikit-learn with ``predict_proba``, in place of a model: the file that
-    ``skops.io.dump`` wrote."""
+    """A fitted estimator or pipeline of scikit-learn, in place of a model: a classifier with ``predict_proba``, or a regressor
+    that predicts numbers in the unit of the labels. It is the file that ``skops.io.dump`` wrote."""
     trusted: list[str] = field(default_factory=list)
     """The types in the file of ``sklearn`` that are loaded although skops does not know them, as package.Class. Loading them
     may run code of theirs."""
