@@ -54,13 +54,12 @@ class EstimatorModel(nn.Module):
     """
 
     def __init__(self, estimator: Any, digest: bytes | None = None) -> None:
-        from sklearn.base import is_regressor
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 
         super().__init__()
         self.name = type(estimator).__name__
-        self.is_regressor = is_regressor(estimator)
+        self.is_regressor = _predicts_numbers(estimator)
         self.class_names: tuple[str, ...] | None = None
         if self.is_regressor:
             try:
@@ -118,6 +117,16 @@ class EstimatorModel(nn.Module):
 
         digest = self._digest or bytes.fromhex(str(joblib.hash(self.estimator)))
         return torch.tensor(list(digest), dtype=torch.uint8)
+
+
+def _predicts_numbers(estimator: Any) -> bool:
+    """Return True for a regressor; False for a classifier, and for an object that does not say what it is."""
+    from sklearn.base import is_regressor
+
+    try:
+        return not hasattr(estimator, "predict_proba") and is_regressor(estimator)
+    except AttributeError:  # of another package, without the tags of scikit-learn
+        return False
 
 
 def load_estimator(path: str | Path, trusted: Collection[str] = ()) -> EstimatorModel:
