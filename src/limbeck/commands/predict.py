@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
-from limbeck.data.examples import WITHOUT_CLASSES
 from limbeck.data.new_inputs import NewInput, read_new_inputs
 from limbeck.errors import DataError
 from limbeck.evaluation import predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
-from limbeck.tasks import Task, task_named
+from limbeck.tasks import Task, has_numbers, task_named
 
 BATCH_SIZE = 256
 
@@ -33,12 +32,12 @@ class Prediction:
     """The name of the most probable class, or what else the task answers in words; None if the input cannot be read."""
     probabilities: dict[str, float] = field(default_factory=dict)
     """The probability of every class, by its name."""
-    numbers: dict[str, float] = field(default_factory=dict)
-    """Of a regression each predicted number by the name of its column; of an embedding each number by its place."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
     error: str | None = None
     """Why the input cannot be read; None if it can."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Of a regression each predicted number by the name of its column; of an embedding each number by its place."""
 
 
 def predict(folder: str | Path, inputs: Sequence[str | Path], *, functions: Sequence[str] = ()) -> Iterator[Prediction]:
@@ -89,11 +88,12 @@ def _predict_batch(model: nn.Module, task: Task, read: Preprocessing, items: Seq
         return [prediction for item in items for prediction in _predict_batch(model, task, read, [item])]
     logits = predict_logits(model, _unlabelled(batch, len(items), read.task))
     logits = logits if read.target is None else read.target.undo(logits)
-    numbers = "numbers" if read.task in WITHOUT_CLASSES else "probabilities"
-    return [
-        Prediction(item.name, told, **{numbers: values}, columns=item.columns)
-        for item, (told, values) in zip(items, (task.tell(row, read.label_names) for row in logits), strict=True)
-    ]
+    predictions = []
+    for item, row in zip(items, logits, strict=True):
+        label, told = task.tell(row, read.label_names)
+        probabilities, numbers = ({}, told) if has_numbers(task) else (told, {})
+        predictions.append(Prediction(item.name, label, probabilities, item.columns, numbers=numbers))
+    return predictions
 
 
 def _unlabelled(batch: dict[str, Any], count: int, task: str) -> Examples:

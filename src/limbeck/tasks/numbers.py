@@ -275,4 +275,4 @@ def rank_correlations(student: Tensor, teacher: Tensor) -> Tensor:
         similarities = (unit @ unit[columns].T).masked_fill(~others, -torch.inf)
         ranked = torch.from_numpy(rankdata(similarities.numpy(), axis=1)).where(others, torch.nan)
         ranks.append((ranked - ranked.nanmean(-1, keepdim=True)).nan_to_num(0.0))
-    return cosine_similarity(*ranks, -1, eps=0.0)
+    return cosine_similarity(ranks[0], ranks[1], -1, eps=0.0)
