@@ -13,9 +13,9 @@ from skops import io
 from limbeck.data import DataConfig, load_splits
 from limbeck.models import load_model
 from support.command_line import limbeck, run_limbeck
-from support.numbers import write_diabetes, write_sentence_model
 from support.runs import options
 from support.texts import write_reviews
+from support.without_classes import write_diabetes, write_sentence_model
 
 CONFIG = """\
 task: regression

@@ -10,7 +10,7 @@ import torch
 from limbeck.data import DataConfig, NumberFormat, Preprocessing, hide_labels, load_splits
 from limbeck.data.numbers import encode_numbers, hold_numbers
 from limbeck.errors import DataError
-from support.numbers import write_diabetes
+from support.without_classes import write_diabetes
 
 NAN = math.nan
 
