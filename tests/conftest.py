@@ -3,6 +3,8 @@ import os
 import hypothesis
 import pytest
 
+import support.triton_device  # noqa: F401 (before anything imports Triton)
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests must pass without the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

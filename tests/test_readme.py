@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.config import load_config
 from limbeck.losses import DIVERGENCES
 from limbeck.models import DataShape, ModelConfig, build_model, save_model
 from support.texts import write_models, write_reviews
@@ -73,6 +74,11 @@ def test_the_studies_are_those_that_were_run():
 def test_the_picture_shows_the_studies_that_were_run():
     """Compare the picture with what ``python docs/readme_picture.py`` draws."""
     assert readme_picture.PATH.read_text(encoding="utf-8") == readme_picture.draw()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_a_config(path):
+    assert load_config(path).out.startswith("runs/")
 
 
 @pytest.mark.slow

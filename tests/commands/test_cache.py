@@ -92,7 +92,7 @@ def test_views_of_augmented_examples(live, tmp_path, capsys):
     assert "3 of each, shift 1, flip False" in limbeck(capsys, "cache", "info", store)[1]
     status, _, err = distil(capsys, live, tmp_path / "run", f"teacher={{cache: {store}}}", shifted)
     assert status == 0, err
-    for i, other in enumerate(("seed=0", "data.augmentation={shift: 2}", "data.augmentation={shift: 1, mixup: 1}")):
+    for i, other in enumerate(("seed=0", "data.augmentation={shift: 2}", "data.augmentation={shift: 1, cutmix: 1}")):
         status, _, err = distil(capsys, live, tmp_path / f"run-{i}", f"teacher={{cache: {store}}}", other)
         assert status == 2
         assert "  data.augmentation: the stored teacher was asked about views with shift 1, flip False" in err

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from sklearn.linear_model import Ridge
@@ -32,8 +33,8 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     write_diabetes(folder / "data.csv")
     splits = load_splits(DataConfig(str(folder / "data.csv")), task="regression")
-    labels = splits.preprocessing.target.undo(splits.true_labels).squeeze(-1).numpy()
-    teacher = Ridge().fit(splits.train.as_one_batch()["inputs"].numpy(), labels)
+    known = pandas.read_csv(folder / "data.csv").iloc[splits.train.ids.numpy()]
+    teacher = Ridge().fit(known.drop(columns="target"), known["target"])
     io.dump(teacher, folder / "teacher.skops")
     config = folder / "config.yaml"
     config.write_text(CONFIG.replace("FOLDER", str(folder)))
@@ -46,7 +47,7 @@ def test_compare(compared):
     told = json.loads((run / "metrics.json").read_text())
     test = splits.test.as_one_batch()
     truth = splits.preprocessing.target.undo(test["labels"]).numpy()
-    predicted = teacher.predict(test["inputs"].numpy())
+    predicted = teacher.predict(splits.preprocessing.table.rows(test["inputs"]))
     assert told["teacher"]["r2"] == pytest.approx(r2_score(truth, predicted), rel=1e-4)
     assert told["teacher"]["mae"] == pytest.approx(mean_absolute_error(truth, predicted), rel=1e-4)
     assert list(told["arms"]) == ["labels alone", "labels + teacher's numbers", "transfer set, teacher's numbers"]
@@ -90,7 +91,9 @@ def test_distill_from_a_store(compared, tmp_path, capsys):
     from limbeck.store import TeacherStore
 
     stored = TeacherStore(tmp_path / "store").look_up(splits.train.ids).logits
-    predicted = torch.from_numpy(teacher.predict(splits.train.as_one_batch()["inputs"].numpy())).unsqueeze(-1)
+    predicted = torch.from_numpy(
+        teacher.predict(splits.preprocessing.table.rows(splits.train.as_one_batch()["inputs"]))
+    ).unsqueeze(-1)
     torch.testing.assert_close(stored, splits.preprocessing.target(predicted).float(), rtol=1e-5, atol=1e-5)
     rows = (config.parent / "data.csv").read_text().splitlines()
     moved = tmp_path / "data.csv"  # the same inputs, with the label ten times as large

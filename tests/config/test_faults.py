@@ -82,7 +82,7 @@ def test_a_wrong_type_hides_no_range(tmp_path):
         ("data: digits", "c.yaml:3  data: should be a section, got 'digits'"),
         (
             "data: {augmentation: {rotate: 3}}",
-            "c.yaml:3  data.augmentation.rotate: unknown key; known are shift, flip, mixup",
+            "c.yaml:3  data.augmentation.rotate: unknown key; known are shift, flip, mixup, cutmix",
         ),
         (
             "data: {augmentation: {mixup: .nan}}",

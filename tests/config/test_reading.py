@@ -190,7 +190,8 @@ def lists(values, **sizes):
     return st.lists(values, max_size=4, **sizes)
 
 
-augmentations = sections(shift=st.integers(0, 99), flip=st.booleans(), mixup=st.floats(0, allow_infinity=False))
+not_negative = st.floats(0, allow_infinity=False)
+augmentations = sections(shift=st.integers(0, 99), flip=st.booleans(), mixup=not_negative, cutmix=not_negative)
 configs = st.fixed_dictionaries(
     {
         "teacher": st.fixed_dictionaries(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.data import images as images_module
 from limbeck.data.images import Augmentation, ImageFormat, read_idx
 from limbeck.errors import ArgumentError, DataError
 
@@ -81,15 +82,61 @@ class TestAugmentation:
         torch.testing.assert_close(view["pixel_values"], share * images + (1 - share) * images[partner])
         assert 0 <= share <= 1
 
+    def test_cutmix_pastes_a_box_and_counts_its_area(self):
+        images = self.batch["pixel_values"]
+        for _ in range(20):
+            view = Augmentation(cutmix=1.0)(self.batch)
+            share, partner = view["mixup_weight"], view["mixup_labels"]
+            kept = (view["pixel_values"] == images).all(1)
+            assert (kept | (view["pixel_values"] == images[partner]).all(1)).all()
+            moved = partner != torch.arange(50)
+            torch.testing.assert_close(
+                kept[moved].double().mean((1, 2)), torch.full((int(moved.sum()),), share).double()
+            )
+            box = ~kept[moved][0]
+            assert box.sum() == box.any(0).sum() * box.any(1).sum()  # a rectangle
+
+    def test_the_box_is_as_large_as_was_drawn_unless_the_border_cuts_it(self, monkeypatch):
+        centre = {"height": 10, "width": 15}
+        drawn = iter([10, 15] * 3)
+        monkeypatch.setattr(torch, "randint", lambda *_: torch.tensor(next(drawn)))
+        for share, cut in ((0.75, (10, 15)), (0.0, (20, 30)), (1.0, (0, 0))):
+            rows, columns = images_module._box(20, 30, share)
+            assert (rows.stop - rows.start, columns.stop - columns.start) == cut
+            assert rows.start == centre["height"] - cut[0] // 2
+            assert columns.start == centre["width"] - cut[1] // 2
+
+    def test_with_mixup_and_cutmix_each_batch_has_one_of_both(self):
+        images = self.batch["pixel_values"]
+        views = [Augmentation(mixup=1.0, cutmix=1.0)(self.batch) for _ in range(40)]
+        pasted = [(v["pixel_values"] == images).any() and v["mixup_weight"] not in (0, 1) for v in views]
+        assert 8 < sum(map(bool, pasted)) < 32
+
+    @pytest.mark.parametrize(
+        "labels", [torch.tensor([-100, 1] * 25), torch.tensor([[-100.0, -100.0], [0.5, 0.5]] * 25)]
+    )
+    def test_images_without_a_label_are_mixed_with_each_other(self, labels):
+        for augment in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
+            view = augment(self.batch | {"labels": labels})
+            assert torch.equal(view["mixup_labels"] == -100, labels == -100)
+            without = augment({"pixel_values": self.batch["pixel_values"]})
+            assert without.keys() == {"pixel_values"}
+
+    def test_labels_of_pixels_have_no_area(self):
+        with pytest.raises(ArgumentError, match="cutmix: labels of pixels"):
+            Augmentation(cutmix=1.0)(self.batch | {"labels": torch.zeros(50, 5, 6).long()})
+
     def test_the_given_batch_is_left_alone_and_nothing_asked_is_nothing_done(self):
         batch = self.batch
         Augmentation(shift=2, flip=True, mixup=0.3)(batch)
+        Augmentation(shift=2, flip=True, cutmix=0.3)(batch)
         assert batch.keys() == self.batch.keys()
         assert all(torch.equal(batch[name], self.batch[name]) for name in batch)
         assert Augmentation()(batch).keys() == batch.keys()
 
     @pytest.mark.parametrize(
-        ("argument", "value"), [("shift", -1), ("shift", 1.5), ("flip", "no"), ("mixup", -0.1), ("mixup", float("nan"))]
+        ("argument", "value"),
+        [("shift", -1), ("shift", 1.5), ("flip", "no"), ("mixup", -0.1), ("mixup", float("nan")), ("cutmix", -1)],
     )
     def test_settings_that_are_none(self, argument, value):
         with pytest.raises(ArgumentError) as caught:
@@ -98,7 +145,9 @@ class TestAugmentation:
 
     def test_is_on(self):
         assert not Augmentation().is_on
-        assert all(Augmentation(**one).is_on for one in (dict(shift=1), dict(flip=True), dict(mixup=0.1)))
+        assert all(
+            Augmentation(**one).is_on for one in (dict(shift=1), dict(flip=True), dict(mixup=0.1), dict(cutmix=1.0))
+        )
 
     def test_negative_settings(self):
         with pytest.raises(ValueError, match=r"^shift: .* got -1"):

@@ -100,3 +100,17 @@ def test_columns_that_are_no_inputs(cells, message):
     with pytest.raises(DataError, match=r"data\.columns: column 'x' ") as error:
         TableFormat.fit(pandas.DataFrame({"x": cells}))
     assert message in str(error.value)
+
+
+def test_rows_are_found_again_from_their_values():
+    frame = wine().drop(columns="target")
+    fitted = TableFormat.fit(frame[:100])
+    found = fitted.rows(fitted(frame))
+    assert list(found) == fitted.columns
+    for name in fitted.numbers:
+        known = frame[name].notna()
+        np.testing.assert_allclose(found[name][known], frame[name][known], rtol=1e-5)
+        np.testing.assert_allclose(found[name][~known], fitted.numbers[name][0], rtol=1e-5)
+    assert found["shade"].fillna("").tolist() == frame["shade"].fillna("").tolist()
+    other = frame[:1].assign(shade="rosé")
+    assert fitted.rows(fitted(other))["shade"].tolist() == [None]

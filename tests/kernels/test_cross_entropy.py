@@ -15,15 +15,18 @@ from support.triton_device import DEVICE
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")  # the interpreter computes what `where` drops
 N, V = 6, 37
 LABELS = torch.tensor([0, 36, -100, 5, 5, 1])
+ROWS = torch.rand(N, V, generator=torch.Generator().manual_seed(7), dtype=torch.float64).softmax(-1)
+ROWS[2] = 0  # as LossCall has a row without a label
 
 
 def draw(*shape, seed=0):
     return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def torchs(eps, weight=None):
+def torchs(eps, weight=None, labels=LABELS):
     leaf = draw(N, V).requires_grad_()
-    loss = F.cross_entropy(leaf, LABELS, weight=weight, label_smoothing=eps, reduction="sum")
+    rows = slice(None) if labels is LABELS else LABELS >= 0
+    loss = F.cross_entropy(leaf[rows], labels[rows], weight=weight, label_smoothing=eps, reduction="sum")
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
@@ -50,14 +53,15 @@ def test_every_kernel_has_torchs_cross_entropy(kernel, eps):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def of_shards(eps, weight, bounds):
+def of_shards(eps, weight, bounds, labels):
     """The value and the gradient from sums over shards of the vocabulary."""
     z, labelled = draw(N, V), LABELS >= 0
-    call = SimpleNamespace(labels=LABELS.clamp(min=0), labelled=labelled, label_smoothing=eps)
+    call = dict(labelled=labelled, label_smoothing=eps, has_label_rows=labels is not LABELS)
     shards = [(slice(a, b), a) for a, b in pairwise(bounds)]
 
     def on(columns):
-        return SimpleNamespace(**vars(call), class_weights=None if weight is None else weight[columns])
+        here = labels.clamp(min=0) if labels is LABELS else labels[:, columns]
+        return SimpleNamespace(**call, labels=here, class_weights=None if weight is None else weight[columns])
 
     sums = sum(kernel.cross_entropy_sums(z[:, columns], on(columns), offset) for columns, offset in shards)
     value = kernel.cross_entropy_from_sums(sums, z.logsumexp(-1), on(slice(None)))
@@ -70,19 +74,24 @@ def of_shards(eps, weight, bounds):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("eps", [0.0, 0.1])
-def test_sums_over_shards(weighted, eps):
+@pytest.mark.parametrize("labels", [LABELS, ROWS], ids=["integers", "rows"])
+def test_sums_over_shards(weighted, eps, labels):
     weight = torch.linspace(0.1, 2, V, dtype=torch.float64) if weighted else None
     for bounds in ((0, V), (0, 9, 10, V)):
-        for ours, theirs in zip(of_shards(eps, weight, bounds), torchs(eps, weight), strict=True):
+        for ours, theirs in zip(of_shards(eps, weight, bounds, labels), torchs(eps, weight, labels), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.3])
-def test_the_short_way_for_finite_logits_is_the_same(eps):
-    z, labels = draw(N, V), LABELS.clamp(min=0)
-    call = SimpleNamespace(labels=labels, labelled=None, label_smoothing=eps, class_weights=None)
+@pytest.mark.parametrize("labels", [LABELS.clamp(min=0).unsqueeze(-1), ROWS], ids=["integers", "rows"])
+def test_the_short_way_for_finite_logits_is_the_same(eps, labels):
+    z, has_rows = draw(N, V), labels is ROWS
+    call = SimpleNamespace(
+        labels=labels if has_rows else labels.squeeze(-1), labelled=None, label_smoothing=eps, class_weights=None,
+        has_label_rows=has_rows,
+    )  # fmt: skip
     log_sum = z.logsumexp(-1)
-    short = kernel.cross_entropy_of_finite(z, labels.unsqueeze(-1), log_sum.unsqueeze(-1), eps)
+    short = kernel.cross_entropy_of_finite(z, labels, log_sum.unsqueeze(-1), eps)
     general = kernel.cross_entropy_from_sums(kernel.cross_entropy_sums(z, call), log_sum, call)
     torch.testing.assert_close(short, general, rtol=1e-12, atol=0)
 

@@ -115,6 +115,8 @@ def test_a_right_kernel_is_checked_once_for_each_divergence_and_dtype(checked):
         for options in ({}, {"temperature": 3.0}, {"alpha": 0.0}):
             distillation_loss(draw(dtype=dtype), draw(1, dtype=dtype), LABELS.to(DEVICE), **options)
     assert len(triton.FAULTS) == 4
+    distillation_loss(draw(), draw(1), draw(2).softmax(-1))  # label rows are another program
+    assert len(triton.FAULTS) == 5
     assert set(triton.FAULTS.values()) == {None}
 
 

@@ -18,6 +18,10 @@ N, V = 6, 23
 SHARDS = {2: (5, 18), 3: (9, 1, 13)}
 LABELS = torch.tensor([0, 22, -100, 5, 9, 4])
 ABSENT = 8
+ROWS = torch.randn(N, V, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+ROWS[:, ABSENT] = -math.inf
+ROWS = ROWS.softmax(-1)
+ROWS[2] = -100
 OPTIONS = {
     "plain": {},
     "soft only": dict(alpha=1.0),
@@ -29,6 +33,10 @@ OPTIONS = {
     "per position": dict(temperature=torch.linspace(0.5, 5, N, dtype=torch.float64)),
     "curvature": dict(compensate="curvature"),
     "none": dict(reduction="none"),
+    "label rows": dict(labels="rows"),
+    "label rows and weight": dict(
+        labels="rows", label_smoothing=0.2, weight=torch.linspace(0.1, 2, V, dtype=torch.float64)
+    ),
 }
 CALLS = [(case, {}) for case in CASES] + [(CASES[0], options) for options in OPTIONS.values()]
 CALLS += [(CASES[2], options) for options in OPTIONS.values()]
@@ -67,6 +75,8 @@ def dense(columns=slice(None), group=None):
         student, teacher = logits()
         given = settings(case, options, columns)
         labels = None if given["alpha"] == 1 else LABELS
+        if given.pop("labels", None):
+            labels = ROWS[:, columns]
         if labels is None or "mask" in given:
             student[2] = teacher[2] + 1
         leaf = student[:, columns].clone().requires_grad_()
@@ -103,7 +113,10 @@ def _work(rank, world, port, results):
         distillation_loss(leaf, draw(N, V, seed=1)[:, columns], LABELS, divergence=name, **given).backward()
         counts[name] = len(called)
     errors = []
-    wrong = (torch.full((N,), V), {}), (LABELS, dict(backend="cpu")), (LABELS, dict(divergence=OwnValue()))
+    wrong = (
+        (torch.full((N,), V), {}), (LABELS, dict(backend="cpu")), (LABELS, dict(divergence=OwnValue())),
+        (draw(N, V)[:, columns].abs(), {}), (ROWS[:, columns].clone().requires_grad_(), {}),
+    )  # fmt: skip
     for labels, options in wrong:
         try:
             distillation_loss(draw(N, V)[:, columns], draw(N, V)[:, columns], labels, **given, **options)
@@ -150,10 +163,12 @@ def test_two_collectives_for_the_kls_and_three_for_others(shards):
 
 
 def test_errors(shards):
-    for *_, (out_of_range, backend, own_value) in shards:
+    for *_, (out_of_range, backend, own_value, no_rows, with_gradient) in shards:
         assert "labels: 23 is out of range for 23 classes on all processes" in out_of_range
         assert "'cpu' knows no shards" in backend
         assert "divergence: OwnValue has a value of its own" in own_value
+        assert "labels: a row sums to" in no_rows
+        assert "labels: it asks for gradient" in with_gradient
 
 
 def test_a_group_is_asked_for():

@@ -110,6 +110,21 @@ def test_columns_that_are_absent_and_rows_that_do_not_count(case):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("divergence", "t", "smoothing"), [("forward_kl", 1.0, 0.0), ("forward_kl", 3.0, 0.1), ("jsd", 2.0, 0.1)]
+)
+def test_label_rows(divergence, t, smoothing):
+    rows = draw(4, 37, seed=2)
+    rows[:, 3] = -math.inf
+    rows = rows.softmax(-1)
+    student, teacher, whole = draw(4, 37), draw(4, 37, seed=1), rows.T.contiguous().T
+    student[:, 3] = teacher[:, 3] = -math.inf
+    rows[2] = -100
+    for labels in (rows, whole):
+        agree(*both(student, teacher, labels, temperature=t, divergence=divergence, label_smoothing=smoothing))
+    agree(*both(student, None, rows, alpha=0.0, label_smoothing=smoothing))
+
+
 def test_where_only_one_model_lacks_a_class():
     student, teacher = draw(4, 37), draw(4, 37, seed=1)
     student[1, 3] = -math.inf
@@ -274,13 +289,15 @@ named = [(name, cls(), "bf16") for name, cls in DIVERGENCES.items()]
 named += [("jsd", DIVERGENCES["jsd"](), "fp64"), ("blend", Blend(), "bf16")]
 for name, divergence, dtype in named:
     acc, wide = (tl.float64, "*fp64") if dtype == "fp64" else (tl.float32, "*fp32")
+    rows = dtype == "fp64" or name == "blend"
     known = dict(
         KIND=kinds.get(name, kernels.TERMS_AND_SLOPES).value, DIVERGENCE=k.compiled(divergence.terms_and_slopes),
         PARAMETERS=tuple(map(float, divergence.parameter_values)), EPS=0.1, POWER=0,
-        HAS_LABELS=True, HAS_LABELLED=True, HAS_GRADIENT=True, ACC=acc, BLOCK=1024,
+        HAS_LABELS=True, HAS_ROWS=rows, HAS_LABELLED=True, HAS_GRADIENT=True, ACC=acc, BLOCK=1024,
     )
     logits = "*" + dtype
-    given = dict(student=logits, teacher=logits, labels="*i64", labelled="*u8", numbers=wide, values=wide, gradient=logits)
+    given = dict(student=logits, teacher=logits, labelled="*u8", numbers=wide, values=wide, gradient=logits)
+    given["labels"] = wide if rows else "*i64"
     signature = {name: given.get(name, "i32") for name in kernel.arg_names if name not in known}
     source = ASTSource(
         fn=kernel, signature=signature | {name: "constexpr" for name in known},

@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from skops.io import dump
 
+from limbeck.data.tables import TableFormat
 from limbeck.errors import ArgumentError, ModelError
 from limbeck.models import EstimatorModel, forward_logits, is_estimator, load_estimator
+from support.tables import wine
 
 ROWS = np.random.default_rng(0).normal(size=(60, 4))
 LABELS = np.array(["pos" if row[0] > 0.3 else "neutral" if row[1] > 0 else "neg" for row in ROWS])
@@ -61,6 +65,24 @@ def test_a_regressor_gives_the_numbers_that_it_predicts(targets):
     torch.testing.assert_close(numbers.double().numpy(), line.predict(ROWS).reshape(60, -1), rtol=1e-5, atol=1e-6)
     with pytest.raises(ArgumentError, match="this Ridge is not fitted"):
         EstimatorModel(Ridge())
+
+
+def test_a_pipeline_of_named_columns_is_given_the_rows_of_the_table():
+    frame = wine().drop(columns="target")
+    labels = wine()["target"]
+    encoder = ColumnTransformer([("shade", OneHotEncoder(handle_unknown="ignore"), ["shade"])], remainder="passthrough")
+    pipeline = make_pipeline(encoder, SimpleImputer(), RandomForestClassifier(10, random_state=0)).fit(frame, labels)
+    table = TableFormat.fit(frame[:50])  # other means than those of all rows
+    model = EstimatorModel(pipeline, table=table.rows)
+    full = frame[frame["ash"].notna() & frame["shade"].notna()]
+    found = model(table(full)).softmax(-1).double()
+    torch.testing.assert_close(found, torch.from_numpy(pipeline.predict_proba(full)), rtol=0, atol=1e-6)
+
+    with pytest.raises(ArgumentError, match="fitted on rows without column names"):
+        EstimatorModel(LogisticRegression().fit(ROWS, LABELS), table=table.rows)
+    fewer = TableFormat.fit(frame[:50].drop(columns="alcohol"))
+    with pytest.raises(ModelError, match="fitted on the column 'alcohol', which is no input of the data"):
+        EstimatorModel(pipeline, table=fewer.rows)(fewer(frame))
 
 
 def test_other_rows_than_it_was_fitted_on():

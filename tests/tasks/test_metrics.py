@@ -28,6 +28,19 @@ def test_unlabelled_examples_are_not_measured():
         classification_metrics(logits, labels[:3])
 
 
+def test_labels_that_are_probabilities():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, IGNORE_INDEX, 2, 1, 0])
+    rows = torch.nn.functional.one_hot(labels.clamp(min=0), 3).float()
+    rows[2] = IGNORE_INDEX
+    ours, theirs = classification_metrics(logits, rows), classification_metrics(logits, labels)
+    assert ours.as_dict() == pytest.approx(theirs.as_dict())
+    smoothed = torch.where(rows >= 0, 0.8 * rows + 0.2 / 3, rows)
+    ours = classification_metrics(logits, smoothed)
+    assert (ours.accuracy, ours.calibration_error) == (theirs.accuracy, pytest.approx(theirs.calibration_error))
+    entropy = torch.nn.functional.cross_entropy(logits.double(), labels, label_smoothing=0.2)
+    assert ours.nll == pytest.approx(entropy.item(), rel=1e-6)
+
+
 def test_calibration_error_by_hand():
     # bin (0.6, 0.667]: two at 0.65, one right; bin (0.933, 1]: one at 0.95, right
     probabilities = torch.tensor([[0.65, 0.35], [0.65, 0.35], [0.95, 0.05]], dtype=torch.float64)

@@ -94,9 +94,10 @@ def views_of(config: Config) -> FixedViews | None:
     if config.cache.views == 1:
         return None
     augmentation = config.data.augmentation
-    if augmentation.mixup:
+    if augmentation.mixes:
+        name = "mixup" if augmentation.mixup else "cutmix"
         raise ConfigError(
-            "data.augmentation.mixup: mixes other examples in every batch, so the teacher cannot be asked beforehand."
+            f"data.augmentation.{name}: mixes other examples in every batch, so the teacher cannot be asked beforehand."
         )
     try:
         return FixedViews(config.cache.views, augmentation.shift, augmentation.flip, config.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from limbeck.data.pixels import open_image
 from limbeck.errors import ArgumentError, DataError
 from limbeck.field_checks import check_fields
+from limbeck.losses import IGNORE_INDEX
 
 LARGEST = 4096
 """The most views of an example, and the most pixels that a view is shifted by."""
@@ -120,7 +122,7 @@ class Augmentation:
     """Random changes to a batch of images. Teacher and student see the same changed image, as Beyer et al. (2022) advise.
 
     Raises:
-        ArgumentError: a field has another type, or shift or mixup is negative.
+        ArgumentError: a field has another type, or a number is negative.
 
     Example:
         >>> batch = {"pixel_values": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
@@ -135,6 +137,10 @@ class Augmentation:
     mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """The parameter of Beta(mixup, mixup), which draws the weights of two images that are mixed; 0 for no mixing. The hard term
     counts both labels by these weights (Zhang et al., "mixup", 2018)."""
+    cutmix: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The parameter of Beta(cutmix, cutmix), which draws how much of an image a box of another image leaves; 0 for no boxes.
+    The hard term counts both labels by their areas (Yun et al., "CutMix", 2019). With mixup as well, each batch has one of
+    both, with probability 1/2."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,17 +148,22 @@ class Augmentation:
     @property
     def is_on(self) -> bool:
         """Return True if images are changed at all."""
-        return bool(self.shift or self.flip or self.mixup)
+        return bool(self.shift or self.flip or self.mixes)
+
+    @property
+    def mixes(self) -> bool:
+        """Return True if images are mixed with others of their batch, so that a view is not one example's own."""
+        return bool(self.mixup or self.cutmix)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Change the images of a batch.
 
         Args:
-            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N,). It is left as it is.
+            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N, ...). It is left as it is.
 
         Returns:
-            A new batch. After mixup it also has ``mixup_labels`` (N,), the labels of the images that were mixed in, and
-            the weight of the first image and label.
+            A new batch. After mixup or cutmix it also has ``mixup_labels``, the labels of the images that were mixed in, and
+            ``mixup_weight``, the share of the first image and label. An image without a label is mixed with such images.
         """
         images: Tensor = batch["pixel_values"]
         if self.shift:
@@ -161,13 +172,27 @@ class Augmentation:
         if self.flip:
             images = _mirror(images, torch.rand(len(images), device=images.device) < 0.5)
         batch = {**batch, "pixel_values": images}
-        if self.mixup:
-            share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
-            partner = torch.randperm(len(images), device=images.device)
-            batch["pixel_values"] = share * images + (1 - share) * images[partner]
-            if "labels" in batch:
-                batch |= {"mixup_weight": share, "mixup_labels": batch["labels"][partner]}
-        return batch
+        return self._mixed(batch) if self.mixes else batch
+
+    def _mixed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch in which each image is mixed with another."""
+        images, labels = batch["pixel_values"], batch.get("labels")
+        cuts = self.mixup == 0 or (self.cutmix > 0 and bool(torch.rand(()) < 0.5))
+        alpha = self.cutmix if cuts else self.mixup
+        share = torch.distributions.Beta(alpha, alpha).sample().item()
+        partner = _partners(images, labels)
+        if cuts:
+            mixed, (rows, columns) = images.clone(), _box(images.shape[-2], images.shape[-1], share)
+            mixed[..., rows, columns] = images[partner, :, rows, columns]
+            share = 1 - mixed[0, 0, rows, columns].numel() / mixed[0, 0].numel()
+        else:
+            mixed = share * images + (1 - share) * images[partner]
+        batch = {**batch, "pixel_values": mixed}
+        if labels is None:
+            return batch
+        if cuts and labels.dim() == 3:  # a class for each pixel
+            raise ArgumentError("cutmix", "labels of pixels are not mixed by areas. Leave it out for dense prediction.")
+        return {**batch, "mixup_weight": share, "mixup_labels": labels[partner]}
 
 
 @dataclass(frozen=True)
@@ -233,6 +258,27 @@ class FixedViews:
         if self.flip:
             images = _mirror(images, (drawn >> 62).bool())
         return {**batch, "pixel_values": images, "view_id": view}
+
+
+def _partners(images: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the number of the image that each is mixed with: a random order in which labelled images have labelled ones."""
+    drawn = torch.rand(len(images), device=images.device)
+    if labels is None:
+        return drawn.argsort()
+    labelled = (labels != IGNORE_INDEX).reshape(len(labels), -1).any(-1).to(images.device, torch.int)
+    partner = torch.empty_like(labelled, dtype=torch.long)
+    partner[labelled.argsort(stable=True)] = (drawn + labelled).argsort()
+    return partner
+
+
+def _box(height: int, width: int, share: float) -> tuple[slice, slice]:
+    """Return rows and columns of a box that leaves ``share`` of an image, at a random centre; the border may cut it."""
+    sides = []
+    for length in (height, width):
+        cut = int(length * math.sqrt(1 - share))
+        first = int(torch.randint(length, ())) - cut // 2
+        sides.append(slice(max(0, first), min(length, first + cut)))
+    return sides[0], sides[1]
 
 
 def _mirror(images: Tensor, chosen: Tensor) -> Tensor:

@@ -99,6 +99,30 @@ class TableFormat:
             parts.append(encoder.fit_transform(_as_categories(frame[name], name, known)[:, None]))
         return torch.from_numpy(np.concatenate(parts, 1, dtype=np.float32))
 
+    def rows(self, values: Tensor) -> Any:
+        """Turn values back into rows, up to rounding.
+
+        Args:
+            values: (N, features), as ``__call__`` returns them.
+
+        Returns:
+            A ``pandas.DataFrame`` of the columns. A cell of numbers that was empty has the mean. A category that the
+            training examples lack, and a cell without one, is empty.
+        """
+        import pandas
+
+        columns: dict[str, Any] = {}
+        found = values.double().numpy()
+        for i, (name, (mean, std)) in enumerate(self.numbers.items()):
+            columns[name] = found[:, i] * std + mean
+        start = len(self.numbers)
+        for name, known in self.categories.items():
+            part = found[:, start : start + len(known)]
+            texts = np.array([category or None for category in known], dtype=object)
+            columns[name] = np.where(part.any(1), texts[part.argmax(1)], None)
+            start += len(known)
+        return pandas.DataFrame(columns)
+
 
 def _holds_numbers(values: Any) -> bool:
     """Return True if the cells of a column that are not empty are numbers or bools."""

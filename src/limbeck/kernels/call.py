@@ -48,7 +48,10 @@ class LossCall:
     """
 
     labels: Tensor | None
-    """(N,), in [0, V) everywhere, 0 where a row has none; None when the hard term is not asked for."""
+    """(N,), in [0, V) everywhere, 0 where a row has none; None when the hard term is not asked for.
+
+    Label rows are (N, V), the probability of each class in the dtype of the arithmetic, 0 where a row has no label.
+    """
     labelled: Tensor | None
     """bool (N,); None when all rows have a label."""
     counted: Tensor | None
@@ -87,6 +90,11 @@ class LossCall:
     """The gradient may take the place of the student's logits."""
     sparse: SparseRows | None = None
     """The teacher, where only some classes of each row are known."""
+
+    @property
+    def has_label_rows(self) -> bool:
+        """Return True if a label is the probability of each class, not the number of one."""
+        return self.labels is not None and self.labels.dim() == 2
 
     @property
     def has_closed_form(self) -> bool:

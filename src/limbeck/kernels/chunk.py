@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.kernels.call import GradientScales, scales_of_rows
+from limbeck.kernels.call import GradientScales, LossCall, scales_of_rows
 
 
 class Chunk(NamedTuple):
@@ -28,6 +28,11 @@ class Chunk(NamedTuple):
     def of(self, value: Any) -> Any:
         """Return the chunk's part of a value that is one number for all rows or one for each."""
         return value[self.rows] if self.rows is not None and isinstance(value, Tensor) else value
+
+    def labels_of(self, call: LossCall) -> Tensor:
+        """Return the labels of the chunk's rows: columns (n, 1), or rows (n, V)."""
+        labels: Tensor = self.of(call.labels)
+        return labels if call.has_label_rows else labels.unsqueeze(-1)
 
     def part(self, rows: slice) -> Chunk:
         """Return some rows of the whole."""

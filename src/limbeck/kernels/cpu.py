@@ -32,7 +32,7 @@ from torch import Tensor
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns
 from limbeck.kernels.chunk import Chunk
 from limbeck.kernels.close_rows import Plain, Short, short_forward_kl, short_log_ratio, written_with
-from limbeck.kernels.cross_entropy import cross_entropy_of_finite, subtract_targets, zero_without_label
+from limbeck.kernels.cross_entropy import cross_entropy_of_finite, mass_of_labels, subtract_targets, zero_without_label
 from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 19
@@ -205,13 +205,14 @@ def _write_gradient(
         target = torch.addcmul(slopes, a, slopes.sum(-1, keepdim=True), value=-1, out=b).mul_(soft_scale)
     if call.labels is not None and p is not None:
         hard_scale = _hard_scale(chunk, call)
+        of_p = hard_scale * mass_of_labels(chunk.labels_of(call), call.label_smoothing)
         p.mul_(LOG2_E).exp2_()
         if target is None:
-            target = p.mul_(hard_scale)
-        elif isinstance(hard_scale, Tensor):
-            target.addcmul_(p, hard_scale)
+            target = p.mul_(of_p)
+        elif isinstance(of_p, Tensor):
+            target.addcmul_(p, of_p)
         else:
-            target.add_(p, alpha=hard_scale)
+            target.add_(p, alpha=of_p)
         _subtract_labels(target, chunk, call, hard_scale)
     assert target is not None
     chunk.gradient.copy_(target)
@@ -249,7 +250,8 @@ def _forward_kl(
     cross_entropy = of_1 = None
     if call.labels is not None:
         sum_1 = _at_one(s, max_s, a, sum_a, c, t_s)
-        cross_entropy, of_1 = _cross_entropy(chunk, call, s, max_s + sum_1.log()), 1 / sum_1
+        cross_entropy = _cross_entropy(chunk, call, s, max_s + sum_1.log())
+        of_1 = mass_of_labels(chunk.labels_of(call), call.label_smoothing) / sum_1
     if not _store(chunk, call, kl.squeeze(-1), cross_entropy):
         return None
     return partial(_write_gradient_of_forward_kl, chunk, call, (a, b, c), (of_a, of_b, of_1))
@@ -263,7 +265,8 @@ def _write_gradient_of_forward_kl(
     Args:
         chunk: the rows.
         call: the call.
-        exponentials: a and b, with p_s - p_t = of_a a - of_b b; and c, with softmax(s) = of_1 c, or of_1 a at T = 1.
+        exponentials: a and b, with p_s - p_t = of_a a - of_b b; and c, with softmax(s) = of_1 c, or of_1 a at T = 1, where
+            labels that do not sum to 1 are in of_1.
         factors: of_a, of_b and of_1, (n, 1) each; of_1 is None without labels.
     """
     if chunk.gradient is None:
@@ -323,7 +326,7 @@ def _store(chunk: Chunk, call: LossCall, divergence: Tensor | None, cross_entrop
 
 def _cross_entropy(chunk: Chunk, call: LossCall, logits: Tensor, log_sum: Tensor | float = 0.0) -> Tensor:
     """Return CE of the chunk's rows, (n,)."""
-    return cross_entropy_of_finite(logits, chunk.of(call.labels).unsqueeze(-1), log_sum, call.label_smoothing)
+    return cross_entropy_of_finite(logits, chunk.labels_of(call), log_sum, call.label_smoothing)
 
 
 def _hard_scale(chunk: Chunk, call: LossCall) -> Tensor | float:
@@ -332,8 +335,8 @@ def _hard_scale(chunk: Chunk, call: LossCall) -> Tensor | float:
 
 
 def _subtract_labels(target: Tensor, chunk: Chunk, call: LossCall, hard_scale: Tensor | float) -> None:
-    """Take the scaled, smoothed one-hot of the labels from the gradient."""
-    eps, labels = call.label_smoothing, chunk.of(call.labels).unsqueeze(-1)
+    """Take the scaled, smoothed labels from the gradient."""
+    eps, labels = call.label_smoothing, chunk.labels_of(call)
     everywhere = hard_scale * (eps / target.shape[-1]) if eps else None
     subtract_targets(target, labels, hard_scale * (1 - eps), everywhere)
 

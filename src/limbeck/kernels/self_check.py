@@ -70,10 +70,13 @@ def _on_random_rows(call: LossCall, like: Tensor) -> LossCall:
     def shared(number: Tensor | float) -> Any:
         return like.new_full((ROWS, 1), 2.0, dtype=call.dtype) if isinstance(number, Tensor) else number
 
-    labels = torch.randint(like.shape[-1], (ROWS,), generator=torch.Generator().manual_seed(0)).to(like.device)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(like.shape[-1], (ROWS,), generator=generator)
+    if call.has_label_rows:
+        labels = _draw(like, generator).softmax(-1).to(call.dtype)
     return replace(
         call,
-        labels=None if call.labels is None else labels,
+        labels=None if call.labels is None else labels.to(like.device),
         labelled=None if call.labelled is None else torch.arange(ROWS, device=like.device) > 0,
         counted=None,
         weights=1 / ROWS,

@@ -27,7 +27,12 @@ from torch import distributed as dist
 from limbeck.errors import ArgumentError
 from limbeck.kernels.call import GradientScales, LossCall, column_as_rows, scales_as_columns, scales_of_rows
 from limbeck.kernels.close_rows import CLOSE
-from limbeck.kernels.cross_entropy import add_cross_entropy_gradient, cross_entropy_from_sums, cross_entropy_sums
+from limbeck.kernels.cross_entropy import (
+    PROBABILITIES_SUM_WITHIN,
+    add_cross_entropy_gradient,
+    cross_entropy_from_sums,
+    cross_entropy_sums,
+)
 from limbeck.kernels.sequences import by_sequences
 
 CHUNK_ELEMENTS = 1 << 22
@@ -219,10 +224,29 @@ class _Sharded:
         size = max(1, CHUNK_ELEMENTS // max(1, columns))
         return (slice(start, min(count, start + size)) for start in range(0, max(1, count), size))
 
+    def _check_label_rows(self, labels: Tensor) -> None:
+        """Raise if label rows, of which each process holds some columns, are not probabilities; the same on every process."""
+        lowest = labels.amin(-1).masked_fill_(labels.isnan().any(-1), -torch.inf)
+        found = torch.stack([labels.sum(-1), (lowest < 0).to(labels.dtype)])
+        dist.all_reduce(found, dist.ReduceOp.SUM, self.group)
+        wrong = ~((found[0] - 1).abs() <= PROBABILITIES_SUM_WITHIN) | (found[1] > 0)
+        if self.call.labelled is not None:
+            wrong &= self.call.labelled
+        if bool(wrong.any()):
+            raise ArgumentError(
+                "labels",
+                f"a row sums to {float(found[0][wrong][0]):.4g} over all processes of the group, or has a negative number. "
+                "Labels in a floating dtype are the probabilities of the classes: each process gives its own columns.",
+            )
+
     def _check_labels(self) -> None:
         """Raise if a label is not a class of the whole vocabulary, whose size only the group knows."""
         labels = self.call.labels
-        if labels is not None and labels.device.type == "cpu" and bool((labels >= self.classes).any()):
+        if labels is None or labels.device.type != "cpu":
+            return
+        if self.call.has_label_rows:
+            self._check_label_rows(labels)
+        elif bool((labels >= self.classes).any()):
             raise ArgumentError(
                 "labels",
                 f"{int(labels.max())} is out of range for {self.classes} classes on all processes of the group "

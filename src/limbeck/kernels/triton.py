@@ -41,7 +41,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 CHECK = "LIMBECK_TRITON_CHECK"
 """The environment variable that turns the check of this kernel off if it is 0."""
 FAULTS: dict[tuple[Any, ...], str | None] = {}
-"""What the check of this process found, by divergence and dtypes: None where the kernel agrees with the reference."""
+"""What the check of this process found, by divergence, dtypes and kind of labels; None where all is well."""
 ISSUES = "https://github.com/limbeck-ml/limbeck/issues"
 
 
@@ -62,8 +62,9 @@ def row_kernel(
         function = registered(call.divergence.terms_and_slopes)
         parameters = [float(value) for value in call.divergence.parameter_values]
     student, teacher = _in_rows(student), None if teacher is None else _in_rows(teacher)
+    labels = None if call.labels is None else call.labels.contiguous()
     soft, hard = loss_of_rows(
-        student, teacher, call.labels, call.labelled, numbers, gradient, kind, function, parameters,
+        student, teacher, labels, call.labelled, numbers, gradient, kind, function, parameters,
         call.label_smoothing, power,
     ).unbind()  # fmt: skip
     return soft, hard
@@ -85,7 +86,7 @@ def fault(call: LossCall, student: Tensor) -> str | None:
     if torch.compiler.is_compiling() or os.environ.get(CHECK) == "0" or type(student) not in (Tensor, Parameter):
         return None
     divergence = type(call.divergence) if call.has_soft_term else None
-    key = divergence, student.dtype, call.dtype
+    key = divergence, student.dtype, call.dtype, call.has_label_rows
     if key not in FAULTS:
         if student.is_cuda and torch.cuda.is_current_stream_capturing():
             return None
@@ -169,7 +170,7 @@ def loss_of_rows(
     Args:
         student: (N, V) or (B, L, V), with columns next to each other.
         teacher: the same, or None.
-        labels: (N,), or None.
+        labels: (N,), rows (N, V) next to each other, or None.
         labelled: bool (N,), or None.
         numbers: (5, N): T_s, T_t, C(T), and the scales of the soft and hard gradients.
         gradient: of the student's shape, or None.
@@ -205,6 +206,7 @@ def loss_of_rows(
         EPS=label_smoothing,
         POWER=power,
         HAS_LABELS=labels is not None,
+        HAS_ROWS=labels is not None and labels.dim() == 2,
         HAS_LABELLED=labelled is not None,
         HAS_GRADIENT=target is not None,
         ACC=tl.float64 if numbers.dtype == torch.float64 else tl.float32,

@@ -155,19 +155,19 @@ def _exact_shift(
 
 @triton.jit
 def _first_pass(
-    s_row, t_row, classes, k_s, k_t, zero,
-    KIND: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr, HAS_LABELS: tl.constexpr, ACC: tl.constexpr,
-    BLOCK: tl.constexpr,
+    s_row, t_row, y_row, classes, k_s, k_t, zero,
+    KIND: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr, HAS_LABELS: tl.constexpr, HAS_ROWS: tl.constexpr,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Return eight numbers of a row, relative to the running maxima of its logits.
+    """Return ten numbers of a row, the first six relative to the running maxima of its logits.
 
     They are max s and max t (-inf for a row without any class); sum e^x_s, sum e^x_t, sum e^s and the KL's own sum; the number
-    of present classes, and the sum of their logits. For divergences on logits ``sum_t`` is the number of classes that at least
-    one model has, and ``cross`` the sum of their differences.
+    of present classes, and the sum of their logits; of a label row, sum y s and sum y. For divergences on logits ``sum_t`` is
+    the number of classes that at least one model has, and ``cross`` the sum of their differences.
     """
     minus_inf = -float("inf")
     max_s, max_t = zero + minus_inf, zero + minus_inf
-    sum_s, sum_t, sum_1, cross, present, logits = zero, zero, zero, zero, zero, zero
+    sum_s, sum_t, sum_1, cross, present, logits, at_label, mass = zero, zero, zero, zero, zero, zero, zero, zero
     for i in range(tl.cdiv(classes, BLOCK)):
         cols = i * BLOCK + tl.arange(0, BLOCK)
         s = _load(s_row, cols, classes, ACC)
@@ -189,6 +189,10 @@ def _first_pass(
                 here = s != minus_inf
                 present += tl.sum(here.to(ACC), 0)
                 logits += tl.sum(tl.where(here, s, 0.0), 0)
+            if HAS_ROWS:
+                y = tl.load(y_row + cols, mask=cols < classes, other=0.0)
+                at_label += tl.sum(tl.where(y == 0, 0.0, y * s), 0)
+                mass += tl.sum(y, 0)
         if KIND != NO_SOFT_TERM:
             t = _load(t_row, cols, classes, ACC)
             if KIND == ON_LOGITS or KIND == CENTRED_LOGITS:
@@ -211,7 +215,7 @@ def _first_pass(
                 max_t = top_t
         sum_s = sum_s * tl.exp2(down_s) + tl.sum(e_s, 0)
         max_s = top_s
-    return max_s, max_t, sum_s, sum_t, sum_1, cross, present, logits
+    return max_s, max_t, sum_s, sum_t, sum_1, cross, present, logits, at_label, mass
 
 
 @triton.jit
@@ -258,10 +262,10 @@ def _soft_gradient(
 
 @triton.jit
 def _gradient_pass(
-    s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum, present,
-    label, soft_scale, hard_scale, close, zero,
+    s_row, t_row, y_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum,
+    present, label, mass, soft_scale, hard_scale, close, zero,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
-    HAS_LABELS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_LABELS: tl.constexpr, HAS_ROWS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of a row, from its end, which was read last and may still be in cache."""
     blocks = tl.cdiv(classes, BLOCK)
@@ -278,7 +282,11 @@ def _gradient_pass(
             )  # fmt: skip
         if HAS_LABELS:
             p_1 = p_s if POWER == 1 else tl.exp2((s - less_s) * LOG2_E) / sum_1
-            g += hard_scale * (p_1 - tl.where(cols == label, zero + (1 - EPS), zero))
+            if HAS_ROWS:
+                y = tl.load(y_row + cols, mask=cols < classes, other=0.0)
+                g += hard_scale * (p_1 * ((1 - EPS) * mass + EPS) - (1 - EPS) * y)
+            else:
+                g += hard_scale * (p_1 - tl.where(cols == label, zero + (1 - EPS), zero))
             if EPS > 0:
                 g -= hard_scale * EPS / present
         g = tl.where(s == -float("inf"), 0.0, g)  # a logit of -inf stays where it is
@@ -298,7 +306,8 @@ def loss_kernel(
     student, teacher, labels, labelled, numbers, values, gradient, count, classes, length,
     sequence_s, stride_s, sequence_t, stride_t, sequence_g, stride_g,
     KIND: tl.constexpr, DIVERGENCE: tl.constexpr, PARAMETERS: tl.constexpr, EPS: tl.constexpr, POWER: tl.constexpr,
-    HAS_LABELS: tl.constexpr, HAS_LABELLED: tl.constexpr, HAS_GRADIENT: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_LABELS: tl.constexpr, HAS_ROWS: tl.constexpr, HAS_LABELLED: tl.constexpr, HAS_GRADIENT: tl.constexpr,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the soft and hard values of one row into ``values``, (2, N), and its gradient."""
     row = tl.program_id(0).to(tl.int64)
@@ -308,14 +317,15 @@ def loss_kernel(
     s_row = student + sequence * sequence_s + position * stride_s
     t_row = teacher + sequence * sequence_t + position * stride_t
     g_row = gradient + sequence * sequence_g + position * stride_g
+    y_row = labels + row * classes if HAS_ROWS else labels
     if (soft_scale == 0) & (hard_scale == 0):  # a row that does not count is not read, and its value stays 0
         if HAS_GRADIENT:
             _write_zeros(g_row, classes, ACC, BLOCK)
         return
 
     k_s, k_t, zero = LOG2_E / t_s, LOG2_E / t_t, t_s * 0
-    max_s, max_t, sum_s, sum_t, sum_1, cross, present, logits = _first_pass(
-        s_row, t_row, classes, k_s, k_t, zero, KIND, EPS, POWER, HAS_LABELS, ACC, BLOCK
+    max_s, max_t, sum_s, sum_t, sum_1, cross, present, logits, at_label, mass = _first_pass(
+        s_row, t_row, y_row, classes, k_s, k_t, zero, KIND, EPS, POWER, HAS_LABELS, HAS_ROWS, ACC, BLOCK
     )
     less_s, less_t = _finite(max_s), _finite(max_t)
     log_s, log_t = tl.log2(sum_s), tl.log2(sum_t)
@@ -347,8 +357,12 @@ def loss_kernel(
 
     label = tl.full((), -1, tl.int64)
     if HAS_LABELS:
-        label = tl.load(labels + row)
-        hard = less_s + tl.log2(sum_1) / LOG2_E - (1 - EPS) * tl.load(s_row + label).to(ACC)
+        log_sum = less_s + tl.log2(sum_1) / LOG2_E
+        if HAS_ROWS:
+            hard = ((1 - EPS) * mass + EPS) * log_sum - (1 - EPS) * at_label
+        else:
+            label = tl.load(labels + row)
+            hard = log_sum - (1 - EPS) * tl.load(s_row + label).to(ACC)
         if EPS > 0:
             hard -= EPS * logits / present
         if HAS_LABELLED:
@@ -362,6 +376,7 @@ def loss_kernel(
         if KIND != ON_LOGITS and KIND != CENTRED_LOGITS:
             soft_scale = soft_scale / t_s
         _gradient_pass(
-            s_row, t_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum, present,
-            label, soft_scale, hard_scale, close, zero, KIND, DIVERGENCE, PARAMETERS, EPS, POWER, HAS_LABELS, ACC, BLOCK,
+            s_row, t_row, y_row, g_row, classes, k_s, k_t, less_s, less_t, log_s, log_t, shift, mean, sum_t, sum_1, slope_sum,
+            present, label, mass, soft_scale, hard_scale, close, zero, KIND, DIVERGENCE, PARAMETERS, EPS, POWER, HAS_LABELS,
+            HAS_ROWS, ACC, BLOCK,
         )  # fmt: skip

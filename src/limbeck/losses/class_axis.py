@@ -50,6 +50,22 @@ def classes_last(name: str, logits: Any, class_dim: int) -> Any:
     return logits.movedim(class_dim, -1)
 
 
+def labels_last(labels: Any, logits: Any, class_dim: int) -> Any:
+    """Return label rows, whose form is that of the logits, with the classes in the last dimension.
+
+    Args:
+        labels: what was given; what is no rows is returned as it is.
+        logits: as they were given.
+        class_dim: the dimension of the classes.
+
+    Returns:
+        A view of the labels.
+    """
+    if not (isinstance(labels, Tensor) and labels.is_floating_point() and labels.shape == logits.shape):
+        return labels
+    return classes_last("labels", labels, class_dim)
+
+
 def shape_as_given(logits: Tensor, class_dim: int | None) -> tuple[int, ...]:
     """Return the shape that logits had before ``classes_last``.
 

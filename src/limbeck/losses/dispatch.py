@@ -39,7 +39,7 @@ def build_call(
     Args:
         student: logits (..., V).
         teacher: logits (..., V); None when the soft term is not asked for.
-        labels: (...,), int64; None when the hard term is not asked for.
+        labels: (...,), int64, or rows (..., V); None when the hard term is not asked for.
         counted: bool (...,); None when all positions count.
         labelled: bool (...,); None when all positions have a label.
         divergence: of the soft term.
@@ -74,7 +74,10 @@ def build_call(
     )
     if isinstance(compensation, Tensor) and counted is not None:  # a position that does not count may hold anything
         compensation = compensation.masked_fill(~counted.unsqueeze(-1), 1.0)
-    if labels is not None:
+    if labels is not None and labels.is_floating_point():
+        labels = (labels if labelled is None else labels.masked_fill(~labelled.unsqueeze(-1), 0.0)).to(dtype)
+        labels = labels if labels.dim() == 2 else labels.reshape(-1, labels.shape[-1])
+    elif labels is not None:
         labels = _as_vector(labels if labelled is None else labels.masked_fill(~labelled, 0))
     simplest = divergence.simplest
     call = LossCall(

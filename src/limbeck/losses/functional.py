@@ -18,7 +18,7 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
-from limbeck.losses.class_axis import classes_last
+from limbeck.losses.class_axis import classes_last, labels_last
 from limbeck.losses.dispatch import build_call, compute
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.divergences import LogitMSE
@@ -62,7 +62,9 @@ def distillation_loss(
             2 or more: over one column softmax is always 1.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
             term: a student trained alone.
-        labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
+        labels: (...,) integers, the true classes; or the probability of each class in the form of the logits, as mixup, cutmix
+            and label smoothing by hand make them. Needed unless ``alpha`` is 1. Such label rows are numbers >= 0 that sum to 1
+            (checked where that is cheap: on the CPU), and may have gradient where the reference computes the call.
         temperature: T > 0: a number, a tensor (...,) with one T per position, or a pair (T_teacher, T_student). With a
             pair, C is taken at T_student, so that the curvature of the student's loss stays independent of T.
         alpha: the weight of the soft term, in [0, 1].
@@ -75,7 +77,7 @@ def distillation_loss(
             second-order coefficient, so that all smooth divergences pull alike at high T and choosing one is not a
             hidden change of the learning rate.
         label_smoothing: eps in [0, 1], spread over the classes in the hard term.
-        ignore_index: the label of a position without one.
+        ignore_index: the label of a position without one; in label rows it stands in every class of such a position.
         mask: bool (...,), True where a position counts; by default where ``labels != ignore_index``. A position inside
             the mask whose label is ``ignore_index`` (an unlabelled example) counts in the soft term alone. A label outside
             the mask may be any number.
@@ -94,9 +96,10 @@ def distillation_loss(
         backend: "auto" for the fastest that can compute the call; "reference" (plain torch on whole tensors), "cpu" (a kernel
             that takes rows in chunks) or "triton" (a GPU kernel with a program for each row).
         group: a process group whose ranks hold consecutive columns of both models' logits, in rank order; the number of
-            columns may differ. ``weight`` is the rank's own part, the other arguments are the same on all ranks, and labels
-            count over the whole vocabulary. All ranks get the whole loss, each with the gradient of its columns, after two
-            collectives over a few numbers per row (three for divergences other than forward and reverse KL).
+            columns may differ. ``weight`` and label rows are the rank's own part, the other arguments are the same on all
+            ranks, and integer labels count over the whole vocabulary. All ranks get the whole loss, each with the gradient of
+            its columns, after two collectives over a few numbers per row (three for divergences other than forward and
+            reverse KL; one more for label rows on a CPU, which checks them).
 
     Returns:
         A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when all logits that are given are float64. When
@@ -233,6 +236,7 @@ def dense_loss_parts(
     """
     backend = checks.check_backend(backend)
     if class_dim != -1:
+        labels = labels_last(labels, student_logits, class_dim)
         student_logits = classes_last("student_logits", student_logits, class_dim)
         teacher_logits = classes_last("teacher_logits", teacher_logits, class_dim)
     if group is None and backend in ("auto", "cpu") and kernel_choice.default_backend in ("auto", "cpu"):

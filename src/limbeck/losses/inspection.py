@@ -10,15 +10,12 @@ from torch import Tensor
 
 from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError
+from limbeck.kernels.cross_entropy import PROBABILITIES_SUM_WITHIN
 from limbeck.losses.arguments import Temperature
 from limbeck.losses.number_checks import is_number
 
 COLLAPSED_BELOW = 1e-3
 """If the mean probability outside the teacher's most likely class is lower, its soft targets are as good as hard labels."""
-
-
-PROBABILITIES_SUM_WITHIN = 2**-8
-"""How far the probabilities of a row may sum from 1: what bfloat16, the coarsest dtype in use, rounds away."""
 
 
 Rows = tuple[Tensor, ...]

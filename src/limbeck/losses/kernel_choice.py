@@ -158,6 +158,8 @@ def argument_with_gradient(call: LossCall, student: Tensor) -> str | None:
         return "temperature"
     if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
         return "scale"
+    if call.labels is not None and call.labels.requires_grad:
+        return "labels"
     if call.class_weights is not None and call.class_weights.requires_grad:
         return "weight"
     return "divergence" if call.has_soft_term and _learns(call, student) else None

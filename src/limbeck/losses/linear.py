@@ -78,8 +78,8 @@ def linear_distillation_loss(
         student_weight: (V, d_s), the output embedding (``model.lm_head.weight``).
         teacher_hidden: (..., d_t). The teacher never receives gradient. None only with ``alpha=0``.
         teacher_weight: (V, d_t).
-        labels: (...,) integers, aligned with the hidden states: for next-token prediction shift them first, as in
-            ``hidden[:, :-1]`` with ``input_ids[:, 1:]``.
+        labels: (...,) integers or label rows (..., V), aligned with the hidden states: for next-token prediction shift them
+            first, as in ``hidden[:, :-1]`` with ``input_ids[:, 1:]``.
         student_bias: (V,).
         teacher_bias: (V,).
         student_softcap: Gemma 2's ``final_logit_softcapping``.

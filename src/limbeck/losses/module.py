@@ -18,7 +18,7 @@ from limbeck.losses.arguments import (
     Reduction,
     Temperature,
 )
-from limbeck.losses.class_axis import check_class_dim, classes_last
+from limbeck.losses.class_axis import check_class_dim, classes_last, labels_last
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import dense_loss_parts
 from limbeck.losses.inspection import inspect_teacher
@@ -118,7 +118,7 @@ class DistillationLoss(nn.Module):
         Args:
             student_logits: (..., V).
             teacher: its logits (..., V), sparse targets as in ``limbeck.sparse_distillation_loss``, or None with ``alpha=0``.
-            labels: (...,) integers. Needed unless ``alpha`` is 1.
+            labels: (...,) integers, or label rows in the form of the logits. Needed unless ``alpha`` is 1.
             mask: bool (...,), True where a position counts.
             num_items: replaces the mean's denominator.
 
@@ -149,7 +149,7 @@ class DistillationLoss(nn.Module):
         Args:
             student_logits: (..., V).
             teacher: as in ``forward``.
-            labels: (...,) integers. Needed unless ``alpha`` is 1.
+            labels: (...,) integers, or label rows in the form of the logits. Needed unless ``alpha`` is 1.
             mask: bool (...,), True where a position counts.
             num_items: replaces the mean's denominator.
             temperature: for this batch, in the place of the module's own.
@@ -180,7 +180,7 @@ class DistillationLoss(nn.Module):
         """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
         if self._teacher_was_seen or not isinstance(teacher, Tensor) or torch.compiler.is_compiling():
             return  # a compiled graph cannot decide by values
-        counted = counted_positions(labels, mask, self.ignore_index)
+        counted = counted_positions(labels_last(labels, teacher, self.class_dim), mask, self.ignore_index)
         logits = classes_last("teacher_logits", teacher, self.class_dim)
         self._teacher_was_seen = inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
 
@@ -215,6 +215,7 @@ class DistillationLoss(nn.Module):
             return dense_loss_parts(student_logits, teacher, labels, **own | settings)
         if self.group is not None:
             raise ArgumentError("group", "sparse targets know no shards of the vocabulary. Use whole logits.")
+        labels = labels_last(labels, student_logits, self.class_dim)
         student_logits = classes_last("student_logits", student_logits, self.class_dim)
         return sparse_loss_parts(student_logits, teacher, labels, mode=None, **{"backend": self.backend} | settings)
 

@@ -133,13 +133,13 @@ def sparse_soft_rows(
 def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
     """Return CE(z_s, y) at T = 1 of each row, with class weights w and label smoothing eps.
 
-        (1 - eps) w_y (-log p_y) + eps / V * sum_c w_c (-log p_c)
+        (1 - eps) sum_c y_c w_c (-log p_c) + eps / V * sum_c w_c (-log p_c)
 
-    as torch does; absent classes (-inf) get no part of eps.
+    as torch does; a label that is an integer is the row with y_c = 1 at this class. Absent classes (-inf) get no part of eps.
 
     Args:
         student_logits: z_s, (..., V).
-        labels: y, (...,) integers in [0, V).
+        labels: y, (...,) integers in [0, V), or rows (..., V) of probabilities, which may ask for gradient.
         weight: w, (V,); None for 1.
         label_smoothing: eps, in [0, 1].
 
@@ -148,7 +148,10 @@ def hard_rows(student_logits: Tensor, labels: Tensor, weight: Tensor | None, lab
     """
     nll = -log_softmax(student_logits, -1)
     weighted = nll if weight is None else nll * weight
-    loss = weighted.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    if labels.is_floating_point():
+        loss = (labels * weighted.masked_fill((labels == 0) & nll.isposinf(), 0.0)).sum(-1)
+    else:
+        loss = weighted.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     if label_smoothing:
         present = ~student_logits.isneginf()
         uniform = torch.where(present, weighted, 0.0).sum(-1) / present.sum(-1)

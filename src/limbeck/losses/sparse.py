@@ -65,7 +65,7 @@ def sparse_distillation_loss(
     Args:
         student_logits: (..., V), any floating dtype. Receives gradient.
         targets: the listed classes, (..., K), and what is known of them.
-        labels: (...,) integers, the true classes. Needed unless ``alpha`` is 1.
+        labels: (...,) integers or label rows (..., V), as in ``distillation_loss``. Needed unless ``alpha`` is 1.
         mode: by default "sample" for targets with counts, else "tail".
         temperature: T > 0, or a pair (T_teacher, T_student). The targets must know their log-normaliser at (the teacher's)
             T, except for "renormalise". The default is 1, which all targets know.
@@ -167,7 +167,7 @@ def sparse_linear_distillation_loss(
         student_hidden: (..., d), any floating dtype. Receives gradient, and so do ``student_weight`` and ``student_bias``.
         student_weight: (V, d), the output embedding.
         targets: the listed classes, (..., K), and what is known of them.
-        labels: (...,) integers, aligned with the hidden states. Needed unless ``alpha`` is 1.
+        labels: (...,) integers or label rows (..., V), aligned with the hidden states. Needed unless ``alpha`` is 1.
         student_bias: (V,).
         student_softcap: Gemma 2's ``final_logit_softcapping``.
         student_logit_scale: a factor on the logits.

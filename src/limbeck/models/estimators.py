@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,18 @@ class EstimatorModel(nn.Module):
     """A model that gives logits, made from a fitted classifier with ``predict_proba``; or numbers, made from a regressor.
 
     It has no weights that can be trained, and its estimator stays on the CPU. The estimator is given the rows that the
-    student is given, each as F numbers in float64: the images or rows of a batch after normalisation.
+    student is given, each as F numbers in float64: the images or rows of a batch after normalisation. For a table it is
+    given the named columns that it was fitted on, with their own numbers and categories.
 
     Args:
         estimator: a fitted estimator or pipeline of scikit-learn, or of a package with its methods. It is not copied.
         digest: the digest of the file that it was read from, by which a store knows its teacher; by default that of the object.
+        table: for the rows of a table, a function from (N, F) to a ``pandas.DataFrame`` of the columns as they were read,
+            such as ``TableFormat.rows``. The estimator must then have been fitted on named columns of that table.
 
     Raises:
-        ArgumentError: it is not fitted; it was fitted on named columns; or it is a classifier that gives no probabilities or
-            has several outputs.
+        ArgumentError: it is not fitted; it was fitted on named columns without ``table``, or on rows without names with it;
+            or it is a classifier that gives no probabilities or has several outputs.
 
     Example:
         >>> from sklearn.naive_bayes import GaussianNB
@@ -53,7 +56,9 @@ class EstimatorModel(nn.Module):
         tensor([1])
     """
 
-    def __init__(self, estimator: Any, digest: bytes | None = None) -> None:
+    def __init__(
+        self, estimator: Any, digest: bytes | None = None, table: Callable[[Tensor], Any] | None = None
+    ) -> None:
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 
@@ -68,12 +73,20 @@ class EstimatorModel(nn.Module):
                 raise ArgumentError("teacher", f"this {self.name} is not fitted. Call its fit first.") from None
         else:
             self.class_names = self._classes_of(estimator)
-        if (names := getattr(estimator, "feature_names_in_", None)) is not None:
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is not None and table is None:
             raise ArgumentError(
                 "teacher",
                 f"this {self.name} was fitted on named columns ({listed(list(names))}), and a batch has rows of numbers "
                 "without names. Fit it on the same rows as an array, as in fit(table.to_numpy(), labels).",
             )
+        if names is None and table is not None:
+            raise ArgumentError(
+                "teacher",
+                f"this {self.name} was fitted on rows without column names, so which number is which column of the table is "
+                "not known. Fit it, or the pipeline it is a part of, on the pandas.DataFrame of the same columns.",
+            )
+        self._names, self._table = names, table
         self.estimator, self._digest = estimator, digest
 
     def _classes_of(self, estimator: Any) -> tuple[str, ...]:
@@ -93,23 +106,36 @@ class EstimatorModel(nn.Module):
         return tuple(str(name) for name in estimator.classes_)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        rows = inputs.detach().reshape(len(inputs), -1).cpu()
+        rows = self._rows(inputs.detach().cpu())
+        method = "predict" if self.is_regressor else "predict_proba"
+        try:
+            found = torch.as_tensor(np.asarray(getattr(self.estimator, method)(rows)))
+        except Exception as error:  # what an estimator raises depends on its steps
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"{self.name}.{method} fails on an array {tuple(rows.shape)} of numbers: {reason}"
+            ) from error
+        logits = found.reshape(len(inputs), -1) if self.is_regressor else logits_of_probabilities(found)
+        return logits.float().to(inputs.device)
+
+    def _rows(self, inputs: Tensor) -> Any:
+        """Return the rows of a batch as the estimator knows them: named columns, or float64 numbers."""
+        if self._table is not None:
+            frame = self._table(inputs)
+            if missing := [name for name in self._names if name not in frame]:
+                raise ModelError(
+                    f"{self.name} was fitted on the column {missing[0]!r}, which is no input of the data: they are "
+                    f"{listed(list(frame))}."
+                )
+            return frame[list(self._names)]
+        rows = inputs.reshape(len(inputs), -1)
         expected = getattr(self.estimator, "n_features_in_", rows.shape[1])
         if rows.shape[1] != expected:
             raise ModelError(
                 f"{self.name} was fitted on rows of {expected} numbers, and the batch has {rows.shape[1]} for each example. "
                 "Fit it on the rows that the student is given."
             )
-        method = "predict" if self.is_regressor else "predict_proba"
-        try:
-            found = torch.as_tensor(np.asarray(getattr(self.estimator, method)(rows.double().numpy())))
-        except Exception as error:  # what an estimator raises depends on its steps
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise ModelError(
-                f"{self.name}.{method} fails on an array {tuple(rows.shape)} of numbers: {reason}"
-            ) from error
-        logits = found.reshape(len(rows), -1) if self.is_regressor else logits_of_probabilities(found)
-        return logits.float().to(inputs.device)
+        return rows.double().numpy()
 
     def get_extra_state(self) -> Tensor:
         """Return a digest of the estimator, by which a store knows its teacher."""
@@ -129,13 +155,16 @@ def _predicts_numbers(estimator: Any) -> bool:
         return False
 
 
-def load_estimator(path: str | Path, trusted: Collection[str] = ()) -> EstimatorModel:
+def load_estimator(
+    path: str | Path, trusted: Collection[str] = (), table: Callable[[Tensor], Any] | None = None
+) -> EstimatorModel:
     """Load an estimator of scikit-learn from a file that ``skops.io.dump`` wrote. No pickle is read.
 
     Args:
         path: the file.
         trusted: the types beyond those of scikit-learn and NumPy that may be loaded, as ``package.Class``. Loading may call
             code of them.
+        table: as for ``EstimatorModel``.
 
     Returns:
         The estimator as a model that gives logits.
@@ -167,4 +196,4 @@ def load_estimator(path: str | Path, trusted: Collection[str] = ()) -> Estimator
     except Exception as error:  # skops raises whatever it meets in a damaged file
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(f"{path}: skops cannot read it ({type(error).__name__}: {reason}).") from error
-    return EstimatorModel(estimator, hashlib.sha256(path.read_bytes()).digest())
+    return EstimatorModel(estimator, hashlib.sha256(path.read_bytes()).digest(), table)

@@ -67,7 +67,9 @@ def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Modu
     """Return a model that is trained already, with its columns in the order of the data's classes."""
     key = f"{section}.{named.key}"
     if named.sklearn is not None:
-        return in_order_of_data(load_estimator(named.sklearn, named.trusted), None, splits, key=key)
+        table = splits.preprocessing.table
+        estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
+        return in_order_of_data(estimator, None, splits, key=key)
     if named.model in BUILT_IN or named.from_scratch:
         raise ConfigError(
             f"{key}: {named.model} has no weights yet. Add teacher.training to train it, or name a trained model."
@@ -221,7 +223,7 @@ def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
 def _check_views(store: TeacherStore, config: Config) -> None:
     """Raise a ConfigError if the student would see other views of the examples than the teacher saw."""
     stored, wanted = store.description.views, config.data.augmentation
-    if wanted.mixup or (wanted.shift, wanted.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
+    if wanted.mixes or (wanted.shift, wanted.flip) != ((stored.shift, stored.flip) if stored else (0, False)):
         there = f"views with shift {stored.shift}, flip {stored.flip}" if stored else "one view of each example"
         raise ConfigError(
             f"data.augmentation: the stored teacher was asked about {there}. Set the same, or build the store with cache.views."

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import FAMILIES, IGNORE_INDEX, DistanceLoss, SparseTargets
+from limbeck.losses import FAMILIES, IGNORE_INDEX, DistanceLoss, SparseTargets, distillation_loss
+from limbeck.losses.labels import is_rows, labelled_positions, most_likely_classes
 from limbeck.tasks.metrics import CLASS_COLUMNS, classification_metrics
 
 
@@ -20,7 +21,10 @@ class Targets:
     """The labels of a batch and the positions that count. Both have the shape of the aligned logits without their last axis."""
 
     labels: Tensor | None
-    """Integers, -100 at a position without a label; None if the batch has no labels. A task may have labels of another form."""
+    """Integers, -100 at a position without a label; None if the batch has no labels. A task may have labels of another form.
+
+    Those of one choice among classes may be the probability of each class, (..., V).
+    """
     mask: Tensor
     """bool, True at the positions that count."""
 
@@ -107,7 +111,7 @@ class Task(ABC):
         Args:
             labels: as in ``Targets``.
         """
-        return labels != IGNORE_INDEX
+        return labelled_positions(labels, None, IGNORE_INDEX)
 
     def check_logits(self, logits: Tensor) -> None:
         """Check that the loss of this task says something about these logits.
@@ -170,10 +174,13 @@ class Task(ABC):
         Returns:
             ``loss``, the hard term, and others such as ``accuracy``; 0 at a position without a label.
         """
-        rows = logits.float().flatten(0, -2)
-        entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
-        right = (self.decide(logits) == labels) & self.labelled(labels)
-        return {"loss": entropies.view_as(labels), "accuracy": right.float()}
+        right = self.decide(logits) == most_likely_classes(labels)
+        if is_rows(labels):
+            entropies = distillation_loss(logits, None, labels, alpha=0.0, reduction="none")
+        else:
+            rows = logits.float().flatten(0, -2)
+            entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+        return {"loss": entropies.view_as(right), "accuracy": (right & self.labelled(labels)).float()}
 
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the values whose mean over the labelled positions of a whole set is its ``score``: (...,).
@@ -216,7 +223,8 @@ class Task(ABC):
             ArgumentError: no position has a label, or there is not one for each position.
         """
         teacher_rows = None if teacher_logits is None else teacher_logits.flatten(0, -2)
-        return classification_metrics(logits.flatten(0, -2), labels.flatten(), teacher_rows).as_dict()
+        labels = labels.flatten(0, -2 if is_rows(labels) else -1)
+        return classification_metrics(logits.flatten(0, -2), labels, teacher_rows).as_dict()
 
     def tell(self, logits: Tensor, names: Sequence[str]) -> tuple[str, dict[str, float]]:
         """Return what one row of logits predicts at T = 1, in words and in numbers.

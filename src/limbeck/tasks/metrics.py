@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import IGNORE_INDEX
+from limbeck.losses.labels import is_rows, labelled_positions, most_likely_classes
 
 CALIBRATION_BINS = 15
 CLASS_COLUMNS = {
@@ -46,7 +47,8 @@ def classification_metrics(
 
     Args:
         logits: (N, V), the model's.
-        labels: (N,), integers; -100 for an example without a label, which does not count.
+        labels: (N,), integers; -100 for an example without a label, which does not count. Or the probability of each class,
+            (N, V): their most likely class is the right one, and the NLL is the cross-entropy with them.
         teacher_logits: (N, V), the teacher's logits of the same examples, for the agreement; None leaves it out.
 
     Returns:
@@ -61,18 +63,18 @@ def classification_metrics(
     """
     if len(logits) != len(labels):
         raise ArgumentError("labels", f"expected one for each of {len(logits)} rows of logits, got {len(labels)}.")
-    known = labels != IGNORE_INDEX
+    known = labelled_positions(labels, None, IGNORE_INDEX)
     logits, labels = logits[known].double(), labels[known]
     if not len(labels):
         raise ArgumentError("labels", "no example has one, so there is nothing to measure.")
-    predictions = logits.argmax(-1)
+    predictions, classes = logits.argmax(-1), most_likely_classes(labels)
     agreement = None
     if teacher_logits is not None:
         agreement = (predictions == teacher_logits[known].argmax(-1)).double().mean().item()
     return ClassificationMetrics(
-        accuracy=(predictions == labels).double().mean().item(),
-        nll=cross_entropy(logits, labels).item(),
-        calibration_error=calibration_error(logits.softmax(-1), labels),
+        accuracy=(predictions == classes).double().mean().item(),
+        nll=cross_entropy(logits, labels.double() if is_rows(labels) else labels).item(),
+        calibration_error=calibration_error(logits.softmax(-1), classes),
         agreement=agreement,
     )
 

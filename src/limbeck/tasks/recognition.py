@@ -168,7 +168,14 @@ def task_named(name: str) -> Task:
 
 def _recognised_task(student: nn.Module) -> Task:
     kind = recognise(student)
-    return TASKS[kind]() if kind in TASKS else _SeenByItsLabels(holds_causal_lm=kind == HOLDS_CAUSAL_LM)
+    if kind not in TASKS:
+        return _SeenByItsLabels(holds_causal_lm=kind == HOLDS_CAUSAL_LM)
+    task = TASKS[kind]()
+    if isinstance(
+        task, Classification
+    ):  # numbers for each class may then be several labels, as Transformers takes them
+        task.is_told = getattr(getattr(underlying(student), "config", None), "problem_type", None) is not None
+    return task
 
 
 class _Given(Task):
@@ -221,7 +228,8 @@ class _SeenByItsLabels(Classification):
                 "task",
                 f"the student is a module of your own, and its labels are numbers of shape {tuple(labels.shape)}. Name the "
                 "task: task='regression' if they are what the student should return, task='multi_label' if they say for each "
-                "class whether it is there.",
+                "class whether it is there, task='classification' if they are the probabilities of classes of which one is "
+                "right.",
             )
         if labels is not None and labels.dim() > 2:
             raise ArgumentError(

@@ -62,7 +62,8 @@ class Collate:
     def _as_read(self, name: str, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        if name == "labels" and self.ignore_index != IGNORE_INDEX:
+        is_probability = value.is_floating_point() and self.ignore_index in (0, 1)
+        if name == "labels" and self.ignore_index != IGNORE_INDEX and not is_probability:
             return torch.where(value == self.ignore_index, IGNORE_INDEX, value)
         return (
             value.to(self.dtype)

@@ -14,6 +14,7 @@ from transformers import Trainer
 from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError
 from limbeck.losses import IGNORE_INDEX, DistillationLoss, LossParts, SparseTargets
+from limbeck.losses.labels import mixed_labels, most_likely_classes
 from limbeck.models import floating_dtype, forward_logits, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
 from limbeck.tasks import CausalLM, Targets, Task, resolve_task
@@ -256,6 +257,14 @@ class RunParts(Trainer):
             return Targets(targets.labels, targets.mask & self.task.labelled(targets.labels))
         return targets
 
+    def _mixed(self, targets: Targets, batch: Mapping[str, Any], logits: Tensor) -> Targets:
+        """Return the targets of a batch of mixed examples, as mixup and cutmix make them; else the targets as they are."""
+        if "mixup_weight" not in batch or targets.labels is None:
+            return targets
+        others = self.task.targets({**batch, "labels": batch["mixup_labels"]}).labels
+        assert others is not None
+        return Targets(mixed_labels(targets.labels, others, batch["mixup_weight"], logits, targets.mask), targets.mask)
+
     def _count(self, batches: list[Mapping[str, Any]]) -> Tensor:
         """Return the number of positions that count in some batches, and say it once if it is 0."""
         counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
@@ -297,19 +306,13 @@ class RunParts(Trainer):
         logits: Tensor,
         teacher: Tensor | SparseTargets | None,
         targets: Targets,
-        batch: Mapping[str, Any],
         num_items: Tensor | int | None,
     ) -> LossParts:
-        """Return the loss of the aligned logits with its terms; under mixup, the weighted mean over both labels."""
+        """Return the loss of the aligned logits with its terms."""
         softening = self._softening(logits, teacher, targets)
-
-        def parts(labels: Tensor | None) -> LossParts:
-            return self.objective.parts(logits, teacher, labels, mask=targets.mask, num_items=num_items, **softening)
-
-        first = parts(targets.labels)
-        if "mixup_weight" not in batch or targets.labels is None:
-            return first
-        return _mixed(first, parts(batch["mixup_labels"]), batch["mixup_weight"])
+        return self.objective.parts(
+            logits, teacher, targets.labels, mask=targets.mask, num_items=num_items, **softening
+        )
 
     def _parts_of_heads(self, logits: Tensor, *others: Any) -> LossParts:
         """Return the loss of a student with two heads (Touvron et al., 2021): the first has the labels, the second the teacher.
@@ -333,14 +336,11 @@ class RunParts(Trainer):
         known = teacher if isinstance(teacher, Tensor) else None
         progress = self.state.global_step / max(1, self.state.max_steps)
         self.policy.train(self._policy_moves)  # a running T takes one step in each of the run's
-        softening = self.policy(logits, known, targets.labels, progress, mask=targets.mask)
+        labels = targets.labels
+        if labels is not None and self.task.family == "softmax":
+            labels = most_likely_classes(labels)
+        softening = self.policy(logits, known, labels, progress, mask=targets.mask)
         if self._policy_moves:
             for running in self.policy.buffers():  # each process has seen its own part of the batch
                 running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
         return {"temperature": softening.temperature, "scale": softening.scale}
-
-
-def _mixed(first: LossParts, second: LossParts, weight: Tensor | float) -> LossParts:
-    """Return ``weight`` times the loss for the first labels plus the rest for the second; the soft term has no labels."""
-    hard = None if first.hard is None or second.hard is None else weight * first.hard + (1 - weight) * second.hard
-    return LossParts(weight * first.total + (1 - weight) * second.total, first.soft, hard)

@@ -276,13 +276,14 @@ class DistillationTrainer(RunParts):
             self._output_checked = True
         if self._projector is not None:
             logits = self._projector(logits)
+        targets = self._mixed(targets, inputs, logits)
         heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
         trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
         parts_of = self._loss_parts if heads is None else self._parts_of_heads
         del output
 
         def parts_for(trained: Tensor) -> LossParts:
-            return parts_of(trained, teacher, targets, inputs, num_items_in_batch)
+            return parts_of(trained, teacher, targets, num_items_in_batch)
 
         parts = parts_for(trained)
         self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
