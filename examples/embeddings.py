@@ -23,7 +23,7 @@ task: embeddings
 data: {name: FOLDER/docstrings.csv, tokenizer: TEACHER, max_length: 32}
 teacher: {model: TEACHER}
 student: {model: FOLDER/two-layers}
-training: {max_steps: 100, per_device_train_batch_size: 16, learning_rate: 3e-4, warmup_steps: 10}
+training: {max_steps: 60, per_device_train_batch_size: 32, learning_rate: 2e-4}
 compare: {seeds: 1}
 """
 
