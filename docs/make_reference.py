@@ -39,6 +39,7 @@ PUBLIC = {
     "limbeck.models": "models.md",
     "limbeck.tasks": "tasks.md",
     "limbeck.training": "trainer.md",
+    "limbeck.check": "check.md",
 }
 """The modules whose ``__all__`` is public, each with its page."""
 

@@ -26,13 +26,13 @@ def loaded_by(code: str) -> set[str]:
 def test_the_package_loads_nothing_and_the_losses_load_torch_alone():
     heavy = {"torch", "transformers", "datasets", "pydantic", "sklearn", "typer", "pyarrow", "matplotlib"}
     assert not loaded_by("import limbeck") & heavy
-    assert loaded_by("import limbeck.losses") & heavy == {"torch"}
+    assert loaded_by("import limbeck.losses, limbeck.check") & heavy == {"torch"}
     assert loaded_by("from limbeck import distillation_loss, DistillationLoss") & heavy == {"torch"}
 
 
 def test_help_loads_neither_torch_nor_transformers():
     code = "from limbeck.commands.cli import main\ntry:\n    main(['{}', '--help'])\nexcept SystemExit:\n    pass"
-    for command in ("demo", "distill", "compare", "evaluate", "predict"):
+    for command in ("demo", "distill", "compare", "evaluate", "predict", "check"):
         assert not loaded_by(code.format(command)) & {"torch", "transformers", "datasets", "sklearn"}
 
 

@@ -27,6 +27,7 @@ ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PUBLIC_MODULES = (
     "limbeck", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.temperature", "limbeck.data",
     "limbeck.models", "limbeck.tasks", "limbeck.training",
+    "limbeck.check",
 )  # fmt: skip
 
 
@@ -223,6 +224,6 @@ def test_the_oldest_versions_are_allowed_and_named():
     extras = project["optional-dependencies"]
     lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
-    for text in [*project["dependencies"], *extras["train"], *extras["search"], *extras["report"]]:
+    for text in [*project["dependencies"], *extras["train"], *extras["search"], *extras["report"], *extras["onnx"]]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(Version(pins[requirement.name])), text

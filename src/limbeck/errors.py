@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LimbeckError(Exception):
@@ -65,6 +65,13 @@ class StoreError(LimbeckError):
     """A teacher store that cannot be built or read, or that belongs to something else."""
 
 
+SHORT_NAMES = {
+    "t": "temperature", "tau": "temperature", "temp": "temperature", "kl": "forward_kl", "kld": "forward_kl",
+    "kl_div": "forward_kl", "fkl": "forward_kl", "rkl": "reverse_kl", "js": "jsd", "mse": "logit_mse", "tv": "tvd",
+}  # fmt: skip
+"""Short names that people use, each with the name that it has here."""
+
+
 def suggestion(given: object, known: Iterable[str]) -> str:
     """Return what follows "unknown key" or the like: ", did you mean alpha?", or else the known names if they are few.
 
@@ -73,9 +80,9 @@ def suggestion(given: object, known: Iterable[str]) -> str:
         known: the known names.
     """
     names = list(known)
-    close = difflib.get_close_matches(str(given), names, n=1)
-    if close:
-        return f", did you mean {close[0]}?"
+    close = closest(given, names)
+    if close is not None:
+        return f", did you mean {close}?"
     return f"; known are {', '.join(names)}" if 0 < len(names) <= 25 else ""
 
 
@@ -91,5 +98,19 @@ def expected_name(given: object, known: Iterable[str]) -> str:
         "expected one of jsd, tvd, got 'jds'. Did you mean jsd?"
     """
     names = list(known)
-    close = difflib.get_close_matches(str(given), names, n=1)
-    return f"expected one of {', '.join(names)}, got {given!r}.{f' Did you mean {close[0]}?' if close else ''}"
+    close = closest(given, names)
+    return f"expected one of {', '.join(names)}, got {given!r}.{f' Did you mean {close}?' if close else ''}"
+
+
+def closest(given: object, names: Sequence[str]) -> str | None:
+    """Return the known name that a usual short name stands for, or else the most similar one.
+
+    Args:
+        given: the unknown name.
+        names: the known names.
+
+    Returns:
+        The name; None if none is similar.
+    """
+    meant = SHORT_NAMES.get(str(given).lower())
+    return meant if meant in names else next(iter(difflib.get_close_matches(str(given), names, n=1)), None)

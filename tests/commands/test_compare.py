@@ -90,7 +90,7 @@ def test_temperatures_of_its_own_and_a_test_set_without_labels(searched_run, tmp
         test = splits.test.with_labels(torch.full_like(splits.test.labels, -100))
         return dataclasses.replace(splits, test=test)
 
-    monkeypatch.setattr("limbeck.run.opening.load_splits", unlabelled)
+    monkeypatch.setattr("limbeck.run.inputs.load_splits", unlabelled)
     settings = options(searched_run.teacher, "compare={seeds: 2, temperatures: [2]}", "data.transfer=labelled")
     status, out, err = limbeck(capsys, "compare", searched_run.config, "--out", tmp_path / "run", *settings)
     assert status == 0, err

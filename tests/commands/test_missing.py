@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "ruamel.yaml": "ruamel.yaml"}
 
 
-@pytest.mark.parametrize("extra", ["train", "search", "report"])
+@pytest.mark.parametrize("extra", ["train", "search", "report", "onnx", "vision"])
 def test_every_package_of_an_extra(extra):
     for requirement in PROJECT["optional-dependencies"][extra]:
         package = re.match(r"[\w.-]+", requirement)[0]

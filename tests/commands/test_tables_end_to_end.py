@@ -98,6 +98,9 @@ def test_predict_says_what_is_wrong_with_rows(compared, tmp_path, capsys):
         status, _, err = limbeck(capsys, "predict", run, given)
         assert status == 2
         assert message in err
+    status, _, err = limbeck(capsys, "predict", run, tmp_path / "less.csv", "--column", "ash")
+    assert status == 2
+    assert err.startswith("--column: has no effect, the student reads the columns ")
 
 
 def test_distill_from_a_store_and_search(compared, tmp_path, capsys):

@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 
+from limbeck.commands.temperature_analyze import describe_calibration
+from limbeck.temperature.calibration import calibrate
 from support.command_line import limbeck
 from support.runs import options
 
@@ -29,6 +32,16 @@ def test_a_teacher_and_its_augmented_views(searched_run, tmp_path, capsys):
     assert found["calibration"]["temperature"] > 0
     assert "is not the temperature of distillation" in out
     assert (tmp_path / "report.html").read_text().count("<svg") == 4
+
+
+def test_no_temperature_is_told_where_the_labels_determine_none():
+    labels = torch.arange(40) % 4
+    logits = torch.nn.functional.one_hot(labels, 4).double()
+    perfect, logits[0, 0] = calibrate(logits, labels), -9.0
+    told = describe_calibration(perfect)
+    assert perfect.remark in told
+    assert "would make it honest" not in told
+    assert "would make it honest" in describe_calibration(calibrate(logits, labels))
 
 
 def test_a_student_that_is_no_run(searched_run, tmp_path, capsys):

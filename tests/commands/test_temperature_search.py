@@ -81,7 +81,7 @@ def test_the_test_set_is_not_looked_at(searched_run, tmp_path, monkeypatch):
         loaded.append(splits)
         return splits
 
-    monkeypatch.setattr("limbeck.run.opening.load_splits", load)
+    monkeypatch.setattr("limbeck.run.inputs.load_splits", load)
     resolved, choice = resolve_temperature(settings)
     assert loaded
     assert resolved.distillation.temperature == choice.temperature

@@ -112,6 +112,13 @@ class TestErrors:
     def test_nothing_of_that_name(self):
         with pytest.raises(DataError, match=r"data\.name: 'no/such-set'.*digits, fashion-mnist, a Hugging Face id"):
             load_splits(DataConfig(name="no/such-set"))
+        with pytest.raises(DataError, match=r"data\.name: 'digit' cannot be read: .* Did you mean digits\?$"):
+            load_splits(DataConfig(name="digit"))
+
+    def test_the_reason_that_a_file_cannot_be_read(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n{"text": ')
+        with pytest.raises(DataError, match=r"data\.name: '.*a\.jsonl' cannot be read: JSON parse error"):
+            load_splits(DataConfig(name=str(tmp_path / "a.jsonl")))
 
     def test_columns(self, tmp_path, tokenizer):
         write_csv(tmp_path / "a.csv", ["w1"] * 20, [0, 1] * 10, header="words,mood")

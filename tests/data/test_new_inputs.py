@@ -50,6 +50,25 @@ def test_the_column_that_the_student_was_trained_on_comes_first(tmp_path):
     assert texts(tmp_path / "a.csv", column="said") == ["right"]
 
 
+def test_the_column_that_the_user_names_must_be_there(tmp_path):
+    (tmp_path / "a.csv").write_text("text,said\nwrong,right\n")
+    items = read_new_inputs([tmp_path / "a.csv"], is_image=False, column="text", named="said")
+    assert [item.content for item in items] == ["right"]
+    with pytest.raises(DataError, match=r"a\.csv: no column 'sad'; there are text, said"):
+        next(read_new_inputs([tmp_path / "a.csv"], is_image=False, named="sad"))
+
+
+def test_a_broken_line_does_not_stop_the_others(tmp_path):
+    lines = ['{"text": "a", "n": 1}', '{"text": "b"', "", "[3]", '{"text": "c", "n": "two"}', "{}"]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    first, broken, no_object, third, empty = (
+        item.content for item in read_new_inputs([tmp_path / "a.jsonl"], is_image=False)
+    )
+    assert (first, third, empty) == ("a", "c", None)
+    assert "a.jsonl, line 2: no JSON (Expecting ',' delimiter" in str(broken)
+    assert "a.jsonl, line 4: expected an object as {...}, got '[3]'" in str(no_object)
+
+
 def test_a_table_without_such_a_column(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(DataError, match=r"a\.csv: none of the columns x, y"):

@@ -43,3 +43,20 @@ def test_a_folder_that_names_no_architecture(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match="names no architecture that Transformers knows"):
         load_model(tmp_path)
+
+
+def test_a_folder_is_read_without_a_progress_bar_and_a_download_is_not(tmp_path):
+    from transformers.utils import logging
+
+    from limbeck.models.hugging_face import _without_bar
+
+    shown = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    try:
+        with _without_bar(str(tmp_path)):
+            assert not logging.is_progress_bar_enabled()
+        with _without_bar("owner/model"):
+            assert logging.is_progress_bar_enabled()
+        assert logging.is_progress_bar_enabled()
+    finally:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()

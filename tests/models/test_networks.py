@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from limbeck.models import BUILT_IN, CNN, MLP, DataShape, ResNet, count_parameters
+from limbeck.models.networks import FCN, UNet
 
 
 def test_resnet_has_the_layers_that_its_paper_counts():
@@ -33,4 +34,15 @@ def test_the_parameters_are_as_many_as_counted_by_hand():
 def test_every_network_fits_the_shape_that_it_asks_for():
     shape = DataShape(5, (3, 12, 12))
     for name, network in BUILT_IN.items():
-        assert network(**shape.network_settings(name))(torch.randn(2, 3, 12, 12)).shape == (2, 5)
+        expected = (2, 5, 12, 12) if name in ("unet", "fcn") else (2, 5)
+        assert network(**shape.network_settings(name))(torch.randn(2, 3, 12, 12)).shape == expected
+
+
+def test_networks_of_pixels():
+    """A U-Net takes any size; what each pixel sees is what the layers let it see."""
+    assert UNet(1, 3, width=2, depth=3)(torch.randn(2, 1, 7, 13)).shape == (2, 3, 7, 13)
+    assert count_parameters(FCN(2, 5, width=4)) == 9 * (2 * 4 + 4 * 4) + 2 * (4 + 4) + 9 * 4 * 5 + 5
+    image = torch.randn(1, 1, 16, 16, requires_grad=True)
+    FCN(1, 3).eval()(image)[0, 0, 8, 8].backward()
+    assert image.grad is not None
+    assert image.grad[0, 0].nonzero().aminmax() == (torch.tensor(5), torch.tensor(11))

@@ -43,6 +43,19 @@ def test_a_zero_teaches_as_a_zero_does(classes, seed):
     torch.testing.assert_close(distillation_loss(student, logits_of(p), temperature=1.0, alpha=1.0), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_probabilities_of_each_class_are_those_of_its_sigmoid(dtype):
+    p = torch.tensor([[0.0, 0.25, 0.9, 1.0]], dtype=dtype)
+    found = logits_of(p, "sigmoid")
+    assert found.isfinite().all()
+    exact = p[0, 1:3].double()
+    torch.testing.assert_close(found[0, 1:3].double(), exact.log() - (1 - exact).log(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.sigmoid().to(dtype), p, atol=torch.finfo(dtype).eps, rtol=0)
+    for wrong in (torch.tensor([1.5]), torch.tensor([torch.nan])):
+        with pytest.raises(ArgumentError, match=r"probabilities: expected numbers in \[0, 1\]"):
+            logits_of(wrong, "sigmoid")
+
+
 @pytest.mark.parametrize("wrong", [torch.full((2, 4), 0.5), torch.tensor([[1.5, -0.5]]), torch.randn(2, 5) * 9])
 def test_what_are_no_probabilities_is_refused(wrong):
     with pytest.raises(ArgumentError, match=r"probabilities: expected rows in \[0, 1\] that sum to 1, got values from"):

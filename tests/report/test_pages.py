@@ -8,6 +8,7 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.evaluation import ArmResult
 from limbeck.report import (
+    class_table,
     comparison_figure,
     comparison_table,
     soft_target_figure,
@@ -78,11 +79,14 @@ def test_a_comparison(tmp_path, soft_targets):
         accuracies=comparison_figure(TEACHER, ARMS),
         caption="400 <i>.",
         findings=["First <b>one</b>.", "Second."],
+        classes=class_table({"teacher": {"iou of <sky>": 0.5}}),
     )
     write_comparison_page(tmp_path / "page.html", **shared, soft_targets=soft_targets)
     page = Page(tmp_path / "page.html")
-    assert page.headings == ["Was distillation worth it?", "Test results", "What the numbers say", "Soft targets"]
-    assert page.tables == [[list(row) for row in table]]  # <b> is text, not a tag
+    of_classes = "Intersection over union of each class, %"
+    first, *rest = ["Was distillation worth it?", "Test results", "What the numbers say", "Soft targets"]
+    assert page.headings == [first, rest[0], of_classes, *rest[1:]]
+    assert page.tables == [[list(row) for row in table], [["", "teacher"], ["<sky>", "50.0"]]]  # <b> is text, not a tag
     assert page.paragraphs == ["400 <i>.", "First <b>one</b>.", "Second."]
     assert page.figures == 2
     write_comparison_page(tmp_path / "text.html", **shared, soft_targets=None)

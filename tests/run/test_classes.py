@@ -139,6 +139,21 @@ def test_a_hugging_face_teacher_in_another_order(splits, tmp_path):
     torch.testing.assert_close(got, expected.flip(-1))
 
 
+def test_a_hugging_face_teacher_of_images_with_another_normalisation(splits, tmp_path):
+    hub_teacher(tmp_path / "hub", NAMES)
+    config = config_from({"teacher": {"model": str(tmp_path / "hub")}, "student": {"model": "mlp"}})
+    file = tmp_path / "hub" / "preprocessor_config.json"
+    file.write_text('{"image_mean": [0.485, 0.456, 0.406], "image_std": [0.5, 0.5, 0.5]}')
+    with pytest.raises(ConfigError) as caught:
+        load_or_train_teacher(config, splits, tmp_path)
+    mean, std = caught.value.faults
+    assert mean.startswith("data.mean: the teacher was trained with [0.485, 0.456, 0.406], says ")
+    assert mean.endswith("preprocessor_config.json, and the data has 0.0. Set data.mean: [0.485, 0.456, 0.406].")
+    assert std.endswith("and the data has 1.0. Set data.std: 0.5.")
+    file.write_text('{"do_normalize": false}')
+    load_or_train_teacher(config, splits, tmp_path)
+
+
 def test_a_checkpoint_without_a_head_is_refused(splits, tmp_path):
     hub_teacher(tmp_path / "hub", NAMES).resnet.save_pretrained(tmp_path / "body")
     config = config_from({"teacher": {"model": str(tmp_path / "body")}, "student": {"model": "mlp"}})

@@ -90,7 +90,7 @@ class Zeros(nn.Module):
 
 
 def test_a_loss_that_is_infinite_where_the_teacher_is_sure_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("limbeck.run.teacher.load_trained_model", lambda *_: Zeros().eval())
+    monkeypatch.setattr("limbeck.run.teacher.load_trained_model", lambda *_, **__: Zeros().eval())
     teacher = {"model": "torch.nn:Flatten", "outputs": "probabilities"}
     for name in ("reverse_kl", "logit_mse"):
         values = {**VALUES, "teacher": teacher, "distillation": {"divergence": name}}

@@ -1,6 +1,7 @@
 """The teacher of a run: trained once, loaded again, opened from a store that fits, or computed beforehand."""
 
 import copy
+import json
 
 import pytest
 import skops.io
@@ -11,7 +12,7 @@ from limbeck.config import config_from
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError, StoreError
 from limbeck.evaluation import predict_logits
-from limbeck.models import SelectedColumns, forward_logits
+from limbeck.models import SelectedColumns, forward_logits, save_model
 from limbeck.run.opening import OpenedRun
 from limbeck.run.plan import plan_of
 from limbeck.run.teacher import (
@@ -25,6 +26,7 @@ from limbeck.run.teacher import (
 from limbeck.run.training import build_seeded_model
 from limbeck.store import Dense, Hidden, Sampled, TeacherStore, TopK, build_store
 from limbeck.teachers import as_teacher
+from support.onnx_files import write_linear
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100},
@@ -174,9 +176,26 @@ def test_an_estimator_from_a_file(splits, tmp_path):
     assert plan.facts["teacher"].startswith("GaussianNB in f.skops, right on ")
 
 
+def test_an_onnx_file(splits, tmp_path):
+    weight, names = torch.randn(64, 10), [*reversed(splits.label_names)]
+    path = write_linear(
+        tmp_path / "m.onnx", weight.numpy(), shape=(1, 8, 8), metadata={"names": json.dumps(names)}, softmax=True
+    )
+    named = {"onnx": str(path), "outputs": "probabilities"}
+    teacher = load_teacher(config(teacher=named), splits, tmp_path)
+    rows = splits.test.as_one_batch()["pixel_values"].flatten(1)
+    expected = (rows @ weight).flip(-1).softmax(-1)
+    torch.testing.assert_close(predict_logits(teacher, splits.test).softmax(-1), expected)
+    plan = plan_of(config(teacher=named), OpenedRun(splits, teacher, teacher), tmp_path)
+    assert plan.facts["teacher"].startswith(f"{path}, right on ")
+
+
 def test_an_estimator_beside_something_else():
     for teacher, key in (
         ({"sklearn": "a.skops", "model": "mlp"}, "sklearn"),
+        ({"onnx": "a.onnx", "model": "mlp"}, "onnx"),
+        ({"onnx": "a.onnx", "sklearn": "a.skops"}, "onnx"),
+        ({"onnx": "a.onnx", "training": {"max_steps": 1}}, "training"),
         ({"model": "mlp", "trusted": ["a.B"]}, "trusted"),
         ({"sklearn": "a.skops", "training": {"max_steps": 1}}, "training"),
     ):
@@ -227,3 +246,39 @@ def test_every_fault_of_an_ensemble_is_told(splits, tmp_path):
     for teacher in ({"ensemble": members, "model": "mlp"}, {"ensemble": members[:1]}, {"ensemble": [{}, {}]}):
         with pytest.raises(ConfigError, match=r"teacher\.ensemble"):
             config(teacher=teacher)
+
+
+class TestSpecialists:
+    def members(self, splits, folder, names):
+        """Write a network of all classes and an estimator of some, whose other examples have the last name."""
+        rows, labels = splits.train.load(splits.train.ids.tolist())["pixel_values"].flatten(1), splits.true_labels
+        model = build_seeded_model(config().teacher, splits, 0)
+        save_model(model, folder / "all", config().teacher, splits.shape)
+        splits.preprocessing.save(folder / "all")
+        own = [names[min(label, len(names) - 1)] for label in labels.tolist()]
+        skops.io.dump(GaussianNB(var_smoothing=0.1).fit(rows.numpy(), own), folder / "some.skops")
+        return {"ensemble": [{"model": str(folder / "all")}, {"sklearn": str(folder / "some.skops"), "weight": 2}]}
+
+    def test_a_member_of_fewer_classes_is_one(self, splits, tmp_path):
+        teacher = load_teacher(config(teacher=self.members(splits, tmp_path, ["0", "1", "other"])), splits, tmp_path)
+        told = "teacher.ensemble.1.sklearn is a specialist: it knows 2 of the 10 classes ('0', '1'). Its class for"
+        assert splits.notes[-1].startswith(told)
+        named = config(teacher=self.members(splits, tmp_path, ["0", "1", "other"]))
+        plan = plan_of(named, OpenedRun(splits, teacher, build_seeded_model(named.student, splits, 0)), tmp_path)
+        assert "some.skops, a specialist in 2 of 10 classes" in plan.facts["teacher"]
+        batch = splits.test.as_one_batch()
+        generalist, specialist = (forward_logits(member, batch).softmax(-1) for member in teacher.members)
+        found = forward_logits(teacher, batch).softmax(-1)
+        torch.testing.assert_close(found[:, 2:], generalist[:, 2:])
+        inside = generalist[:, :2] + 2 * specialist
+        mass = generalist[:, :2].sum(-1, keepdim=True)
+        torch.testing.assert_close(found[:, :2], mass * inside / inside.sum(-1, keepdim=True))
+        remembered = precompute_teacher(teacher, splits.train).at_temperature(3.0)
+        some = splits.train.__getitems__([3, 5])
+        torch.testing.assert_close(remembered(some).logits, as_teacher(teacher).at_temperature(3.0)(some).logits)
+
+    def test_classes_that_differ_in_spelling_or_are_foreign_make_none(self, splits, tmp_path):
+        for names in (["0", "one", "other"], ["0", "1", " 2"]):
+            members = self.members(splits, tmp_path, names)
+            with pytest.raises(ConfigError, match=r"teacher\.ensemble\.1\.sklearn: .*lacks"):
+                load_teacher(config(teacher=members), splits, tmp_path)

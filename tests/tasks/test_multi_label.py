@@ -8,7 +8,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, kl_div
 
 from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.errors import ArgumentError
+from limbeck.models import LogProbabilities
 from limbeck.tasks import MultiLabel, recognise, resolve_task, task_of_data
+from limbeck.teachers import Ensemble
 from support.workbench import CLASSES, Net, bert
 
 TASK = MultiLabel()
@@ -46,6 +48,45 @@ def test_metrics_against_scikit_learn():
 def test_a_class_that_nobody_has_is_left_out_of_the_mean():
     labels = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert TASK.metrics(torch.tensor([[2.0, 1.0], [-2.0, 1.0]]), labels)["mean_average_precision"] == 1
+
+
+def test_a_label_between_0_and_1_counts_as_the_nearer_of_both():
+    torch.manual_seed(0)
+    logits, soft = torch.randn(40, CLASSES), torch.rand(40, CLASSES)
+    soft[0] = 0.5  # as a probability of 1/2 does: not there
+    truth = (soft > 0.5).float()
+    counted, expected = TASK.metrics(logits, soft), TASK.metrics(logits, truth)
+    assert counted.pop("nll") == pytest.approx(
+        binary_cross_entropy_with_logits(logits.double(), soft.double(), reduction="none").sum(-1).mean().item()
+    )
+    del expected["nll"]
+    assert counted == expected
+    assert counted["class_accuracy"] == ((logits > 0) == (truth > 0)).double().mean().item()
+
+
+def test_a_teacher_of_probabilities(tmp_path):
+    def args(**settings):
+        return DistillationArguments(
+            str(tmp_path),
+            task="multi_label",
+            use_cpu=True,
+            disable_tqdm=True,
+            max_steps=1,
+            save_strategy="no",
+            **settings,
+        )
+
+    teacher, data = Net(24), examples()
+    probabilities = nn.Sequential(teacher, nn.Sigmoid())
+    with pytest.raises(ArgumentError, match=r"teacher_outputs: .*LogProbabilities\(model, 'sigmoid'\)"):
+        DistillationTrainer(Net(), probabilities, args(teacher_outputs="probabilities"), train_dataset=data)
+    with pytest.raises(ArgumentError, match=r"teacher: averages probabilities .*average='logits'"):
+        DistillationTrainer(Net(), Ensemble([teacher, Net(24)]), args(), train_dataset=data)
+    losses = []
+    for source in (teacher, LogProbabilities(probabilities, "sigmoid")):
+        torch.manual_seed(1)
+        losses.append(DistillationTrainer(Net(), source, args(), train_dataset=data).train().training_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_every_example_counts_with_or_without_labels():

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from limbeck.errors import ArgumentError, ModelError
-from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, Teacher, TeacherOutput, as_teacher
-from limbeck.teachers.live import check_separate
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, OnnxTeacher, Teacher, TeacherOutput, as_teacher
+from limbeck.teachers.live import _is_elsewhere, check_separate
+from support.onnx_files import write_linear
 
 
 def test_a_live_teacher_runs_its_model_in_eval_mode_without_a_graph():
@@ -26,6 +27,50 @@ def test_a_live_teacher_casts_inputs_to_its_dtype_and_leaves_ids_alone():
     model = nn.Embedding(5, 3)
     assert LiveTeacher(model, torch.bfloat16)({"input_ids": torch.tensor([[1, 2]])}).logits.dtype == torch.bfloat16
     assert LiveTeacher(nn.Linear(4, 3), torch.float64)({"x": torch.randn(2, 4)}).logits.dtype == torch.float64
+
+
+def test_an_onnx_file_teaches_by_its_inputs_names(tmp_path):
+    weight = torch.randn(4, 3)
+    path = write_linear(tmp_path / "m.onnx", weight.numpy(), inputs=("age", "size"), softmax=True)
+    teacher = OnnxTeacher(path, "probabilities")
+    assert teacher.columns == {"age", "size"}
+    batch = {name: torch.randn(5, 4) for name in ("age", "size", "other")}
+    expected = ((batch["age"] + batch["size"]) @ weight).softmax(-1)
+    torch.testing.assert_close(teacher(batch).logits.softmax(-1), expected)
+
+
+class TestWhereItIs:
+    """A teacher that was placed by its loader answers as before, wherever the training is."""
+
+    def model(self):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+    @pytest.mark.parametrize("offload", ["cpu", "disk"])
+    def test_offloaded_weights_stay_offloaded(self, offload, tmp_path):
+        from accelerate import cpu_offload, disk_offload
+
+        rows, plain, device = torch.randn(5, 4), self.model(), torch.device("cpu")
+        model = self.model()
+        model = cpu_offload(model, device) if offload == "cpu" else disk_offload(model, str(tmp_path), device)
+        teacher = as_teacher(model).to(device)
+        torch.testing.assert_close(teacher({"x": rows}).logits, plain(rows))
+        assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+    @pytest.mark.filterwarnings("ignore")  # torch announces its successor, torchao
+    def test_quantised_weights_are_neither_moved_nor_converted(self):
+        rows = torch.randn(5, 4)
+        model = torch.ao.quantization.quantize_dynamic(self.model(), {nn.Linear}, dtype=torch.qint8)
+        teacher = as_teacher(model).to(torch.device("meta"))  # a training elsewhere
+        assert torch.equal(teacher({"x": rows}).logits, model(rows))
+        assert (model(rows) - self.model()(rows)).abs().max() < 0.05
+        with pytest.raises(ArgumentError, match="teacher_dtype: the teacher is quantised"):
+            as_teacher(model, dtype=torch.bfloat16)
+
+    def test_which_devices_are_another(self):
+        places = [("cpu", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda", "cuda:1"), ("cuda:1", "cuda:0"), ("cuda:0", "cpu")]
+        found = [_is_elsewhere(torch.device(own), torch.device(training)) for own, training in places]
+        assert found == [False, False, False, True, True]
 
 
 class TestAsTeacher:

@@ -24,10 +24,20 @@ def test_one_fault_names_the_argument():
     logits = torch.randn(2, 4)
     with pytest.raises(ArgumentError, match=r"^teacher: every row .*teacher_outputs='probabilities'"):
         check_first_batch(logits, logits, logits.softmax(-1), targets(0, 1), 4)
+    with pytest.raises(ArgumentError, match=r"Where it returns TeacherOutput\(logits=.*TeacherOutput\(probabilities="):
+        check_first_batch(logits, logits, logits.softmax(-1), targets(0, 1), 4)
     with pytest.raises(
         ArgumentError, match=r"^train_dataset: it has the label 7, and the student has 4 output columns"
     ):
         check_first_batch(logits, logits, logits, targets(0, 7), 4)
+
+
+def test_a_teacher_that_knows_fewer_classes():
+    logits = torch.randn(2, 4)
+    with pytest.raises(
+        ArgumentError, match=r"^teacher: it gives 3 classes, and the student has 4\..*estimator\.classes_"
+    ):
+        check_first_batch(logits, logits, torch.randn(2, 3), targets(0, 1), 4)
 
 
 def test_several_faults_are_said_together():

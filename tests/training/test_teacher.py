@@ -15,6 +15,7 @@ from limbeck.models import SelectedColumns
 from limbeck.store import Dense, StoredTeacher, build_store
 from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
 from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
+from support.onnx_files import write_linear
 from support.workbench import Net
 
 
@@ -36,6 +37,14 @@ def test_a_module_is_converted_and_a_teacher_keeps_its_dtype(tmp_path):
     live = LiveTeacher(Net())
     assert resolve_teacher(live, Net(), args) is live
     assert {parameter.dtype for parameter in live.model.parameters()} == {torch.float32}
+
+
+def test_an_onnx_file_is_read_by_its_name(tmp_path):
+    weight = torch.randn(8, 3)
+    path = write_linear(tmp_path / "m.onnx", weight.numpy(), softmax=True)
+    teacher = resolve_teacher(path, Net(), arguments(tmp_path, teacher_outputs="probabilities"))
+    rows = torch.randn(5, 8)
+    torch.testing.assert_close(teacher({"x": rows}).logits.softmax(-1), (rows @ weight).softmax(-1))
 
 
 def test_a_student_as_its_own_teacher_is_refused_before_it_is_frozen(tmp_path):

@@ -1,16 +1,19 @@
 """The trainer: a step by hand, the teacher's state, logs, data, checkpoints and errors."""
 
 import copy
+import math
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 from limbeck import DistillationArguments, DistillationLoss, DistillationTrainer, distillation_loss
+from limbeck.errors import ArgumentError
 from limbeck.models import save_model
 from limbeck.teachers import LiveTeacher, TeacherOutput
 from limbeck.training import last_complete_checkpoint
-from support.workbench import CLASSES, Net, make_trainer, vectors, weights
+from support.workbench import CLASSES, Net, llama, make_trainer, vectors, weights
 
 
 def arguments(folder, **settings):
@@ -55,13 +58,26 @@ def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser(tmp_path):
     assert optimised == {id(p) for p in trainer.model.parameters()}
 
 
-def test_the_teacher_runs_in_its_own_dtype(tmp_path):
-    trainer = DistillationTrainer(
-        Net(), Net(24), arguments(tmp_path, max_steps=1, teacher_dtype="bfloat16"), train_dataset=vectors()
-    )
-    assert next(trainer.teacher.model.parameters()).dtype == torch.bfloat16
-    assert trainer.teacher({"x": torch.randn(2, 6)}).logits.dtype == torch.bfloat16
-    trainer.train()
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_the_teacher_runs_in_its_own_dtype(name, tmp_path):
+    dtype, args = getattr(torch, name), arguments(tmp_path, max_steps=1, teacher_dtype=name)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer = DistillationTrainer(Net(), Net(24), args, train_dataset=vectors())
+    slow = [str(warning.message) for warning in told if "hundred times" in str(warning.message)]
+    assert len(slow) == (name == "float16")
+    assert all("teacher_dtype='float32'" in message for message in slow)
+    assert next(trainer.teacher.model.parameters()).dtype == dtype
+    assert trainer.teacher({"x": torch.randn(2, 6)}).logits.dtype == dtype
+    assert math.isfinite(trainer.train().training_loss)
+
+
+def test_tokens_without_labels(tmp_path):
+    data = [{"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1]}] * 4
+    with pytest.raises(
+        ArgumentError, match=r"train_dataset: .*DataCollatorForLanguageModeling\(tokenizer, mlm=False\)"
+    ):
+        DistillationTrainer(llama(), llama(), arguments(tmp_path, max_steps=1), train_dataset=data).train()
 
 
 def test_a_teacher_may_be_a_callable_or_a_folder(tmp_path):
@@ -218,32 +234,6 @@ def test_the_student_is_not_given_what_only_the_teacher_reads(tmp_path):
     trainer.train()
     trainer.evaluate()
     assert sorted(seen[0].tolist()) == [1, 2, 3, 4]
-
-
-def test_compute_metrics_gets_the_logits(tmp_path):
-    seen = {}
-
-    def metrics(prediction):
-        seen["shape"] = prediction.predictions.shape
-        return {"mine": 1.0}
-
-    data = vectors(13)
-    trainer = DistillationTrainer(
-        Net(), Net(24), arguments(tmp_path, per_device_eval_batch_size=5), eval_dataset=data, compute_metrics=metrics
-    )
-    evaluated = trainer.evaluate()
-    assert seen["shape"] == (13, CLASSES)
-    assert {"eval_mine", "eval_loss", "eval_accuracy"} <= evaluated.keys()
-    assert trainer.predict(data).predictions.shape == (13, CLASSES)
-
-
-def test_the_best_model_is_loaded_at_the_end(tmp_path):
-    trainer = make_trainer(
-        "module", tmp_path, save_strategy="steps", save_steps=2, eval_strategy="steps", eval_steps=2,
-        load_best_model_at_end=True, metric_for_best_model="eval_accuracy", greater_is_better=True,
-    )  # fmt: skip
-    trainer.train()
-    assert trainer.state.best_metric == trainer.evaluate()["eval_accuracy"]
 
 
 def test_tied_weights_of_a_plain_module_are_saved_and_resumed(tmp_path):

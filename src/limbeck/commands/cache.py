@@ -54,7 +54,11 @@ def build_cache(
     codec = config.cache.codec(_temperature(config))
     if config.distillation.temperature == "auto":
         config = with_temperature(config, config.search.temperatures[0])
-    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True)
+    keeps_classes = config.cache.format in ("topk", "sampled")
+    needs = f"cache build (cache.format: {config.cache.format}; dense serves all tasks)" if keeps_classes else None
+    opened, teacher = open_and_tell(
+        config, Path(config.out), live_teacher=True, needs_softmax=needs, needs_examples="cache build"
+    )
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
     has_classes = task_named(splits.task).family == "softmax"

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limbeck import __version__
-from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed, StoreFolder
-from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_table
+from limbeck.commands.cache_options import cache_app
+from limbeck.commands.check import check_app
+from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed
+from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_prediction, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
-from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
     from limbeck.commands.compare import ComparisonResult
+
+IOU_TITLE = "Intersection over union of each class, %"
 
 app = typer.Typer(
     name="limbeck",
@@ -150,6 +153,16 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
     ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", help="The column of tables that holds the input; by default found by its name."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where each pixel has a class: the folder to write masks to, as PNGs with a palette."
+        ),
+    ] = None,
     functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1).
@@ -162,7 +175,7 @@ def predict(
     from limbeck.commands.predict import predict as predict_run
 
     unreadable = 0
-    for prediction in predict_run(run, inputs, functions=functions):
+    for prediction in predict_run(run, inputs, functions=functions, column=column, out=out):
         if prediction.error is not None:
             unreadable += 1
             typer.echo(prediction.error, err=True)
@@ -170,75 +183,15 @@ def predict(
             told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
             typer.echo(writer.dumps(told, ensure_ascii=False, default=str))
         else:
-            ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
-            shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
-            given = " ".join(prediction.input.split())
-            typer.echo("\t".join(map(one_line, (given, prediction.label or "", shown))))
+            print_prediction(prediction)
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)
 
 
-cache_app = typer.Typer(help="Store a teacher's outputs on the disk, and train from them.", no_args_is_help=True)
+app.add_typer(check_app)
+
 app.add_typer(cache_app, name="cache")
-
-
-@cache_app.command("build")
-def cache_build(
-    config: ConfigPath,
-    overrides: Overrides = [],  # noqa: B006
-    out: Annotated[
-        str | None, typer.Option("--out", help="The store's folder or URL, in place of teacher.cache.")
-    ] = None,
-) -> None:
-    """Run CONFIG's teacher over its training examples once, and write the store; continue a store that was begun."""
-    from limbeck.commands.cache import build_cache, size_line
-    from limbeck.config import load_config
-    from limbeck.distributed import end_process_group
-    from limbeck.store import TeacherStore
-
-    settings = load_config(config, overrides)
-    built, formats = build_cache(settings, out)
-    if _is_main_process():
-        print_table("Formats, on the same examples (payload)", formats)
-        folder = str(out or settings.teacher.cache)
-        done = f"{built.written} shards written, {built.found} were there; {built.seconds:.1f} s"
-        print_pairs({"store": folder, "bytes": size_line(TeacherStore(folder)), "done": done})
-    end_process_group()
-
-
-@cache_app.command("info")
-def cache_info(store: StoreFolder) -> None:
-    """Show what a store holds, and how large it would be in other formats."""
-    from limbeck.commands.cache import sizes_table, store_table
-
-    for name, value in store_table(store)[1:]:
-        typer.echo(f"{name:<16}  {value}")
-    print_table("The same data in other formats (payload)", sizes_table(store))
-
-
-@cache_app.command("verify")
-def cache_verify(store: StoreFolder) -> None:
-    """Find every shard that is missing, incomplete, foreign or changed; exit with status 2 if there is one."""
-    from limbeck.errors import StoreError
-    from limbeck.store import verify
-
-    if faults := verify(store):
-        raise StoreError(*faults)
-    typer.echo(f"{store}: whole")
-
-
-@cache_app.command("export")
-def cache_export(
-    store: StoreFolder,
-    parquet: Annotated[Path, typer.Option("--parquet", help="The Parquet file to write.")],
-) -> None:
-    """Write a store as one Parquet file, for every other tool."""
-    from limbeck.commands.cache import export_parquet
-
-    export_parquet(store, parquet)
-    typer.echo(str(parquet))
-
 
 temperature_app = typer.Typer(help="See what each temperature does, or search for the best one.", no_args_is_help=True)
 app.add_typer(temperature_app, name="temperature")
@@ -305,6 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
+    os.environ.setdefault(
+        "HF_DATASETS_DISABLE_PROGRESS_BARS", "1"
+    )  # they would stand between the lines that are printed
     try:
         with raise_when_interrupted():
             app([argument for argument in given if argument != "--debug"])
@@ -372,14 +328,16 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
-    from limbeck.report import metrics_table
+    from limbeck.report import class_table, metrics_table
 
     print_table(title, metrics_table(results))
+    print_table(IOU_TITLE, class_table(results))
 
 
 def _show_comparison(result: ComparisonResult) -> None:
-    from limbeck.report import comparison_table
+    from limbeck.report import class_table, comparison_table
 
     print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
+    print_table(IOU_TITLE, class_table(result.means))
     print_lines([result.caption])
     print_lines(result.findings)

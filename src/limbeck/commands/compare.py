@@ -27,19 +27,24 @@ from limbeck.commands.findings import (
 )
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
-from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels, load_splits
+from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels
 from limbeck.evaluation import (
+    Answers,
     ArmResult,
     Measured,
+    answers_of,
     main_metric,
     milliseconds_per_batch,
     predict_logits,
+    rows_of,
     test_metrics,
     train_arms,
+    validation_score,
 )
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, with_temperature
 from limbeck.tasks import has_numbers, task_named
@@ -47,6 +52,8 @@ from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
 """The file that keeps the metrics of finished trainings, one line for each arm and seed."""
+SOME = 32
+"""Of how many examples with several positions, such as pixels, the teacher's probabilities are described."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,12 @@ class ComparisonResult:
     def metric(self) -> str:
         """Return the metric that the students are compared by."""
         return main_metric(self.splits)
+
+    @property
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return the metrics of the teacher and, as means over seeds, of each arm."""
+        arms = {name: {metric: arm[metric].mean for metric in arm.metrics} for name, arm in self.arms.items()}
+        return {"teacher": self.teacher_metrics, **arms}
 
     @property
     def caption(self) -> str:
@@ -106,6 +119,7 @@ def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
         caption=result.caption,
         findings=result.findings,
         soft_targets=report.uncertain_images_figure(result.splits, result.teacher, temperatures),
+        classes=report.class_table(result.means),
     )
     return result
 
@@ -145,7 +159,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
     best = max(arms, key=lambda arm: arms[arm][trainer.validation_score].mean)
     teacher_metrics = {
         "parameters": count_parameters(teacher),
-        **test_metrics(trainer.teacher_test_logits, splits, None).metrics,
+        **test_metrics(trainer.teacher_test_answers, splits, None).metrics,
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
@@ -210,22 +224,37 @@ class ArmTrainer:
         self._all_labels = splits
         if config.data.labelled is not None and config.data.transfer == "labelled":  # these splits keep one draw alone
             everything = dataclasses.replace(config.data, labelled=None, transfer="all")
-            self._all_labels = load_splits(everything, seed=config.seed, task=config.task)
-        in_memory = precompute_teacher(teacher, self._all_labels.train)
-        answers = in_memory.at_temperature(1.0)({"example_id": self._all_labels.train.ids}).logits
-        assert answers is not None
-        self.teacher_logits: Tensor = answers
-        """The teacher's logits of the training examples at T = 1, (N, V)."""
-        self.teacher_test_logits = predict_logits(teacher, splits.test)
-        """The teacher's logits of the test examples."""
-        self._validation_labels = splits.validation.labels
-        if not self.task.has_labels:
-            self._validation_labels = predict_logits(teacher, splits.validation)
-        self._teacher: nn.Module | Teacher = teacher if config.data.augmentation.is_on else in_memory
+            self._all_labels = load_run_splits(config.model_copy(update={"data": everything}))
         steps = count_steps(config, splits.train)
         training = {**NO_LOGS_OR_CHECKPOINTS, **config.training, "max_steps": steps}
         self._config = config.model_copy(update={"training": training})
         self._splits, self._folder = splits, folder
+        self._look_at_teacher(teacher)
+
+    def _look_at_teacher(self, teacher: nn.Module) -> None:
+        """Ask the teacher about all examples, once for all arms."""
+        everything, self._decisions = self._all_labels.train, dict[int, Tensor]()
+        self.teacher_test_answers = answers_of(teacher, self._splits.test)
+        self._validation = self._splits.validation
+        if not self.task.has_labels:  # what students should return is what the teacher does
+            self._validation = self._validation.with_labels(predict_logits(teacher, self._validation))
+        is_changed, one_answer = self._config.data.augmentation.is_on, self.task.unit == "example"
+        in_memory = precompute_teacher(teacher, everything) if one_answer or not is_changed else None
+        self._teacher: nn.Module | Teacher = teacher if is_changed or in_memory is None else in_memory
+        if one_answer:
+            assert in_memory is not None
+            answers = in_memory.at_temperature(1.0)({"example_id": everything.ids}).logits
+            assert answers is not None
+            self.teacher_logits: Tensor = answers
+            """The teacher's logits of the training examples at T = 1, (N, V); of pixels or tokens those of a few examples."""
+            return
+        unlabelled = everything.with_labels(torch.full_like(everything.labels, IGNORE_INDEX))
+        self.teacher_logits, _ = rows_of(teacher, unlabelled.subset(torch.arange(min(SOME, len(unlabelled)))))
+        if not bool(self._splits.labelled.all()):
+            found = answers_of(teacher, unlabelled, progress="Asking the teacher")
+            assert isinstance(found, Answers)
+            rows = found.decisions.split(found.counted.tolist())
+            self._decisions = dict(zip(everything.ids.tolist(), rows, strict=True))
 
     def splits_of(self, seed: int) -> Splits:
         """Return the examples with the labels that a seed draws, the same for all arms.
@@ -279,18 +308,19 @@ class ArmTrainer:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
         if arm.has_teacher:
             return splits.train
+        if self.task.unit != "example":
+            return splits.train.with_decisions(self._decisions)
         known = splits.train.labels != IGNORE_INDEX
         labels = torch.where(known, splits.train.labels, self.task.decide(self.teacher_logits))
         return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> Measured:
         splits = self._splits
-        test_logits, validation_logits = (predict_logits(student, part) for part in (splits.test, splits.validation))
-        measured = test_metrics(test_logits, splits, self.teacher_test_logits)
+        measured = test_metrics(answers_of(student, splits.test), splits, self.teacher_test_answers)
         metrics = {
             "parameters": count_parameters(student),
             **measured.metrics,
             "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
-            self.validation_score: self.task.metrics(validation_logits, self._validation_labels)[self.task.score],
+            self.validation_score: validation_score(answers_of(student, splits.validation), self._validation),
         }
         return Measured(metrics, measured.by_example)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate_models
 from limbeck.models import functions_of, load_model
 from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import CONFIG, STUDENT, TEACHER, read_run
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 
 
@@ -40,7 +40,7 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
         raise ConfigError(
             *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
         )
-    splits = load_splits(config.data, seed=config.seed, task=config.task)
+    splits = load_run_splits(config)
     student = load_model(folder / STUDENT, model=functions)
     models = {"student": in_order_of_data(student, folder / STUDENT, splits, key=str(folder / STUDENT))}
     if (folder / TEACHER).is_dir():

@@ -13,6 +13,7 @@ from limbeck.run.opening import OpenedRun, inspect_run, open_run
 from limbeck.run.plan import Plan, measure_teacher, plan_of, teacher_warnings
 from limbeck.run.teacher import load_or_train_teacher
 from limbeck.store import StoredTeacher
+from limbeck.tasks import task_named
 
 
 def open_and_tell(
@@ -23,6 +24,7 @@ def open_and_tell(
     resume: bool = False,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
+    needs_examples: str | None = None,
     needs_temperature: bool = False,
 ) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
     """Look at a run, print its plan, and train the teacher if it must be trained first.
@@ -34,6 +36,7 @@ def open_and_tell(
         resume: continue what was begun in the folder.
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
         needs_temperature: the command looks for a temperature.
 
     Returns:
@@ -46,14 +49,19 @@ def open_and_tell(
         opened = open_run(config, folder, resume=resume, live_teacher=live_teacher)
     else:
         opened = inspect_run(
-            config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax, needs_temperature=needs_temperature
+            config,
+            folder,
+            live_teacher=live_teacher,
+            needs_softmax=needs_softmax,
+            needs_examples=needs_examples,
+            needs_temperature=needs_temperature,
         )
     tell(plan_of(config, opened, folder))
     if opened.teacher is not None:
         return opened, opened.teacher
     teacher = load_or_train_teacher(config, opened.splits, folder, resume=resume)
     found = measure_teacher(teacher, opened.splits)
-    tell(Plan({}, [] if found is None else teacher_warnings(found)))
+    tell(Plan({}, [] if found is None else teacher_warnings(found, task_named(opened.splits.task).unit)))
     return opened, teacher
 
 

@@ -10,16 +10,19 @@ import typer
 from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
+    from limbeck.commands.predict import Prediction
     from limbeck.run.plan import Plan
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: the first column to the left, the others to the right.
+    """Print a table: the first column to the left, the others to the right; nothing if it has no rows.
 
     Args:
         title: printed above the table, in bold.
         rows: the cells; the first row is the header.
     """
+    if not rows:
+        return
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     typer.secho(f"\n{title}", bold=True)
@@ -53,6 +56,20 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
     width = max(map(len, pairs))
     for name, value in pairs.items():
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """Print the line of one prediction: the input, what is predicted, the three largest numbers, and the file of the mask.
+
+    Args:
+        prediction: of an input that could be read.
+    """
+    numbers = prediction.probabilities or prediction.shares
+    ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
+    shown = "  ".join(f"{label} {number:.3f}" for label, number in ranked)
+    given = " ".join(prediction.input.split())
+    cells = (given, prediction.label or "", shown, *([prediction.mask] if prediction.mask else []))
+    typer.echo("\t".join(map(one_line, cells)))
 
 
 def print_plan(plan: Plan) -> None:

@@ -93,11 +93,12 @@ def describe_calibration(calibration: Calibration) -> str:
     Returns:
         The sentences.
     """
-    text = (
-        f"Calibration: dividing the teacher's logits by {calibration.temperature:.2f} would make it honest. This is about "
-        "its own predictions; it is not the temperature of distillation."
+    found = (
+        calibration.remark or f"dividing the teacher's logits by {calibration.temperature:.2f} would make it honest."
     )
-    return f"{text} {calibration.remark}".rstrip()
+    return (
+        f"Calibration: {found} This is about the teacher's own predictions; it is not the temperature of distillation."
+    )
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,10 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
 
 def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], Quality]:
     """Look at the run, and return a function that trains the student of a trial and returns what it gets right."""
-    opened, found = open_and_tell(config, Path(config.out), needs_temperature=True)
+    opened, found = open_and_tell(config, Path(config.out), needs_examples="temperature search", needs_temperature=True)
     splits, teacher = opened.splits, cast("nn.Module | Teacher", found)
     if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
-        teacher = precompute_teacher(teacher, splits.train)  # students see one view of each example
+        teacher = precompute_teacher(teacher, splits.train) or teacher  # students see one view of each example
     training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}
 
     task = task_named(splits.task)

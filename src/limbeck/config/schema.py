@@ -34,6 +34,10 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+FILE_KEYS = ("sklearn", "onnx")
+"""The keys that name a teacher by a file of another library."""
+
+
 @dataclass(frozen=True)
 class TrainedConfig(ModelConfig):
     """A model that is trained already, of any kind.
@@ -50,6 +54,9 @@ class TrainedConfig(ModelConfig):
     trusted: list[str] = field(default_factory=list)
     """The types in the file of ``sklearn`` that are loaded although skops does not know them, as package.Class. Loading them
     may run code of theirs."""
+    onnx: str | None = None
+    """An ONNX file with a dynamic batch axis, in place of a model. Its inputs are given the entries of a batch that have their
+    names; a file with one input takes whatever the batch has. ``outputs`` says what it returns."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the teacher returns: "logits"; or "probabilities", rows in [0, 1] that sum to 1, whose logarithms serve as logits. A
     store keeps logits in either case."""
@@ -57,18 +64,19 @@ class TrainedConfig(ModelConfig):
     @property
     def key(self) -> str:
         """Return the key that names the model: "model", or the kind of file that it is in."""
-        return "model" if self.sklearn is None else "sklearn"
+        return next((key for key in FILE_KEYS if getattr(self, key) is not None), "model")
 
     @property
     def name(self) -> str:
         """Return the name of the model, or of the file that it is in."""
-        return self.model if self.sklearn is None else self.sklearn
+        return getattr(self, self.key)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sklearn is not None and self.model:
+        named = [key for key in ("model", *FILE_KEYS) if getattr(self, key)]
+        if len(named) > 1:
             raise ArgumentError(
-                "sklearn", "stands beside a model, and one of them is the teacher. Leave out the other."
+                named[-1], f"stands beside {named[0]}, and one of them is the teacher. Leave out the other."
             )
         if self.trusted and self.sklearn is None:
             raise ArgumentError("trusted", "has no effect without the file of an estimator in sklearn. Leave it out.")
@@ -88,7 +96,7 @@ class MemberConfig(TrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name:
-            raise ArgumentError("model", "missing. Name a model, or in sklearn a file with an estimator.")
+            raise ArgumentError("model", "missing. Name a model, or a file in sklearn or onnx.")
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,8 @@ class TeacherConfig(TrainedConfig):
     """
 
     ensemble: Annotated[list[MemberConfig], Field(min_length=2)] | None = None
-    """Several trained teachers in place of one, each with a ``model`` or ``sklearn`` and, if it is to count more or less, a
-    ``weight``. Their columns are matched with the data's classes by name, each by itself."""
+    """Several trained teachers in place of one, each with a ``model``, ``sklearn`` or ``onnx`` and, if it is to count more or
+    less, a ``weight``. Their columns are matched with the data's classes by name, each by itself."""
     average: Literal["logits", "probabilities"] = "probabilities"
     """What is averaged over the ensemble: probabilities, at the temperature of the loss; or logits, which need none."""
     cache: str | None = None
@@ -122,7 +130,7 @@ class TeacherConfig(TrainedConfig):
             raise ArgumentError(
                 "ensemble", f"stands beside {self.key}. Leave that out, or make it one of the ensemble."
             )
-        if self.training is not None and (self.sklearn is not None or self.ensemble is not None):
+        if self.training is not None and (self.key != "model" or self.ensemble is not None):
             raise ArgumentError("training", "is for one model of PyTorch, and these are trained already. Leave it out.")
         if self.training is not None and self.outputs == "probabilities":
             raise ArgumentError(
@@ -231,9 +239,10 @@ class Config(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     task: str = "auto"
-    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; or "regression",
-    where it has a number or a list of them. "auto" sees it by the labels, and takes numbers without a fraction for classes.
-    "embeddings" needs no labels."""
+    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; "regression", where
+    it has a number or a list of them; "dense_prediction", where it has a mask; or "token_classification", where each of its
+    words has a tag. "auto" sees it by the labels, and takes numbers without a fraction for classes. "embeddings" needs no
+    labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig
@@ -256,6 +265,10 @@ class Config(StrictModel):
     def _is_a_task(cls, name: str) -> str:
         if name != "auto" and name not in TASKS:
             raise ValueError(f"should be auto, or one of {', '.join(TASKS)}")
+        if name != "auto" and TASKS[name].unit == "token":
+            raise ValueError(
+                f"{name} is a task of DistillationTrainer in Python alone, which has language models; not of a config"
+            )
         return name
 
     _origin: Origin = PrivateAttr(default_factory=Origin)

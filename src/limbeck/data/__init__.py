@@ -1,10 +1,11 @@
 """Data sets: from a name to training, validation and test examples that come in batches.
 
 This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
-``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
-apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
-of a data set, ``labels`` and ``numbers`` read what models should say, ``groups`` and ``unlabelled`` say what belongs together
-and what comes after the training examples, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
+``config`` says which data set and how to read it, ``sources``, ``hugging_face`` and ``table_files`` read it, ``splits`` keeps
+the three sets apart and hides labels, ``images``, ``masks``, ``texts``, ``words`` and ``tables`` make batches,
+``image_columns`` and ``table_columns`` read columns of a data set, ``labels``, ``tags`` and ``numbers`` read what models
+should say, ``groups`` and ``unlabelled`` say what belongs together and what comes after the training examples, ``examples``
+holds the result, ``preprocessing`` turns new inputs into a batch.
 """
 
 from limbeck.data.config import DataConfig

@@ -19,11 +19,14 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 READ_BY_ALL = ("name", "labelled", "transfer")
+BUILT_IN = ("digits", "fashion-mnist")
+"""The data sets that are known by a name of Limbeck's own."""
 READ_BY_ARRAYS = ("mean", "std", "augmentation")
 READ_BY_FILES = ("validation", "test")
 READ_BY_HUB = ("subset",)
 READ_BY_COLUMNS = ("label_column", "group_column", "unlabelled")
 READ_BY_IMAGES = (*READ_BY_COLUMNS, "image_column", "image_size", "channels", "mean", "std", "augmentation")
+READ_BY_MASKS = ("masks", "classes", "ignore_index")
 READ_BY_TEXTS = (*READ_BY_COLUMNS, "text_column", "tokenizer", "max_length")
 READ_BY_TABLES = (*READ_BY_COLUMNS, "columns", "exclude")
 
@@ -64,7 +67,8 @@ class DataConfig:
     """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
     is found by its name: text, sentence, content, review or title."""
     label_column: str | None = None
-    """The column with the labels. By default it is found by its name: label, labels, class, category or target."""
+    """The column with the labels, or with the masks. By default it is found by its name: label, labels, class, category or
+    target; mask, annotation or segmentation."""
     image_column: str | None = None
     """The column with the images. By default it is the first column of images."""
     columns: tuple[str, ...] | None = None
@@ -72,15 +76,25 @@ class DataConfig:
     ``exclude`` are named, or if it has neither images nor a ``tokenizer`` nor a column of a text's usual name."""
     exclude: tuple[str, ...] = ()
     """The columns of a table that are no inputs, such as a number of the row."""
-    image_size: PositiveInt | None = None
-    """The height and width, in pixels, that images are resized to. By default images get the size of the first one. Those of
-    "digits" and "fashion-mnist" keep theirs."""
+    masks: str | None = None
+    """The folder with the masks of the images in the folder ``name``, for dense prediction: for each image a PNG at the same
+    place and of the same name, whose pixel values are the numbers of classes. An image without a mask is unlabelled."""
+    classes: tuple[str, ...] | dict[Annotated[int, Field(ge=0)], str] | None = None
+    """The names of the classes of masks, from the value 0 on; or by their values, as in {0: background, 7: road}. By default
+    each value in the training masks is a class."""
+    ignore_index: Annotated[int, Field(ge=0)] = 255
+    """The value of pixels of a mask that have no label, unless ``classes`` names it."""
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    """The side, or [height, width], in pixels, that images are resized to: bilinear, and masks to the nearest pixel. By default
+    images get the size of the first one. Those of "digits" and "fashion-mnist" keep theirs."""
     channels: Literal[1, 3] | None = None
     """The channels of the images: 1 for grey, 3 for colour. By default 1 if all images of the set are grey, else 3."""
-    mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
-    """The number that is subtracted from pixels between 0 and 1, or one number for each channel."""
-    std: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
-    """The number that pixels are divided by after ``mean`` is subtracted, or one number for each channel."""
+    mean: FiniteFloat | tuple[FiniteFloat, ...] | None = None
+    """The number that is subtracted from pixels between 0 and 1, or one number for each channel. By default it is
+    that of the published teacher or student, where its files tell it, as they tell ``std`` and ``image_size``; else 0."""
+    std: PositiveFloat | tuple[PositiveFloat, ...] | None = None
+    """The number that pixels are divided by after ``mean`` is subtracted, or one number for each channel. By default it is
+    found as ``mean`` is; else 1."""
     tokenizer: str | None = None
     """The Hugging Face id or the folder of the tokenizer that teacher and student share. Texts need it."""
     max_length: PositiveInt = 128

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,10 +55,14 @@ class Examples(Dataset[dict[str, Any]]):
     it stays the same in every subset. A ``DataLoader`` asks for whole batches, which can be fed to a model as they are: give it
     ``collate_fn=identity_collate``.
 
+    Where an example has a label for each pixel or token, the loader returns these ``labels`` with the inputs, and ``mask``,
+    True at the positions that can have one. Here is then kept which examples are labelled.
+
     Args:
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
         labels: (N,) integers, or (N, C) floats with 1 for each class of an example and 0 for the others; ``IGNORE_INDEX`` for
             an example without a label. In regression (N, K) floats, NaN for an example without a label; of embeddings (N, 0).
+            If the loader returns labels, any number but ``IGNORE_INDEX`` says that they are known.
         ids: (N,) int64, the row number of each example; by default 0 to N - 1.
         task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``.
     """
@@ -77,7 +81,14 @@ class Examples(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         chosen = torch.as_tensor(indices, dtype=torch.long)
         ids = self.ids[chosen]
-        return _Batch(self.load(ids.tolist()), labels=self.labels[chosen], example_id=ids)
+        batch = self.load(ids.tolist())
+        if "labels" not in batch:
+            return _Batch(batch, labels=self.labels[chosen], example_id=ids)
+        known = self.labelled[chosen].reshape(-1, *[1] * (batch["labels"].dim() - 1))
+        labels = torch.where(known, batch["labels"], IGNORE_INDEX)
+        # where an example has no label, all of its positions learn from the teacher
+        mask = batch["mask"] & ((labels != IGNORE_INDEX) | ~known)
+        return _Batch(batch, labels=labels, mask=mask, example_id=ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
@@ -121,6 +132,19 @@ class Examples(Dataset[dict[str, Any]]):
             raise ArgumentError("labels", f"expected one for each of {len(self)} examples, got {len(labels)}.")
         return Examples(self.load, labels, self.ids, task=self.task)
 
+    def with_decisions(self, decisions: Mapping[int, Tensor]) -> Examples:
+        """Return the same examples, all labelled: those without a label with what a teacher decided.
+
+        Args:
+            decisions: by the id of an example, the class of each of its positions that count.
+
+        Returns:
+            Examples with the same inputs and ids.
+        """
+        unlabelled = set(self.ids[~self.labelled].tolist())
+        load = DecidedLabels(self.load, {number: row for number, row in decisions.items() if number in unlabelled})
+        return Examples(load, torch.zeros_like(self.labels), self.ids, task=self.task)
+
     def as_one_batch(self) -> dict[str, Any]:
         """Return all examples as one batch."""
         return self.__getitems__(range(len(self)))
@@ -158,6 +182,26 @@ def identity_collate(batch: Any) -> Any:
         The same object.
     """
     return batch
+
+
+class DecidedLabels:
+    """A loader that puts what a teacher decided in the place of the labels of some rows.
+
+    Args:
+        load: a loader that returns ``labels`` and ``mask``.
+        decisions: by the row, the class of each position in ``mask``.
+    """
+
+    def __init__(self, load: LoadRows, decisions: Mapping[int, Tensor]) -> None:
+        self.load, self.decisions = load, decisions
+
+    def __call__(self, rows: list[int]) -> dict[str, Any]:
+        batch = self.load(rows)
+        labels = batch["labels"].clone()
+        for place, row in enumerate(rows):
+            if row in self.decisions:
+                labels[place][batch["mask"][place]] = self.decisions[row].to(labels.dtype)
+        return {**batch, "labels": labels}
 
 
 class TensorRows:

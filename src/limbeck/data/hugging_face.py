@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from limbeck.data.config import (
+    BUILT_IN,
     READ_BY_FILES,
     READ_BY_HUB,
     READ_BY_IMAGES,
+    READ_BY_MASKS,
     READ_BY_TABLES,
     READ_BY_TEXTS,
     DataConfig,
     check_all_are_read,
 )
-from limbeck.data.examples import Examples, LoadRows, Source
+from limbeck.data.examples import WITHOUT_CLASSES, Examples, LoadRows, Source
 from limbeck.data.groups import notes_on_groups, number_groups
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
+from limbeck.data.masks import MASK, MaskedImages, encode_masks, read_folders
 from limbeck.data.numbers import encode_numbers, hold_numbers
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
+from limbeck.data.table_files import FILE_FORMATS, load_files, reason_of
+from limbeck.data.tags import encode_tags
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
-from limbeck.errors import ArgumentError, DataError
+from limbeck.data.words import Words
+from limbeck.errors import ArgumentError, DataError, closest
 from limbeck.models import DataShape
 
-FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+WORD_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", *LABEL_COLUMNS)
+MASK_COLUMNS = (*LABEL_COLUMNS, MASK, "masks", "annotation", "annotations", "segmentation", "segmentation_mask")
+SPLIT_NAMES = {
+    **{"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"},
+    **{"dev": "validation", "test": "test", "testing": "test"},
+}
 """How a split is called in the wild, and here. Splits of other names are not read."""
 
 
@@ -56,16 +66,27 @@ def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
     Raises:
         DataError: it cannot be found or read, a column is missing, a label is unknown in training, or a setting has no effect.
     """
-    path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_TEXTS, *READ_BY_TABLES}
+    path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_MASKS, *READ_BY_TEXTS, *READ_BY_TABLES}
     of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
     place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = _load_tables(config)
     columns = tables["train"].features
-    task, label_column, labels, names = _read_labels(config, tables, task)
+    words = [] if task in WITHOUT_CLASSES else _word_columns(config, columns)
+    label_column = _label_column(config, columns, bool(words), task)
+    kind, inputs = ("words", words) if words else _find_inputs(config, columns, label_column)
+    task, mask, tags = _task_of(tables, kind, label_column, task), None, None
+    if task == "dense_prediction":
+        labels, names, mask = encode_masks(tables, inputs[0], label_column, config.classes, config.ignore_index)
+    elif task == "token_classification":
+        labels, names, tags = encode_tags(tables, inputs[0], label_column)
+    elif task == "embeddings":
+        labels, names = {split: torch.zeros(len(table), 0) for split, table in tables.items()}, []
+    else:
+        encode = {"multi_label": encode_label_lists, "regression": encode_numbers}.get(task, encode_labels)
+        labels, names = encode(tables, label_column)
     notes, groups = notes_on_labels(labels, names, task), None
-    kind, inputs = _find_inputs(config, columns, label_column)
-    check_all_are_read(config, (*KINDS[kind].read, *of_place), kind)
+    check_all_are_read(config, (*KINDS[kind].read, *of_place, *(READ_BY_MASKS if mask else ())), kind)
     for column in inputs:
         _check_that_all_have(tables, column, KINDS[kind].key)
     more = None if config.unlabelled is None else _load_unlabelled(config.unlabelled)
@@ -73,30 +94,64 @@ def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
         group_column = find_column(config.group_column, (), columns, "data.group_column")
         groups = number_groups(group_column, tables["train"], more)
         notes += notes_on_groups(group_column, tables)
+    masks = dict(tables)
     if more is not None:
         tables["train"] = join_unlabelled(tables["train"], more, inputs)
         labels["train"] = with_unlabelled(labels["train"], len(more), task)
         notes.append(f"{len(more)} training examples come from {config.unlabelled}; labels there are not read.")
     loaders, shape, preprocessing, decided = KINDS[kind].make(tables, inputs, names, config)
+    if mask is not None:
+        assert preprocessing.image is not None
+        mask = replace(mask, size=preprocessing.image.size)
+        loaders = {split: MaskedImages(loaders[split], masks[split], label_column, mask) for split in tables}
+        preprocessing = replace(preprocessing, values=list(mask.values))
+    if tags is not None:
+        loaders = {split: cast(Words, loaders[split]).with_tags(tags[split]) for split in tables}
     splits = {split: Examples(loaders[split], labels[split], task=task) for split in tables}
     return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
 
 
-def _read_labels(
-    config: DataConfig, tables: dict[str, Any], task: str
-) -> tuple[str, str | None, dict[str, Tensor], list[str]]:
-    """Return the task, the column of its labels, the labels of each split, and the names of the outputs that they are for."""
+def _label_column(config: DataConfig, columns: Any, are_words: bool, task: str) -> str:
+    """Return the column of labels; "" for embeddings, which have none."""
     if task == "embeddings":
         given = [key for key in ("label_column", "labelled") if getattr(config, key) is not None]
         if given:
             raise DataError(*(f"data.{key}: embeddings have no labels. Leave it out." for key in given))
-        return task, None, {split: torch.zeros(len(table), 0) for split, table in tables.items()}, []
-    column = find_column(config.label_column, LABEL_COLUMNS, tables["train"].features, "data.label_column")
-    if task == "regression" or (task == "auto" and hold_numbers(tables, column)):
-        return "regression", column, *encode_numbers(tables, column)
-    if are_lists(tables, column):
-        return "multi_label", column, *encode_label_lists(tables, column)
-    return "classification", column, *encode_labels(tables, column)
+        return ""
+    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else TAG_COLUMNS if are_words else LABEL_COLUMNS
+    return find_column(config.label_column, usual, columns, "data.label_column")
+
+
+def _task_of(tables: dict[str, Any], kind: str, label_column: str, task: str) -> str:
+    """Return what labels are for: the name of one of ``limbeck.tasks.TASKS``. What a config says is followed for numbers."""
+    if task in WITHOUT_CLASSES:
+        return task
+    if kind == "words":
+        if not are_lists(tables, label_column):
+            raise DataError(
+                f"data.label_column: column {label_column!r} holds one class, and texts are lists of words. Expected a list "
+                "with a tag for each word."
+            )
+        return "token_classification"
+    if label_column in _image_columns(tables["train"].features):
+        return "dense_prediction"
+    if task == "auto" and hold_numbers(tables, label_column):
+        return "regression"
+    return "multi_label" if are_lists(tables, label_column) else "classification"
+
+
+def _image_columns(columns: Any) -> tuple[str, ...]:
+    return tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+
+
+def _word_columns(config: DataConfig, columns: Any) -> list[str]:
+    """Return the column with the words of each text, which are given as lists; empty if there is none."""
+    named = [config.text_column] if isinstance(config.text_column, str) else list(config.text_column or WORD_COLUMNS)
+    lists = [
+        name for name in named if str(getattr(getattr(columns.get(name), "feature", None), "dtype", "")) == "string"
+    ]
+    is_table = config.columns is not None or bool(config.exclude)
+    return [] if is_table else lists[:1]
 
 
 def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> ImageFormat:
@@ -111,7 +166,8 @@ def image_format(config: DataConfig, size: tuple[int, int], channels: int) -> Im
         DataError: ``data.mean`` or ``data.std`` has another number of values than there are channels.
     """
     try:
-        return ImageFormat(size, channels, config.mean, config.std)
+        mean, std = 0.0 if config.mean is None else config.mean, 1.0 if config.std is None else config.std
+        return ImageFormat(size, channels, mean, std)
     except ArgumentError as error:
         raise DataError(f"data.{error}") from None
 
@@ -128,7 +184,8 @@ def _make_images(tables: dict[str, Any], columns: list[str], names: list[str], c
         if not feature.decode:
             tables = tables | {split: table.cast_column(column, datasets.Image())}
     notes, channels = [], config.channels
-    size = None if config.image_size is None else (config.image_size, config.image_size)
+    given = config.image_size
+    size = (given, given) if isinstance(given, int) else given
     if size is None or channels is None:  # else nothing is left to decide, and a large set need not be looked at
         survey = survey_images(tables, column)
         channels = channels or survey.channels
@@ -159,9 +216,22 @@ def _make_texts(tables: dict[str, Any], columns: list[str], names: list[str], co
     return loaders, DataShape(len(names)), preprocessing, []
 
 
-def _find_inputs(config: DataConfig, columns: Any, label_column: str | None) -> tuple[str, list[str]]:
+def _make_words(tables: dict[str, Any], columns: list[str], names: list[str], config: DataConfig) -> Made:
+    tokenizer, (column,) = load_tokenizer(config.tokenizer), columns
+    loaders, notes = dict[str, LoadRows](), []
+    for split, table in tables.items():
+        loaders[split] = words = Words(list(table[column]), tokenizer, config.max_length)
+        if cut := words.without_token([len(row) for row in table[column]]):
+            notes.append(
+                f"{cut} words of {split} do not count: they have no token, or stand after {config.max_length} tokens."
+            )
+    preprocessing = Preprocessing(names, tokenizer=tokenizer, max_length=config.max_length, column=column)
+    return loaders, DataShape(len(names)), preprocessing, notes
+
+
+def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[str, list[str]]:
     """Return the kind of the inputs, a key of ``KINDS``, and the columns that hold them."""
-    images = tuple(name for name, feature in columns.items() if type(feature).__name__ == "Image")
+    images = tuple(name for name in _image_columns(columns) if name != label_column)
     named_as_table = config.columns is not None or bool(config.exclude)
     if config.image_column is not None or (images and not named_as_table):
         return "images", [find_column(config.image_column, images, columns, "data.image_column")]
@@ -193,6 +263,7 @@ class _Kind:
 KINDS = {
     "images": _Kind(READ_BY_IMAGES, "image_column", _make_images),
     "texts": _Kind(READ_BY_TEXTS, "text_column", _make_texts),
+    "words": _Kind(READ_BY_TEXTS, "text_column", _make_words),
     "a table": _Kind(READ_BY_TABLES, "columns", _make_table),
 }
 """The kinds of inputs, as messages call them."""
@@ -213,8 +284,10 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
 
     path = Path(config.name)
     try:
+        if config.masks is not None:
+            return read_folders(path, Path(config.masks), SPLIT_NAMES)
         if path.is_file():
-            loaded = _load_files(config)
+            loaded = load_files(config)
         elif path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(str(path))
         elif path.is_dir():
@@ -222,61 +295,18 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
         else:
             loaded = datasets.load_dataset(config.name, config.subset)
     except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
+        close = closest(config.name, BUILT_IN)
+        meant = "" if close is None else f" Did you mean {close}?"
         raise DataError(
-            f"data.name: {config.name!r} cannot be read: {reason} Expected digits, fashion-mnist, a Hugging Face id, a data "
-            f"set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each class."
+            f"data.name: {config.name!r} cannot be read: {reason_of(error)} Expected {', '.join(BUILT_IN)}, a Hugging Face id, "
+            f"a data set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each "
+            f"class.{meant}"
         ) from None
     by_name: dict[Any, Any] = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     tables = {str(name): table for name, table in by_name.items()}
     if "train" not in tables:
         raise DataError(f"data.name: {config.name!r} has no split 'train', only {', '.join(tables)}.")
     return {SPLIT_NAMES[name]: table for name, table in tables.items() if name in SPLIT_NAMES}
-
-
-def _load_files(config: DataConfig) -> Any:
-    import datasets
-
-    given = {"train": config.name, "validation": config.validation, "test": config.test}
-    files = {split: name for split, name in given.items() if name is not None}
-    for split, name in files.items():
-        if not Path(name).is_file():
-            raise DataError(f"data.{split}: no file {name}.")
-    suffix = Path(config.name).suffix
-    if suffix not in FILE_FORMATS:
-        raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
-    # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
-    return {
-        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **_options(suffix))
-        for split, name in files.items()
-    }
-
-
-def load_file(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a CSV, JSONL or Parquet file row by row.
-
-    Args:
-        path: the file; its suffix, one of ``FILE_FORMATS``, tells its format.
-
-    Returns:
-        An iterator over the rows, each a dictionary of its cells by column.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    suffix = path.suffix.lower()
-    try:
-        yield from datasets.load_dataset(FILE_FORMATS[suffix], data_files=str(path), split="train", **_options(suffix))
-    except (OSError, ValueError, DatasetsError) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).strip().splitlines()[0]}") from None
-
-
-def _options(suffix: str) -> dict[str, Any]:
-    """Return the options for a file format: pandas would read a class called "None" or "NA" as an empty cell."""
-    return {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
 
 
 def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:

@@ -42,7 +42,7 @@ class ColumnImages:
             faults = [fault for row in rows if (fault := self._fault(row))]
             if not faults:
                 raise
-            raise DataError(*_shortened(faults)) from None
+            raise DataError(*shortened(faults)) from None
 
     def source_bytes(self, rows: list[int]) -> Iterable[bytes]:
         """Yield the file of each image, not decoded; images of which there is no file here are decoded.
@@ -113,26 +113,55 @@ def survey_images(tables: dict[str, Any], column: str) -> ImageSurvey:
     Raises:
         DataError: some images cannot be read; each is named.
     """
-    from PIL import Image
-
     survey = ImageSurvey()
     for split, table in tables.items():
         mode = getattr(table.features[column], "mode", None)
-        bar = tqdm(_cells(table, column), total=len(table), desc="Looking at images", delay=1.0, leave=False)
+        bar = tqdm(cells_of(table, column), total=len(table), desc="Looking at images", delay=1.0, leave=False)
         for row, cell in enumerate(bar):
             try:
-                source = _source(cell)
-                with table[row][column] if source is None else Image.open(source) as image:
-                    # of a PNG, `getexif` decodes the whole image to look for EXIF after the pixels
-                    has_exif = "exif" in image.info or image.format == "TIFF"
-                    turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
-                    survey.sizes[(image.width, image.height) if turned else (image.height, image.width)] += 1
+                with open_cell(table, column, row, cell) as image:
+                    survey.sizes[_upright_size(image)] += 1
                     survey.grey += is_grey(mode or image.mode)
             except Exception as error:  # every decoder raises its own
                 survey.faults.append(f"data.name: {split}: {_fault(cell, row, error)}")
     if survey.faults:
-        raise DataError(*_shortened(survey.faults))
+        raise DataError(*shortened(survey.faults))
     return survey
+
+
+def size_of_cell(table: Any, column: str, row: int, cell: Any) -> tuple[int, int]:
+    """Return the height and width of an image as it stands upright, from its header.
+
+    Args:
+        table: a ``datasets.Dataset``.
+        column: the column with the images.
+        row: the row of the image.
+        cell: what ``cells_of`` yields for it.
+    """
+    with open_cell(table, column, row, cell) as image:
+        return _upright_size(image)
+
+
+def open_cell(table: Any, column: str, row: int, cell: Any) -> Any:
+    """Return the PIL image of a cell, whose pixels may not be read yet.
+
+    Args:
+        table: a ``datasets.Dataset``.
+        column: the column with the images.
+        row: the row of the image.
+        cell: what ``cells_of`` yields for it.
+    """
+    from PIL import Image
+
+    source = _source(cell)
+    return table[row][column] if source is None else Image.open(source)
+
+
+def _upright_size(image: Any) -> tuple[int, int]:
+    # of a PNG, `getexif` decodes the whole image to look for EXIF after the pixels
+    has_exif = "exif" in image.info or image.format == "TIFF"
+    turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def undecoded(dataset: Any, column: str) -> Any:
@@ -147,8 +176,13 @@ def undecoded(dataset: Any, column: str) -> Any:
     return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
-def _cells(table: Any, column: str) -> Iterator[Any]:
-    """Yield the undecoded cell of each row."""
+def cells_of(table: Any, column: str) -> Iterator[Any]:
+    """Yield the undecoded cell of each row: a dictionary with "bytes" and "path", or None for an empty cell.
+
+    Args:
+        table: a ``datasets.Dataset``.
+        column: the column with the images.
+    """
     for batch in undecoded(table, column).iter(batch_size=64):
         yield from batch[column]
 
@@ -174,7 +208,12 @@ def _fault(cell: Any, row: int, error: BaseException) -> str:
     return f"{name}: not an image that can be read ({reason.rstrip('.')})."
 
 
-def _shortened(faults: list[str]) -> list[str]:
+def shortened(faults: list[str]) -> list[str]:
+    """Return the first faults, and how many more there are.
+
+    Args:
+        faults: a line for each.
+    """
     more = [f"... and {len(faults) - SHOWN_FAULTS} more."] if len(faults) > SHOWN_FAULTS else []
     return faults[:SHOWN_FAULTS] + more
 

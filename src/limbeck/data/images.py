@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -159,7 +159,8 @@ class Augmentation:
         """Change the images of a batch.
 
         Args:
-            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N, ...). It is left as it is.
+            batch: ``pixel_values`` (N, C, H, W), and perhaps ``labels`` (N, ...). Labels of pixels (N, H, W) and their ``mask``
+                are moved with the images. It is left as it is.
 
         Returns:
             A new batch. After mixup or cutmix it also has ``mixup_labels``, the labels of the images that were mixed in, and
@@ -168,11 +169,11 @@ class Augmentation:
         images: Tensor = batch["pixel_values"]
         if self.shift:
             down, right = torch.randint(0, 2 * self.shift + 1, (2, len(images)), device=images.device)
-            images = _shift(images, self.shift, down, right)
+            batch = _moved(batch, lambda pixels: _shift(pixels, self.shift, down, right))
         if self.flip:
-            images = _mirror(images, torch.rand(len(images), device=images.device) < 0.5)
-        batch = {**batch, "pixel_values": images}
-        return self._mixed(batch) if self.mixes else batch
+            chosen = torch.rand(len(images), device=images.device) < 0.5
+            batch = _moved(batch, lambda pixels: _mirror(pixels, chosen))
+        return self._mixed(batch) if self.mixes else dict(batch)
 
     def _mixed(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return a batch in which each image is mixed with another."""
@@ -281,17 +282,25 @@ def _box(height: int, width: int, share: float) -> tuple[slice, slice]:
     return sides[0], sides[1]
 
 
+def _moved(batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """Return a batch whose images are moved, and in the same way the labels and the mask of pixels, (N, H, W)."""
+    changed = {"pixel_values": move(batch["pixel_values"])}
+    for name in ("labels", "mask"):
+        if name in batch and batch[name].dim() == 3:
+            changed[name] = move(batch[name].unsqueeze(1)).squeeze(1)
+    return {**batch, **changed}
+
+
 def _mirror(images: Tensor, chosen: Tensor) -> Tensor:
     """Mirror the images (N, C, H, W) where ``chosen`` (N,) is True."""
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def _shift(images: Tensor, pixels: int, down: Tensor, right: Tensor) -> Tensor:
-    """Cut each image (N, C, H, W) out of a copy with a border of ``pixels``, at the offsets ``down`` and ``right`` (N,)."""
-    count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")
-    rows = (down[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-    columns = (right[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
+    """Move each image (N, C, H, W) up and left by ``down`` and ``right`` (N,) less ``pixels``, and fill it with its border."""
+    count, channels, height, width = images.shape
+    rows = (down[:, None] - pixels + torch.arange(height, device=images.device)).clamp(0, height - 1)
+    columns = (right[:, None] - pixels + torch.arange(width, device=images.device)).clamp(0, width - 1)
     example = torch.arange(count, device=images.device)[:, None, None, None]
-    channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-    return padded[example, channel, rows, columns]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return images[example, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -55,7 +55,7 @@ def encode_labels(tables: dict[str, Any], column: str) -> tuple[dict[str, Tensor
         unknown = next((value for value in values if value is not None and str(value) not in numbers), None)
         if unknown is not None:
             raise DataError(
-                f"data.label_column: {split} has the label {unknown!r}, which train lacks. train has {_shown(names)}."
+                f"data.label_column: {split} has the label {unknown!r}, which train lacks. train has {shown_names(names)}."
             )
         labels[split] = torch.tensor(
             [IGNORE_INDEX if value is None else numbers[str(value)] for value in values], dtype=torch.long
@@ -104,7 +104,7 @@ def encode_label_lists(tables: dict[str, Any], column: str) -> tuple[dict[str, T
             unknown = next((name for name in row or () if name not in numbers), None)
             if unknown is not None:
                 raise DataError(
-                    f"data.label_column: {split} has the label {unknown!r}, which train lacks. train has {_shown(names)}."
+                    f"data.label_column: {split} has the label {unknown!r}, which train lacks. train has {shown_names(names)}."
                 )
             labels[split][i, [numbers[name] for name in row or ()]] = 1
             if row is None:
@@ -193,12 +193,17 @@ def _check_that_names_are_given(values: Sequence[Any], split: str, names: Sequen
     number = next((value for value in values if isinstance(value, int) and str(value) not in names), None)
     if number is not None:
         raise DataError(
-            f"data.label_column: {split} has plain numbers such as {number}, where train has named classes ({_shown(names)}). "
-            "Which number is which class is not known: write the names, or the same ClassLabel, into the column."
+            f"data.label_column: {split} has plain numbers such as {number}, where train has named classes "
+            f"({shown_names(names)}). Which number is which class is not known: write the names, or the same ClassLabel, "
+            "into the column."
         )
 
 
-def _shown(names: Sequence[str]) -> str:
-    """Return the names as they stand in a message, a long list cut short."""
+def shown_names(names: Sequence[str]) -> str:
+    """Return the names as they stand in a message, a long list cut short.
+
+    Args:
+        names: of classes.
+    """
     shown = ", ".join(map(repr, names[:SHOWN]))
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

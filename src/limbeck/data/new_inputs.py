@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.data.hugging_face import FILE_FORMATS, TEXT_COLUMNS, find_column, load_file
+from limbeck.data.hugging_face import TEXT_COLUMNS, WORD_COLUMNS, find_column
+from limbeck.data.table_files import FILE_FORMATS, load_file
 from limbeck.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -32,13 +33,17 @@ class NewInput:
     """The file or the text; of an image or a row inside a table, the table's file and the row."""
     content: Any
     """What ``Preprocessing`` takes: the name of an image file, a PIL image, a text, or the cells of a row by column, where the
-    student reads a table or pairs of texts."""
+    student reads a table or pairs of texts; or the ``DataError`` that says why it cannot be read."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the row, where the input stands in a table."""
 
 
 def read_new_inputs(
-    given: Sequence[str | Path], *, is_image: bool, column: str | Sequence[str] | None = None
+    given: Sequence[str | Path],
+    *,
+    is_image: bool,
+    column: str | Sequence[str] | None = None,
+    named: str | None = None,
 ) -> Iterator[NewInput]:
     """Read the images, texts or rows that the given names stand for.
 
@@ -50,6 +55,7 @@ def read_new_inputs(
         is_image: whether the inputs are images; else they are texts or rows.
         column: the column of tables that holds the input. By default it is found by its name. A list of columns asks for the
             cells of a row, which stand nowhere but in a table.
+        named: the column that the user names, which every table must have; it goes before ``column``.
 
     Returns:
         An iterator over the inputs, in the order in which they are given. Files of a folder come in the order of their names.
@@ -61,7 +67,7 @@ def read_new_inputs(
     kind = "row" if column is not None and not isinstance(column, str) else "image" if is_image else "text"
     if faults := [fault for name in given if (fault := _fault(str(name), kind))]:
         raise DataError(*faults)
-    return (item for name in given for item in _read(str(name), kind, column))
+    return (item for name in given for item in _read(str(name), kind, column, named))
 
 
 def _fault(name: str, kind: Kind) -> str | None:
@@ -83,7 +89,7 @@ def _fault(name: str, kind: Kind) -> str | None:
     return None
 
 
-def _read(name: str, kind: Kind, column: str | Sequence[str] | None) -> Iterator[NewInput]:
+def _read(name: str, kind: Kind, column: str | Sequence[str] | None, named: str | None) -> Iterator[NewInput]:
     """Yield what one name stands for."""
     path = Path(name)
     if name == STANDARD_INPUT:
@@ -92,9 +98,9 @@ def _read(name: str, kind: Kind, column: str | Sequence[str] | None) -> Iterator
         # in a folder of images, a table tells about the images
         known = IMAGE_SUFFIXES if kind == "image" else SUFFIXES[kind]
         for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file()):
-            yield from _read(str(file), kind, column)
+            yield from _read(str(file), kind, column, named)
     elif path.suffix.lower() in FILE_FORMATS and path.is_file():
-        yield from _rows(path, kind, column)
+        yield from _rows(path, kind, column, named)
     elif path.suffix.lower() == TEXT_SUFFIX and path.is_file():
         try:
             yield from _lines(path.read_text(encoding="utf-8"))
@@ -108,16 +114,19 @@ def _lines(text: str) -> Iterator[NewInput]:
     return (NewInput(line, line) for line in text.splitlines() if line.strip())
 
 
-def _rows(path: Path, kind: Kind, column: str | Sequence[str] | None) -> Iterator[NewInput]:
+def _rows(path: Path, kind: Kind, column: str | Sequence[str] | None, named: str | None) -> Iterator[NewInput]:
     """Yield the inputs of a table. A cell with the name of an image file names it as seen from the table's folder."""
-    usual = IMAGE_COLUMNS if kind == "image" else TEXT_COLUMNS
+    usual = IMAGE_COLUMNS if kind == "image" else (*TEXT_COLUMNS, *WORD_COLUMNS)
     for number, row in enumerate(load_file(path)):
+        if isinstance(row, DataError):
+            yield NewInput(str(path), row)
+            continue
         if column is not None and not isinstance(column, str):
             cells = {name: row[find_column(name, (), row, str(path))] for name in column}
             others = {name: value for name, value in row.items() if name not in cells}
             yield NewInput(f"{path}, row {number}", cells, others)
             continue
-        found = find_column(None, (column, *usual) if column else usual, row, str(path))
+        found = find_column(named, (column, *usual) if column else usual, row, str(path))
         content, others = row[found], {name: value for name, value in row.items() if name != found}
         if kind == "text":
             yield NewInput(content if isinstance(content, str) else f"{path}, row {number}", content, others)

@@ -14,6 +14,7 @@ from limbeck.data.images import ImageFormat
 from limbeck.data.number_format import NumberFormat
 from limbeck.data.tables import INPUTS, TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.words import Words
 from limbeck.errors import DataError
 
 PREPROCESSING_FILE = "inputs.json"
@@ -38,6 +39,8 @@ class Preprocessing:
     a table."""
     table: TableFormat | None = None
     """The format of the rows of a table; None where the inputs are images or texts."""
+    values: list[int] | None = None
+    """The value of each class in masks; None where examples have no masks."""
     target: NumberFormat | None = None
     """How the numbers that the student returns are standardised; None where its outputs are no numbers of a regression."""
 
@@ -45,8 +48,8 @@ class Preprocessing:
         """Turn inputs into a batch.
 
         Args:
-            items: image files, PIL images or arrays of pixels from 0 to 255; or texts; or rows of a table, or pairs of texts,
-                each a dictionary of its cells by column.
+            items: image files, PIL images or arrays of pixels from 0 to 255; or texts, or lists of words where each has a tag;
+                or rows of a table, or pairs of texts, each a dictionary of its cells by column.
 
         Returns:
             ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text; or ``inputs``
@@ -62,9 +65,19 @@ class Preprocessing:
             import pandas
 
             return {INPUTS: self.table(pandas.DataFrame(list(items)))}
+        if self.task == "token_classification":
+            return Words(list(map(self.words, items)), self.tokenizer, self.max_length)(list(range(len(items))))
         if isinstance(self.column, list):
             items = [tuple(item[name] for name in self.column) for item in items]
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
+
+    def words(self, item: Any) -> Any:
+        """Return the words of an input: a text is split at white space, and a list is taken as it is.
+
+        Args:
+            item: a text, or a list of words.
+        """
+        return item.split() if isinstance(item, str) else item
 
     def save(self, folder: Path) -> None:
         """Write ``inputs.json``, and the tokenizer if there is one.
@@ -78,10 +91,8 @@ class Preprocessing:
         settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
         table = None if self.table is None else dataclasses.asdict(self.table)
         target = None if self.target is None else dataclasses.asdict(self.target)
-        write_json(
-            folder / PREPROCESSING_FILE,
-            {**settings, "task": self.task, "column": self.column, "table": table, "target": target},
-        )
+        others = {"task": self.task, "column": self.column, "table": table, "values": self.values, "target": target}
+        write_json(folder / PREPROCESSING_FILE, {**settings, **others})
 
     @classmethod
     def load(cls, folder: Path) -> Preprocessing:
@@ -107,4 +118,5 @@ class Preprocessing:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None and table is None else None
-        return cls(labels, image_format, tokenizer, max_length, task, column, table, target)
+        values = saved.get("values")
+        return cls(labels, image_format, tokenizer, max_length, task, column, table, values, target)

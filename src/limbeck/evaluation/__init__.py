@@ -4,25 +4,35 @@ This room is not public: the commands use it. It may import ``tasks``, ``data``,
 them.
 """
 
+from limbeck.evaluation.answers import Answers
 from limbeck.evaluation.arms import ArmResult, Measured, difference, train_arms
 from limbeck.evaluation.estimates import Estimate
 from limbeck.evaluation.inference import (
+    aligned_outputs,
+    answers_of,
+    class_metric,
     evaluate_models,
     main_metric,
     milliseconds_per_batch,
     predict_logits,
+    rows_of,
     test_metrics,
+    validation_score,
 )
 from limbeck.evaluation.omitted_class import best_bias, omitted_class_metrics
 from limbeck.tasks.metrics import ClassificationMetrics, calibration_error, classification_metrics
 
 __all__ = [
+    "Answers",
     "ArmResult",
     "ClassificationMetrics",
     "Estimate",
     "Measured",
+    "aligned_outputs",
+    "answers_of",
     "best_bias",
     "calibration_error",
+    "class_metric",
     "classification_metrics",
     "difference",
     "evaluate_models",
@@ -30,6 +40,8 @@ __all__ = [
     "milliseconds_per_batch",
     "omitted_class_metrics",
     "predict_logits",
+    "rows_of",
     "test_metrics",
     "train_arms",
+    "validation_score",
 ]

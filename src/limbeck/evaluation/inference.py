@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,14 +14,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
+from limbeck.evaluation.answers import Answers, collect_answers
 from limbeck.evaluation.arms import Measured
 from limbeck.models import count_parameters, forward_logits
-from limbeck.tasks import task_named
+from limbeck.tasks import Targets, task_named
+
+BATCH = 512
+SMALL_BATCH = 8
+"""The examples in a batch, and those of examples with several positions, whose logits take more memory."""
+MOST_POSITIONS = 4096
+"""The most positions of such a batch whose logits are kept."""
 
 
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module, examples: Examples, *, batch_size: int = 512, progress: str | None = None
+    model: nn.Module, examples: Examples, *, batch_size: int = BATCH, progress: str | None = None
 ) -> Tensor:
     """Compute a model's logits for every example. The model stays in eval mode.
 
@@ -31,6 +41,78 @@ def predict_logits(
     Returns:
         Logits (N, V), float32 on the CPU.
     """
+    batches = _outputs(model, examples, batch_size, progress)
+    task = task_named(examples.task)
+    logits = [(task.align(row) if task.unit == "example" else row).float().cpu() for row, _ in batches]
+    return torch.cat(logits) if logits else torch.empty(0, 0)
+
+
+def answers_of(
+    model: nn.Module, examples: Examples, *, batch_size: int = BATCH, progress: str | None = None
+) -> Tensor | Answers:
+    """Ask a model about every example, at T = 1. The model stays in eval mode.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call.
+        examples: the examples, in the order of the result.
+        batch_size: examples in one batch.
+        progress: the title of a progress bar; None for no bar.
+
+    Returns:
+        Logits (N, V); or where an example has several positions, ``Answers``.
+    """
+    task = task_named(examples.task)
+    if task.unit == "example":
+        return predict_logits(model, examples, batch_size=batch_size, progress=progress)
+    with torch.no_grad():
+        return collect_answers(task, aligned_outputs(model, examples, progress=progress))
+
+
+@torch.no_grad()
+def aligned_outputs(
+    model: nn.Module, examples: Examples, *, batch_size: int = SMALL_BATCH, progress: str | None = None
+) -> Iterator[tuple[Tensor, Targets]]:
+    """Yield a model's logits as the examples' task aligns them, and their targets, batch by batch.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call. It stays in eval mode.
+        examples: the examples.
+        batch_size: examples in one batch.
+        progress: the title of a progress bar; None for no bar.
+    """
+    task = task_named(examples.task)
+    for logits, batch in _outputs(model, examples, batch_size, progress):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* are interpolated to ")  # the trainer says it once
+            logits = task.align(task.fit(logits, batch, "student"))
+        yield logits.float(), task.targets(batch)
+
+
+def rows_of(model: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return a model's logits at the positions of some examples that count, (P, V), and the labels there, (P,).
+
+    Of many positions some are taken, spread evenly over all of them.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call.
+        examples: a few examples: all of these logits are kept.
+    """
+    if task_named(examples.task).unit == "example":
+        return predict_logits(model, examples), examples.labels
+    logits, labels = [], []
+    for aligned, targets in aligned_outputs(model, examples):
+        assert targets.labels is not None
+        places = targets.mask.flatten().nonzero().squeeze(-1)
+        places = places[:: math.ceil(len(places) / MOST_POSITIONS)]
+        logits.append(aligned[torch.unravel_index(places, targets.mask.shape)].cpu())
+        labels.append(targets.labels.flatten()[places].cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _outputs(
+    model: nn.Module, examples: Examples, batch_size: int, progress: str | None
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield what a model returns for each batch, and the batch."""
     from tqdm import tqdm
 
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -38,10 +120,9 @@ def predict_logits(
     # An unshuffled loader still draws a seed for its workers. It draws from its own generator, so that evaluating a
     # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
-    batches = tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None)
-    task = task_named(examples.task)
-    logits = [task.align(forward_logits(model, _to(batch, device))).float().cpu() for batch in batches]
-    return torch.cat(logits) if logits else torch.empty(0, 0)
+    for batch in tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None):
+        batch = _to(batch, device)
+        yield forward_logits(model, batch), batch
 
 
 @torch.no_grad()
@@ -53,14 +134,15 @@ def milliseconds_per_batch(
     Args:
         model: any model that ``limbeck.models.forward_logits`` can call.
         examples: examples for the batch; they are repeated if there are too few.
-        batch_size: examples in the batch.
+        batch_size: examples in the batch; 8 where an example has several positions.
         seconds: how long to measure, at least; five passes are measured in any case.
 
     Returns:
         The median time in milliseconds.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    batch = _to(examples.__getitems__([i % len(examples) for i in range(batch_size)]), device)
+    count = batch_size if task_named(examples.task).unit == "example" else SMALL_BATCH
+    batch = _to(examples.__getitems__([i % len(examples) for i in range(count)]), device)
     model.eval()
     times: list[float] = []
     while len(times) < 5 or sum(times) < seconds:
@@ -82,13 +164,11 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     Returns:
         For each model, the number of parameters, the test metrics and the milliseconds for one batch.
     """
-    logits: dict[str, Tensor] = {
-        name: predict_logits(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()
-    }
+    answers = {name: answers_of(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()}
     results = {}
     for name, model in models.items():
-        reference = logits.get("teacher") if name != "teacher" else None
-        metrics = test_metrics(logits[name], splits, reference).metrics
+        reference = answers.get("teacher") if name != "teacher" else None
+        metrics = test_metrics(answers[name], splits, reference).metrics
         speed = milliseconds_per_batch(model, splits.test)
         results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
     return results
@@ -104,17 +184,21 @@ def main_metric(splits: Splits) -> str:
     return task.score if splits.has_test_labels else task.likeness
 
 
-def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) -> Measured:
+def test_metrics(logits: Tensor | Answers, splits: Splits, teacher_logits: Tensor | Answers | None) -> Measured:
     """Measure a model on the test set; of a test set without labels, its agreement with the teacher alone.
 
     Args:
-        logits: (N, V), the model's logits of the test examples.
+        logits: what ``answers_of`` returned for the model and the test examples.
         splits: the examples.
-        teacher_logits: (N, V), the teacher's; None leaves the agreement out.
+        teacher_logits: the same for the teacher; None leaves the agreement out.
 
     Returns:
         The metrics; and of the task's score and the agreement, which are means over examples, the value of each example.
     """
+    if isinstance(logits, Answers):
+        assert not isinstance(teacher_logits, Tensor)
+        return _measure_answers(logits, splits, teacher_logits)
+    assert not isinstance(teacher_logits, Answers)
     task, labels, target = task_named(splits.task), splits.test.labels, splits.preprocessing.target
     if not task.has_labels:  # what embeddings should be is what the teacher's are
         if teacher_logits is None:
@@ -132,6 +216,44 @@ def test_metrics(logits: Tensor, splits: Splits, teacher_logits: Tensor | None) 
     if splits.has_test_labels:
         return Measured(task.metrics(logits, labels, teacher_logits), by_example)
     return Measured({name: float(row.mean()) for name, row in by_example.items()}, by_example)
+
+
+def validation_score(answers: Tensor | Answers, examples: Examples) -> float:
+    """Return the metric that choices are made by, of the validation set.
+
+    Args:
+        answers: what ``answers_of`` returned for a model and the validation examples.
+        examples: these examples, with the labels that count.
+    """
+    task = task_named(examples.task)
+    metrics = answers.metrics if isinstance(answers, Answers) else task.metrics(answers, examples.labels)
+    return metrics[task.score]
+
+
+def _measure_answers(answers: Answers, splits: Splits, teacher: Answers | None) -> Measured:
+    """Return the metrics of a set whose examples have several positions, those of each class included."""
+    metrics, values = dict[str, float](), dict[str, Tensor]()
+    if splits.has_test_labels:
+        metrics = answers.metrics
+        values[answers.task.score] = answers.values_of_examples(answers.task.score)
+    if teacher is not None:
+        values["agreement"] = answers.agreement(teacher)
+        metrics["agreement"] = float(values["agreement"].mean())
+    if splits.has_test_labels:
+        for metric, of_classes in answers.class_metrics.items():
+            names = zip(splits.label_names, of_classes.tolist(), strict=True)
+            metrics |= {class_metric(metric, name): value for name, value in names if not math.isnan(value)}
+    return Measured(metrics, {name: value.numpy() for name, value in values.items()})
+
+
+def class_metric(metric: str, name: str) -> str:
+    """Return the name of a metric of one class.
+
+    Args:
+        metric: such as "iou".
+        name: the name of the class.
+    """
+    return f"{metric} of {name}"
 
 
 def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

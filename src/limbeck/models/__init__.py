@@ -2,15 +2,18 @@
 
 This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
-with a name or its settings, ``hugging_face`` builds and loads those of Transformers, ``forward`` turns a batch into logits
-whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or that gives
-probabilities, ``rescaled`` one whose numbers have another unit, ``estimators`` wraps one of scikit-learn, ``sentences`` loads
-those of sentence-transformers, ``tokens`` finds the tokens of a language model.
+with a name or its settings, ``functions`` imports functions of the user's own, ``hugging_face`` and ``libraries`` build and
+load those of Transformers, timm and torchvision, ``sentences`` loads those of sentence-transformers, ``input_format`` says
+what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
+wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
+unit, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file, ``tokens`` finds the tokens of a language
+model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
 from limbeck.models.estimators import EstimatorModel, is_estimator, load_estimator
 from limbeck.models.forward import count_parameters, first_input, floating_dtype, forward_logits, freeze
+from limbeck.models.input_format import InputFormat, input_format_of
 from limbeck.models.loading import (
     DataShape,
     ModelConfig,
@@ -22,6 +25,7 @@ from limbeck.models.loading import (
 )
 from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
+from limbeck.models.onnx_files import OnnxModel, load_onnx
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
 from limbeck.models.rescaled import RescaledOutputs
 from limbeck.models.sentences import is_sentence_model
@@ -33,8 +37,10 @@ __all__ = [
     "MLP",
     "DataShape",
     "EstimatorModel",
+    "InputFormat",
     "LogProbabilities",
     "ModelConfig",
+    "OnnxModel",
     "ResNet",
     "RescaledOutputs",
     "SelectedColumns",
@@ -46,10 +52,12 @@ __all__ = [
     "forward_logits",
     "freeze",
     "functions_of",
+    "input_format_of",
     "is_estimator",
     "is_sentence_model",
     "load_estimator",
     "load_model",
+    "load_onnx",
     "load_trained_model",
     "logits_of_probabilities",
     "model_faults",

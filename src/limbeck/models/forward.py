@@ -103,11 +103,13 @@ def _described(model: nn.Module) -> nn.Module:
     while True:
         model = underlying(model)
         parameters, accepts_any_name = _forward_parameters(type(model))
+        if parameters or not accepts_any_name:
+            return model
         children = dict(model.named_children())
         inner = next((children[name] for name in WRAPPED if name in children), None)
         if len(children) == 1:
             inner = next(iter(children.values()))
-        if parameters or not accepts_any_name or inner is None:
+        if inner is None:
             return model
         model = inner
 
@@ -121,7 +123,8 @@ def input_names(model: nn.Module) -> frozenset[str]:
     described = _described(model)
     if is_sentence_model(described):
         return TOKENS
-    return frozenset(inspect.signature(described.forward).parameters)
+    columns = getattr(described, "input_columns", None)  # an ONNX file names them itself
+    return frozenset(inspect.signature(described.forward).parameters if columns is None else columns)
 
 
 def first_input(batch: Mapping[str, Any]) -> Tensor:

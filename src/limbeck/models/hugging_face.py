@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,9 +14,15 @@ from limbeck.models.networks import BUILT_IN
 
 
 def build_classifier(
-    name: str, settings: dict[str, Any], classes: int, labels: list[str] | None, *, from_scratch: bool
+    name: str,
+    settings: dict[str, Any],
+    classes: int,
+    labels: list[str] | None,
+    *,
+    from_scratch: bool,
+    head: str | None = None,
 ) -> nn.Module:
-    """Build an image or text classifier of Transformers.
+    """Build a model of Transformers with a head for the classes of the data.
 
     Args:
         name: a Hugging Face id or folder with safetensors weights.
@@ -22,6 +30,7 @@ def build_classifier(
         classes: the number of classes. A head for another number is replaced by a new one.
         labels: the names of the classes, which the model keeps in its config; None for the names it has.
         from_scratch: take only the architecture, with weights drawn at random.
+        head: the class of Transformers that builds the model; by default that of a classifier of images or texts.
 
     Returns:
         The model.
@@ -29,16 +38,17 @@ def build_classifier(
     Raises:
         ModelError: there is no such model, or it cannot be built with these settings.
     """
-    head: dict[str, Any] = {"num_labels": classes}
+    of_classes: dict[str, Any] = {"num_labels": classes}
     if labels is not None:
-        head |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    config, auto = _classifier(name, settings, head)
+        of_classes |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    config, auto = _classifier(name, settings, of_classes, head)
     try:
         if from_scratch:
             model = auto.from_config(config)
             model.name_or_path = ""  # no weights come from there, and so the tokenizer there says nothing about them
             return model
-        return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
+        with _without_bar(name):
+            return auto.from_pretrained(name, config=config, ignore_mismatched_sizes=True, use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, error) from None
 
@@ -86,14 +96,19 @@ def unknown_settings(config: Any, settings: Mapping[str, Any], section: str = "s
     return faults
 
 
-def _classifier(name: str, settings: dict[str, Any], head: dict[str, Any] | None = None) -> tuple[Any, Any]:
-    """Return the config of a classifier and the auto class that builds it."""
+def _classifier(
+    name: str, settings: dict[str, Any], of_classes: dict[str, Any] | None = None, head: str | None = None
+) -> tuple[Any, Any]:
+    """Return the config of a model and the auto class that builds it."""
+    import transformers
     from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGE_MODELS
 
     if settings and (faults := unknown_settings(read_config(name), settings)):
         raise ModelError(*(f"{key}: {message}" for key, message in faults.items()))
-    config = read_config(name, {**(head or {}), **settings})
+    config = read_config(name, {**(of_classes or {}), **settings})
+    if head is not None:
+        return config, getattr(transformers, head)
     is_image = config.model_type in IMAGE_MODELS
     return config, AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
 
@@ -105,12 +120,13 @@ def _not_loaded(name: str, error: Exception) -> ModelError:
     )
 
 
-def load_trained_classifier(name: str, settings: dict[str, Any]) -> nn.Module:
-    """Load an image or text classifier of Transformers with the head that it was trained with.
+def load_trained_classifier(name: str, settings: dict[str, Any], *, head: str | None = None) -> nn.Module:
+    """Load a model of Transformers with the head that it was trained with.
 
     Args:
         name: a Hugging Face id or folder with safetensors weights.
         settings: entries of the model's config that are changed.
+        head: as in ``build_classifier``.
 
     Returns:
         The model. Its config keeps the names of its own classes, in its own order.
@@ -118,9 +134,10 @@ def load_trained_classifier(name: str, settings: dict[str, Any]) -> nn.Module:
     Raises:
         ModelError: there is no such model, or some of its weights are not in the checkpoint, such as those of the head.
     """
-    config, auto = _classifier(name, settings)
+    config, auto = _classifier(name, settings, head=head)
     try:
-        model, info = auto.from_pretrained(name, config=config, use_safetensors=True, output_loading_info=True)
+        with _without_bar(name):
+            model, info = auto.from_pretrained(name, config=config, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_loaded(name, error) from None
     parameters = dict(model.named_parameters())
@@ -153,9 +170,25 @@ def load_as_saved(name: str) -> nn.Module:
         architecture = getattr(transformers, (config.architectures or ["none"])[0], None)
         if not (isinstance(architecture, type) and issubclass(architecture, transformers.PreTrainedModel)):
             raise ValueError(f"its config names no architecture that Transformers knows ({config.architectures}).")
-        return architecture.from_pretrained(name, config=config, use_safetensors=True)
+        with _without_bar(name):
+            return architecture.from_pretrained(name, config=config, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {_first_line(error)}") from None
+
+
+@contextmanager
+def _without_bar(name: str) -> Iterator[None]:
+    """Show no progress bar while a folder is read; of a download it tells how far it is."""
+    from transformers.utils import logging
+
+    if not Path(name).is_dir() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Models by name: a built-in network, a user's own function, a folder that Limbeck wrote, or a model of Transformers.
+"""Models by name: built-in networks, functions, folders that Limbeck wrote, models of timm, torchvision or Transformers.
 
 A model is saved as a folder with ``model.safetensors`` and ``config.json``. A Hugging Face model saves itself. Nothing is
 pickled, and nothing is unpickled.
@@ -6,7 +6,6 @@ pickled, and nothing is unpickled.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -20,9 +19,12 @@ import torch
 from torch import nn
 
 from limbeck.atomic_files import atomic_files, write_json
-from limbeck.errors import ModelError
+from limbeck.errors import ArgumentError, ModelError
 from limbeck.field_checks import check_fields
+from limbeck.models.functions import import_function, is_function
 from limbeck.models.hugging_face import build_classifier, load_as_saved, load_trained_classifier
+from limbeck.models.input_format import InputFormat, input_format_of_processor
+from limbeck.models.libraries import build_of_library, library_format, library_of, load_of_library
 from limbeck.models.networks import BUILT_IN
 from limbeck.models.sentences import load_sentence_model, names_sentence_model
 
@@ -31,6 +33,11 @@ CONFIG = "config.json"
 MODEL_CARD = "README.md"
 _WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 """The weights of one model: a file, or several with an index."""
+NO_WEIGHTS = (
+    "has no weights yet. Name a trained model (pretrained: true for one of timm or torchvision), or add teacher.training to "
+    "train it first."
+)
+"""What is said of a teacher whose weights would be drawn at random."""
 MODEL_KEY = "limbeck_model"
 """The key of ``config.json`` with the name of the model. Only a folder that Limbeck wrote has it."""
 
@@ -50,7 +57,7 @@ class DataShape:
         """Return the settings of a built-in network that follow from the data.
 
         Args:
-            name: "mlp", "cnn" or "resnet".
+            name: a key of ``BUILT_IN``.
 
         Raises:
             ModelError: the network does not take texts or tables, or not images of this size.
@@ -80,14 +87,18 @@ class ModelConfig:
     """A model by name with its settings: the ``student`` section of a config, and part of the ``teacher`` section.
 
     Raises:
-        ArgumentError: a field has another type.
+        ArgumentError: a field has another type, or does not fit the kind of model.
     """
 
     model: str
-    """The model: "mlp", "cnn", "resnet", ``package.module:function``, a folder that Limbeck wrote, such as a run's
-    ``student``, or a Hugging Face id or folder, also of sentence-transformers."""
+    """The model: "mlp", "cnn", "resnet"; "unet" or "fcn", which tell a class for each pixel; ``package.module:function``; a
+    folder that Limbeck wrote, such as a run's ``student``; an image classifier of timm or torchvision, as in
+    "timm:resnet18"; or a Hugging Face id or folder, also of sentence-transformers."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
+    pretrained: bool = False
+    """If true, a model of timm or torchvision has its published weights. A model that is trained gets a new head if the data
+    has another number of classes; a teacher that is used as it is keeps its own."""
     from_scratch: bool = False
     """If true, only the architecture of a Hugging Face model is taken, and its weights are drawn at random."""
     function: str | None = None
@@ -96,10 +107,38 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.pretrained and library_of(self.model) is None:
+            raise ArgumentError(
+                "pretrained", "is for models of timm and torchvision, as in timm:resnet18. Leave it out."
+            )
+
+    @property
+    def is_untrained(self) -> bool:
+        """Return True if the model's weights are drawn at random."""
+        return (
+            self.model in BUILT_IN or self.from_scratch or (library_of(self.model) is not None and not self.pretrained)
+        )
+
+    def input_format(self) -> InputFormat | None:
+        """Return the format of the images that the model was trained on, before it is built; None if nothing tells it.
+
+        Raises:
+            ModelError: there is no such model, or its files cannot be understood.
+        """
+        if library_of(self.model) is not None:
+            return library_format(self.model) if self.pretrained else None
+        if self.is_untrained or is_function(self.model) or is_written_by_limbeck(Path(self.model)):
+            return None
+        return input_format_of_processor(self.model)
 
 
 def build_model(
-    config: ModelConfig, shape: DataShape, *, labels: list[str] | None = None, problem_type: str | None = None
+    config: ModelConfig,
+    shape: DataShape,
+    *,
+    labels: list[str] | None = None,
+    problem_type: str | None = None,
+    head: str | None = None,
 ) -> nn.Module:
     """Build or load the model that a config names.
 
@@ -109,6 +148,8 @@ def build_model(
         shape: the number of classes and the size of an image.
         labels: the names of the classes, which a Hugging Face model keeps in its config.
         problem_type: what its outputs are for, which a Hugging Face model keeps in its config as well.
+        head: the class of Transformers that builds a Hugging Face model, such as "AutoModelForTokenClassification"; by default
+            that of a classifier of images or texts.
 
     Returns:
         The model. Its weights are random unless the name is that of a folder or of a Hugging Face model.
@@ -120,6 +161,12 @@ def build_model(
     name, settings = config.model, dict(config.settings)
     if name in BUILT_IN:
         return _construct(name, BUILT_IN[name], {**shape.network_settings(name), **settings})
+    if library_of(name) is not None:
+        if shape.image is None:
+            raise ModelError(
+                f"model {name!r} takes images, and the data are not. Name a Hugging Face model, or mlp for rows."
+            )
+        return build_of_library(name, settings, shape.classes, shape.image[0], pretrained=config.pretrained)
     if is_function(name):
         return _build_with_function(name, settings, shape)
     if is_written_by_limbeck(Path(name)):
@@ -131,21 +178,20 @@ def build_model(
         return load_model(name, model=config.function)
     if names_sentence_model(name):
         if settings or config.from_scratch:
-            raise ModelError(
-                f"model {name!r}: is of sentence-transformers, which takes neither settings nor from_scratch."
-            )
+            raise ModelError(f"model {name!r}: sentence-transformers takes neither settings nor from_scratch.")
         return load_sentence_model(name)
     if problem_type is not None:
         settings = {"problem_type": problem_type, **settings}
-    return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch)
+    return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch, head=head)
 
 
-def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
+def load_trained_model(config: ModelConfig, shape: DataShape, *, head: str | None = None) -> nn.Module:
     """Load the trained model that a config names, with its own classes in its own order.
 
     Args:
         config: the name and the settings.
         shape: the number of classes and the size of an image, for a function that takes them.
+        head: as in ``build_model``.
 
     Returns:
         The model, in evaluation mode.
@@ -155,10 +201,10 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
             ``from_scratch``, a checkpoint without a head, or a function that builds an untrained model.
     """
     name = config.model
-    if name in BUILT_IN or config.from_scratch:
-        raise ModelError(
-            f"model {name!r}: has no weights yet. Name a trained model, or add teacher.training to train it first."
-        )
+    if config.is_untrained:
+        raise ModelError(f"model {name!r}: {NO_WEIGHTS}")
+    if library_of(name) is not None:
+        return load_of_library(name, dict(config.settings)).eval()
     if is_function(name):
         with torch.random.fork_rng(devices=[]):
             first, second = (_build_seeded(config, shape, seed) for seed in (0, 1))
@@ -174,7 +220,7 @@ def load_trained_model(config: ModelConfig, shape: DataShape) -> nn.Module:
         return load_model(name, model=config.function)
     if names_sentence_model(name):
         return load_sentence_model(name)
-    return load_trained_classifier(name, dict(config.settings)).eval()
+    return load_trained_classifier(name, dict(config.settings), head=head).eval()
 
 
 def _build_seeded(config: ModelConfig, shape: DataShape, seed: int) -> nn.Module:
@@ -303,22 +349,13 @@ def load_model(folder: str | Path, *, model: str | Collection[str] | None = None
 
 def _check_may_be_built(name: Any, folder: Path, named: Collection[str]) -> None:
     """Refuse to build what a folder names, unless it is a built-in network or the caller has named it too."""
-    if isinstance(name, str) and (name in BUILT_IN or name in named):
+    if isinstance(name, str) and (name in BUILT_IN or library_of(name) is not None or name in named):
         return
     raise ModelError(
         f"{folder / CONFIG}: names the model {name!r}, which is not built in, and a folder does not decide which code runs. "
         f"If you trust that function, name it yourself: load_model(folder, model={name!r}), function: {name} beside model: in "
         f"a config, or --function {name} on the command line."
     )
-
-
-def is_function(name: str) -> bool:
-    """Return True if a model's name is ``package.module:function``.
-
-    Args:
-        name: the name.
-    """
-    return name not in BUILT_IN and ":" in name and not Path(name).exists()
 
 
 def is_written_by_limbeck(folder: Path) -> bool:
@@ -360,25 +397,3 @@ def _build_with_function(name: str, settings: dict[str, Any], shape: DataShape) 
         offered["features"] = shape.features
     known = {key: value for key, value in offered.items() if key in parameters}
     return _construct(name, make, {**known, **settings})
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """Import the function that a model's name gives.
-
-    Args:
-        name: ``package.module:function``.
-
-    Returns:
-        The function.
-
-    Raises:
-        ModelError: it cannot be imported, or it is nothing that can be called.
-    """
-    module_name, function_name = name.split(":", 1)
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"model {name!r}: {error}. Expected package.module:function, importable from here.") from None
-    if not callable(make):
-        raise ModelError(f"model {name!r}: expected a function, got {type(make).__name__}.")
-    return make

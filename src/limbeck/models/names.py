@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ModelError, expected_name, suggestion
+from limbeck.models.functions import import_function, is_function
 from limbeck.models.hugging_face import read_config, unknown_settings
-from limbeck.models.loading import CONFIG, ModelConfig, import_function, is_function, is_written_by_limbeck
+from limbeck.models.libraries import library_faults, library_of
+from limbeck.models.loading import CONFIG, ModelConfig, is_written_by_limbeck
 from limbeck.models.networks import BUILT_IN
 from limbeck.models.sentences import names_sentence_model
 
-OTHER_NAMES = ("package.module:function", "a folder with a config.json", "a Hugging Face id")
+OTHER_NAMES = (
+    "package.module:function",
+    "timm:NAME",
+    "torchvision:NAME",
+    "a folder with a config.json",
+    "a Hugging Face id",
+)
 
 
 def model_faults(config: ModelConfig) -> dict[str, str]:
@@ -30,6 +38,8 @@ def model_faults(config: ModelConfig) -> dict[str, str]:
     name, folder = config.model, Path(config.model)
     if name in BUILT_IN:
         return _unknown_arguments(BUILT_IN[name], config.settings)
+    if library_of(name) is not None:
+        return library_faults(name, config.settings)
     try:
         if is_function(name):
             return _unknown_arguments(import_function(name), config.settings)

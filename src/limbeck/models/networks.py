@@ -1,6 +1,7 @@
-"""The built-in networks: small ones for images, and ``mlp`` for tables too. Each turns its inputs into logits (N, classes).
+"""The built-in networks: small ones for images, and ``mlp`` for tables too.
 
-Images are pixel values (N, C, H, W); the rows of a table are values (N, F).
+Images are pixel values (N, C, H, W); the rows of a table are values (N, F). Logits are (N, classes); those of ``unet`` and
+``fcn``, which give a class to each pixel, (N, classes, H, W).
 """
 
 from __future__ import annotations
@@ -123,12 +124,66 @@ class _Residual(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Return a 3 x 3 convolution with batch normalisation and ReLU."""
+class FCN(nn.Sequential):
+    """A fully convolutional network with a class for each pixel: convolutions that keep the height and width.
+
+    Args:
+        channels: the channels of the image, C.
+        classes: the number of classes.
+        width: the number of filters of each hidden layer.
+        layers: the number of convolutions; the last one gives the logits.
+        kernel: the side of each convolution in pixels, an odd number.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int = 8, layers: int = 3, kernel: int = 3) -> None:
+        hidden = [_convolution(width if layer else channels, width, side=kernel) for layer in range(layers - 1)]
+        super().__init__(*hidden, nn.Conv2d(width if hidden else channels, classes, kernel, padding=kernel // 2))
+
+
+class UNet(nn.Module):
+    """A U-Net with a class for each pixel (Ronneberger et al., 2015), for images of any size.
+
+    Each stage has two 3 x 3 convolutions with batch normalisation. On the way down a pooling halves the height and width after
+    each stage; on the way up the features are enlarged and joined with those of the same stage on the way down.
+
+    Args:
+        channels: the channels of the image, C.
+        classes: the number of classes.
+        width: the number of filters of the first stage; each later stage has twice as many as the one before.
+        depth: the number of poolings.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int = 16, depth: int = 2) -> None:
+        super().__init__()
+        widths = [width * 2**stage for stage in range(depth + 1)]
+        self.down = nn.ModuleList(map(_stage, [channels, *widths[:-1]], widths))
+        self.up = nn.ModuleList(_stage(widths[i] + widths[i + 1], widths[i]) for i in reversed(range(depth)))
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        x, kept = self.down[0](pixel_values), list[Tensor]()
+        for stage in self.down[1:]:
+            kept.append(x)
+            x = stage(nn.functional.max_pool2d(x, 2, ceil_mode=True))
+        for stage in self.up:
+            same = kept.pop()
+            x = stage(torch.cat([same, nn.functional.interpolate(x, size=same.shape[-2:])], dim=1))
+        return self.head(x)
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    """Return two 3 x 3 convolutions."""
+    return nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> nn.Sequential:
+    """Return a convolution of 3 x 3, or of another side, with batch normalisation and ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
     )
 
 
-BUILT_IN: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "resnet": ResNet}
+BUILT_IN: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "unet": UNet, "fcn": FCN}
 """The networks by the names that a config gives them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,7 +43,7 @@ def saved_tokens(model: nn.Module) -> Mapping[str, int] | None:
     if is_sentence_model(underlying(model)):
         return tokens_of(cast(Any, underlying(model)).tokenizer)  # it has loaded its own
     name = getattr(underlying(model), "name_or_path", None)
-    folder = _folder_of(name) if isinstance(name, str) and name else None
+    folder = folder_with(TOKENIZER_FILES, name) if isinstance(name, str) and name else None
     if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
@@ -59,15 +59,20 @@ def saved_tokens(model: nn.Module) -> Mapping[str, int] | None:
         return None
 
 
-def _folder_of(name: str) -> Path | None:
-    """Return the folder of a model's files: its path, or where the hub's cache has the files of its id."""
+def folder_with(files: Sequence[str], name: str) -> Path | None:
+    """Return the folder of a model's files: its path, or where the hub's cache has one of some files of its id.
+
+    Args:
+        files: the names of the files.
+        name: a folder, or an id of the hub.
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = (try_to_load_from_cache(name, file) for file in TOKENIZER_FILES)
+        cached = (try_to_load_from_cache(name, file) for file in files)
         return next((Path(path).parent for path in cached if isinstance(path, str)), None)
     except HFValidationError:  # a path that is not there
         return None

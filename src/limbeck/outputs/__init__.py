@@ -4,7 +4,7 @@ This is the only room where class names or vocabularies are compared. Data, mode
 imports ``limbeck.errors`` alone.
 """
 
-from limbeck.outputs.classes import ClassNames, align_classes, is_generic, one_line
+from limbeck.outputs.classes import ClassNames, align_classes, is_generic, one_line, specialist_columns
 from limbeck.outputs.vocabularies import Vocabulary, align_vocabularies, check_inputs, fingerprint_of_tokens
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "fingerprint_of_tokens",
     "is_generic",
     "one_line",
+    "specialist_columns",
 ]

@@ -134,6 +134,32 @@ def align_classes(teacher: ClassNames, student: ClassNames) -> tuple[int, ...] |
     return tuple(column[name] for name in student.names)
 
 
+def specialist_columns(teacher: ClassNames, student: ClassNames) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return which classes of the student a specialist knows, and in which columns; None if the teacher is no specialist.
+
+    A specialist has names for two or more classes of the student but not all, and at most one other class: its "dustbin", which
+    stands for everything else.
+
+    Args:
+        teacher: the teacher's classes.
+        student: the student's classes, which are those of the data.
+
+    Returns:
+        The columns, and the number of the student's class that each stands for, in ascending order.
+
+    Example:
+        >>> specialist_columns(ClassNames(("lynx", "cat", "other")), ClassNames(("cat", "dog", "emu", "lynx")))
+        ((1, 0), (0, 3))
+    """
+    known = [i for i, name in enumerate(student.names) if name in teacher.names]
+    others = [name for name in teacher.names if name not in student.names]
+    missing = {_folded(name) for name in student.names if name not in teacher.names}
+    is_one = len(known) >= 2 and len(teacher) < len(student) and len(others) <= 1 and teacher.are_known
+    if not is_one or any(_folded(name) in missing for name in others):
+        return None
+    return tuple(teacher.names.index(student.names[i]) for i in known), tuple(known)
+
+
 def _refusal(teacher: ClassNames, student: ClassNames, missing: Sequence[str]) -> str:
     text = (
         f"{teacher.source} lacks {len(missing)} of the {len(student)} classes of {student.source}: {listed(missing)}. "

@@ -13,12 +13,13 @@ from limbeck.report.pages import (
     write_run_page,
     write_search_page,
 )
-from limbeck.report.tables import Table, comparison_table, is_share, metrics_table, table_caption
+from limbeck.report.tables import Table, class_table, comparison_table, is_share, metrics_table, table_caption
 from limbeck.report.temperatures import analysis_table, search_figure, search_table
 
 __all__ = [
     "Table",
     "analysis_table",
+    "class_table",
     "comparison_figure",
     "comparison_table",
     "is_share",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data import Splits
-from limbeck.evaluation import ArmResult, predict_logits
+from limbeck.data import Examples, Splits
+from limbeck.evaluation import ArmResult, aligned_outputs, predict_logits
 from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, as_drawn, hide_frame, new_axes, new_figure
 from limbeck.report.tables import COLUMNS, is_share
 from limbeck.tasks import Task, has_numbers, task_named
@@ -121,11 +121,45 @@ def uncertain_images_figure(
     """
     if splits.shape.image is None or has_numbers(task_named(splits.task)):
         return None
-    some = splits.test.subset(torch.arange(min(CANDIDATES, len(splits.test))))
-    logits, task = predict_logits(teacher, some), task_named(splits.task)
+    some, task = splits.test.subset(torch.arange(min(CANDIDATES, len(splits.test)))), task_named(splits.task)
+    if task.unit == "pixel":
+        return _pixels_figure(
+            task, some.subset(torch.arange(min(CANDIDATES // 10, len(some)))), teacher, temperatures, images
+        )
+    logits = predict_logits(teacher, some)
     chosen = task.confidence(logits).argsort()[:images]
     pixels = some.__getitems__(chosen.tolist())["pixel_values"]
     return soft_target_figure(task, pixels, logits[chosen], splits.label_names, sorted(set(temperatures)))
+
+
+def _pixels_figure(
+    task: Task, examples: Examples, teacher: nn.Module, temperatures: Sequence[float], images: int
+) -> Figure:
+    """Draw the images of whose pixels a teacher is least sure: their labels, its decisions and its confidence at each T."""
+    sure = [task.confidence(logits).flatten(1).mean(-1).cpu() for logits, _ in aligned_outputs(teacher, examples)]
+    chosen = torch.cat(sure).argsort()[:images]
+    some = examples.subset(chosen)
+    batch, columns = some.as_one_batch(), sorted(set(temperatures))
+    logits = torch.cat([logits.cpu() for logits, _ in aligned_outputs(teacher, some)])
+    figure = new_figure(1.3 * (3 + len(columns)), 1.3 * len(chosen) + 0.4)
+    for row, one in enumerate(logits):
+        labels = batch["labels"][row].double().masked_fill(batch["labels"][row] < 0, torch.nan)
+        drawn = [("image", None), ("labels", labels), ("teacher", task.decide(one))]
+        drawn += [(f"T = {t:g}", task.confidence(one / t)) for t in columns]
+        for column, (title, pixels) in enumerate(drawn):
+            axes = figure.add_subplot(len(chosen), len(drawn), row * len(drawn) + column + 1)
+            if pixels is None:
+                _draw_image(axes, batch["pixel_values"][row])
+            elif column < 3:
+                axes.imshow(
+                    pixels.numpy(), cmap="tab20", vmin=0, vmax=max(logits.shape[-1] - 1, 19), interpolation="nearest"
+                )
+            else:
+                axes.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(title, fontsize=9)
+    return figure
 
 
 def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:

@@ -13,7 +13,7 @@ from limbeck.data import Splits
 from limbeck.report import temperatures
 from limbeck.report.drawing import figure_as_svg
 from limbeck.report.figures import loss_figure, uncertain_images_figure
-from limbeck.report.tables import Table, metrics_table
+from limbeck.report.tables import Table, class_table, metrics_table
 from limbeck.temperature import Choice
 from limbeck.temperature.analysis import Analysis
 
@@ -50,6 +50,7 @@ def write_run_page(
         path,
         "run.html.j2",
         results=metrics_table(results),
+        classes=class_table(results),
         notes=[*findings, *splits.notes],
         losses=loss_figure(log) if any("soft_loss" in entry for entry in log) else None,
         settings=[("setting", "value"), *((name, str(value)) for name, value in distillation.items())],
@@ -66,6 +67,7 @@ def write_comparison_page(
     caption: str,
     findings: Sequence[str],
     soft_targets: Figure | None,
+    classes: Table,
 ) -> None:
     """Write the page of a comparison.
 
@@ -76,10 +78,12 @@ def write_comparison_page(
         caption: what the results rest on, in a sentence or more.
         findings: one sentence or more for each finding.
         soft_targets: the figure of some soft targets; None where the examples are not images.
+        classes: the table of each class; empty where there is none.
     """
     _write(
         path,
         "comparison.html.j2",
+        classes=classes,
         results=results,
         accuracies=accuracies,
         caption=caption,
@@ -116,6 +120,7 @@ def write_demo_page(
     _write(
         path,
         "demo.html.j2",
+        classes=[],
         results=results,
         accuracies=accuracies,
         caption=caption,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from limbeck.data import Splits
-from limbeck.evaluation import ArmResult, Estimate
+from limbeck.evaluation import ArmResult, Estimate, class_metric
 from limbeck.tasks import TASKS
 
 Table = list[tuple[str, ...]]
@@ -55,6 +55,27 @@ def comparison_table(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]
     rows = {"teacher": _without_errors(teacher)}
     rows |= {name: _estimates(arm) for name, arm in arms.items()}
     return _table(rows)
+
+
+def class_table(results: Mapping[str, Mapping[str, float]]) -> Table:
+    """Make a table of the intersection over union of each class.
+
+    Args:
+        results: the metrics of each model, by its name.
+
+    Returns:
+        A header with the models, then one row for each class; empty where no metric is that of a class.
+    """
+    beginning = class_metric("iou", "")
+    classes = dict.fromkeys(metric for row in results.values() for metric in row if metric.startswith(beginning))
+    rows = [
+        (
+            metric.removeprefix(beginning),
+            *(f"{100 * row[metric]:.1f}" if metric in row else "" for row in results.values()),
+        )
+        for metric in classes
+    ]
+    return [("", *results), *rows] if rows else []
 
 
 def table_caption(splits: Splits, seeds: int, labels: str) -> str:

@@ -19,10 +19,11 @@ from limbeck.models import (
     tokens_of,
 )
 from limbeck.models.forward import underlying
-from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs
+from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs, specialist_columns
+from limbeck.outputs.classes import listed
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
-from limbeck.run.inputs import SavedInputs, check_images, check_table, read_inputs
+from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
 from limbeck.store import TeacherStore
 from limbeck.tasks import has_numbers, task_named, task_of_data
 
@@ -42,6 +43,7 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
     with faults.under(key):
         check_tokens(student, splits, key)
     with faults.under(key):
+        splits.notes.extend(notes_on_images(student, splits, key))
         check_outputs(
             student, splits, key, columns=splits.shape.classes if task_named(splits.task).has_labels else None
         )
@@ -51,7 +53,12 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
 
 
 def check_task(
-    config: Config, splits: Splits, *, needs_softmax: str | None = None, needs_temperature: bool = False
+    config: Config,
+    splits: Splits,
+    *,
+    needs_softmax: str | None = None,
+    needs_examples: str | None = None,
+    needs_temperature: bool = False,
 ) -> None:
     """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
 
@@ -59,6 +66,7 @@ def check_task(
         config: the run.
         splits: the examples.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
         needs_temperature: the command looks for a temperature.
 
     Raises:
@@ -66,15 +74,34 @@ def check_task(
     """
     if config.task not in ("auto", splits.task):
         raise ConfigError(
-            f"task: {config.task}, but the labels of the data are for {splits.task} (a list of classes for each example is for "
-            "multi_label, one class for classification, a number for regression). Leave it out, or change data.label_column."
+            f"task: {config.task}, but the labels of the data are for {splits.task} (one class is for classification, a "
+            "list of classes for multi_label, a number for regression, a mask for dense_prediction, a tag for each word for "
+            "token_classification). Leave it out, or change data.label_column."
         )
     if needs_temperature and has_numbers(task_named(splits.task)):
         raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
+    unit = task_named(splits.task).unit
+    if unit != "example":
+        _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
             f"task: limbeck {needs_softmax} knows one class for each example, and these data are {splits.task}."
         )
+
+
+def _check_positions(config: Config, task: str, unit: str, command: str | None) -> None:
+    """Refuse what is not there for examples with a label for each pixel or token."""
+    faults, each = [], f"and {task} has a label for each {unit}"
+    if command is not None:
+        faults.append(f"task: limbeck {command} knows examples with one answer, {each}.")
+    elif config.teacher.cache is not None:
+        faults.append(f"teacher.cache: a store keeps the outputs of examples with one answer, {each}. Name a model.")
+    for section, augmentation in (("data", config.data.augmentation), ("teacher", config.teacher.augmentation)):
+        if augmentation is not None and augmentation.mixes:
+            name = "mixup" if augmentation.mixup else "cutmix"
+            faults.append(f"{section}.augmentation.{name}: mixes images with one answer, {each}. Leave it out.")
+    if faults:
+        raise ConfigError(*faults)
 
 
 def class_names_of(model: nn.Module, saved: SavedInputs | None, key: str) -> ClassNames | None:
@@ -116,7 +143,34 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
             and their number is another, it was trained on other images, rows or tokens, or its outputs are no logits; one
             line for each.
     """
-    faults, columns, saved = Faults(), None, None
+    return _arranged(teacher, folder, splits, key, specialists=False)[0]
+
+
+def member_of_ensemble(
+    teacher: nn.Module, folder: Path | None, splits: Splits, key: str
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """Return one teacher of several, which may be a specialist that knows a part of the data's classes.
+
+    Args:
+        teacher: the trained model.
+        folder: as in ``in_order_of_data``, and so are the others; ``splits.notes`` says if it is a specialist.
+        splits: the examples.
+        key: the config's key of the model.
+
+    Returns:
+        As in ``in_order_of_data``, and the numbers of the classes that it knows; None if it knows all.
+
+    Raises:
+        ConfigError: as in ``in_order_of_data``.
+    """
+    return _arranged(teacher, folder, splits, key, specialists=True)
+
+
+def _arranged(
+    teacher: nn.Module, folder: Path | None, splits: Splits, key: str, *, specialists: bool
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """Return a teacher with its columns in order, and the classes that it knows if it is a specialist and may be one."""
+    faults, columns, saved, known = Faults(), None, None, None
     with faults.under(key):
         saved = read_inputs(folder)
         check_images(teacher, saved, splits)
@@ -127,17 +181,32 @@ def in_order_of_data(teacher: nn.Module, folder: Path | None, splits: Splits, ke
     with faults.under(key):
         width = check_outputs(teacher, splits, key)
         try:
-            if not task_of_data(splits.task, teacher).has_labels:
-                return teacher
-            columns = _columns(class_names_of(teacher, saved, key), width, key, splits)
+            task = task_of_data(splits.task, teacher)
+            if not task.has_labels:
+                return teacher, None
+            names, found = class_names_of(teacher, saved, key), None
+            if specialists and names and not has_numbers(task):
+                found = specialist_columns(names, ClassNames(tuple(splits.label_names)))
+            if found is None:
+                columns = _columns(names, width, key, splits)
+            else:
+                columns, known = found
+                splits.notes.append(_told(key, known, width, splits))
         except ArgumentError as error:
             raise ConfigError(f"{key}: {error.message}") from None
     faults.raise_all()
     if splits.preprocessing.target is not None:
-        return _in_unit_of_data(teacher, saved, splits.preprocessing.target, columns)
+        return _in_unit_of_data(teacher, saved, splits.preprocessing.target, columns), known
     if columns is None and isinstance(teacher, EstimatorModel):
         columns = range(width)  # says that its classes are those of the data, which have no other place there
-    return teacher if columns is None else SelectedColumns(teacher, columns).eval()
+    return (teacher if columns is None else SelectedColumns(teacher, columns).eval()), known
+
+
+def _told(key: str, known: tuple[int, ...], width: int, splits: Splits) -> str:
+    """Return the sentence about a specialist."""
+    dustbin = " Its class for everything else is left out." if width > len(known) else ""
+    names = listed([splits.label_names[i] for i in known])
+    return f"{key} is a specialist: it knows {len(known)} of the {splits.shape.classes} classes ({names}).{dustbin}"
 
 
 def _in_unit_of_data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from limbeck.data import Splits, Texts
 from limbeck.errors import ConfigError, LimbeckError
+from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
-from limbeck.tasks import task_named
+from limbeck.tasks import Targets, Task, task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
@@ -41,13 +43,20 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
         for batch in look_batches(splits):
             try:
                 output = call_model(model.eval(), batch)
-                logits = task.align(only_logits_of(output, model) if columns is None else logits_of(output, model))
+                logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
+                if task.unit == "example":
+                    logits = task.align(logits)
+                else:  # the task says what is wrong with another shape
+                    logits, _, targets = meet(task, logits, None, batch)
+                    if logits.shape[:-1] == targets.mask.shape:
+                        logits = logits[targets.mask]
             except LimbeckError as error:
                 faults |= dict.fromkeys(f"{key}: {fault}" for fault in error.faults)
             except Exception as error:  # whatever a model raises, the run would end in it
                 faults |= {_failure(key, model, batch, error): None}
             else:
-                faults |= dict.fromkeys(_faults(key, logits, len(batch["labels"]), splits, columns))
+                rows = len(batch["labels"]) if task.unit == "example" else int(batch["mask"].sum())
+                faults |= dict.fromkeys(_faults(key, logits, rows, splits, columns))
                 width = logits.shape[-1] if logits.dim() else 0
     model.train(training)
     if faults:
@@ -73,14 +82,38 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
         yield longest[0].__getitems__([longest[1]])
 
 
+def meet(
+    task: Task, student: Tensor, teacher: Tensor | SparseTargets | None, batch: dict[str, Any]
+) -> tuple[Tensor, Tensor | SparseTargets | None, Targets]:
+    """Return the aligned logits of a student and a teacher, and the targets, as the trainer takes them.
+
+    Embeddings of another width than the teacher's become zeros of that width: the trainer projects them.
+
+    Args:
+        task: that of the batch.
+        student: what the student returned.
+        teacher: what the teacher returned; None for none.
+        batch: the batch.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* are interpolated to ")  # the trainer says it once
+        student = task.align(task.fit(student, batch, "student"))
+        if isinstance(teacher, Tensor):
+            teacher = task.align(task.fit(teacher, batch, "teacher"))
+            if not task.has_labels and student.shape[-1] != teacher.shape[-1]:  # in the place of a projector
+                student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
+    return student, teacher, task.targets(batch)
+
+
 def _faults(key: str, logits: Tensor, rows: int, splits: Splits, columns: int | None) -> Iterator[str]:
     """Yield what is wrong with the logits of some examples."""
-    family, width = task_named(splits.task).family, splits.shape.classes or "D"
+    task, width = task_named(splits.task), splits.shape.classes or "D"
+    family, unit = task.family, task.unit
     what = "numbers" if family == "distance" else "classes"
     if logits.dim() != 2 or len(logits) != rows:
         yield (
-            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} examples. Expected ({rows}, {width}): one row "
-            "of logits for each example."
+            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} {unit}s. Expected ({rows}, {width}): one row "
+            f"of logits for each {unit}."
         )
     elif columns is not None and logits.shape[-1] != columns:
         yield (

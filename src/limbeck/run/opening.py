@@ -5,24 +5,29 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.config import Config, write_config
-from limbeck.data import Splits, load_splits
+from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import forward_logits
 from limbeck.run.classes import check_student, check_task
 from limbeck.run.faults import Faults
-from limbeck.run.first_batch import look_batches
+from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_named
+
+if TYPE_CHECKING:
+    from limbeck.training import DistillationArguments
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def inspect_run(
     *,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
+    needs_examples: str | None = None,
     needs_temperature: bool = False,
     faults: Faults | None = None,
 ) -> OpenedRun:
@@ -78,6 +84,7 @@ def inspect_run(
         folder: the run's folder, which keeps a teacher that the run has trained.
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
+        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
         needs_temperature: the command looks for a temperature.
         faults: what was found wrong before.
 
@@ -88,12 +95,18 @@ def inspect_run(
         ConfigError: the config cannot be run; one line for each fault, with its key and where that was written.
     """
     faults = faults or Faults(config)
-    splits = student = teacher = untrained = None
+    splits = student = teacher = untrained = arguments = None
     with faults.under("training"):
-        training_arguments(config, folder)
+        arguments = training_arguments(config, folder)
     with faults.under("data.name"):
-        loaded = load_splits(config.data, seed=config.seed, task=config.task)
-        check_task(config, loaded, needs_softmax=needs_softmax, needs_temperature=needs_temperature)
+        loaded = load_run_splits(config)
+        check_task(
+            config,
+            loaded,
+            needs_softmax=needs_softmax,
+            needs_examples=needs_examples,
+            needs_temperature=needs_temperature,
+        )
         splits = loaded
     if splits is None:  # what models must take and return depends on the data
         faults.raise_all()
@@ -120,9 +133,10 @@ def inspect_run(
         _check_objective(config, folder, splits)
     faults.raise_all()
     assert student is not None
+    assert arguments is not None
     opened = OpenedRun(splits, teacher, student, untrained)
     with faults.under("distillation.divergence"):
-        _check_loss(config, folder, opened)
+        _check_loss(arguments, opened)
     faults.raise_all()
     return opened
 
@@ -136,27 +150,25 @@ def _check_objective(config: Config, folder: Path, splits: Splits) -> None:
 
 
 @torch.no_grad()
-def _check_loss(config: Config, folder: Path, opened: OpenedRun) -> None:
+def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
     source = opened.teacher or opened.untrained
-    if source is None or config.distillation.alpha == 0:
+    if source is None or arguments.alpha == 0:
         return
     batch, task = next(look_batches(opened.splits)), task_named(opened.splits.task)
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
-        targets = output.logits if output.targets is None else output.targets
+        teacher = output.logits if output.targets is None else output.targets
     else:
-        targets = forward_logits(source.eval(), batch)
-    objective, wanted = training_arguments(config, folder).objective(task.family), task.targets(batch)
-    logits = forward_logits(opened.student.eval(), batch)
-    if not task.has_labels and isinstance(targets, Tensor) and targets.shape[-1] != logits.shape[-1]:
-        return  # a projector is trained with the student
+        teacher = forward_logits(source.eval(), batch)
+    student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
+    objective = arguments.objective(task.family)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once
-        loss = objective(logits, targets, wanted.labels, mask=wanted.mask)
+        loss = objective(student, teacher, targets.labels, mask=targets.mask)
     if not bool(loss.isfinite()):
         name = type(objective.divergence).__name__
-        has_zeros = isinstance(targets, Tensor) and bool(targets.isneginf().any())
+        has_zeros = isinstance(teacher, Tensor) and bool(teacher.isneginf().any())
         raise ConfigError(
             f"distillation.divergence: {name} is infinite where the teacher gives a class the probability 0, as here. Take "
             "forward_kl, jsd or tvd, or a teacher without zeros."

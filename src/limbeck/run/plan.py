@@ -15,19 +15,23 @@ from limbeck.config import Config
 from limbeck.config.schema import DistillationConfig
 from limbeck.data import Splits
 from limbeck.distributed import process_state
-from limbeck.evaluation import predict_logits
-from limbeck.models import EstimatorModel, count_parameters, forward_logits
+from limbeck.evaluation import rows_of
+from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
 from limbeck.models.forward import underlying
+from limbeck.run.first_batch import meet
+from limbeck.run.inputs import notes_on_images
 from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
 from limbeck.tasks import Task, has_numbers, task_named
-from limbeck.teachers import Ensemble, as_teacher
+from limbeck.teachers import Ensemble, EnsembleModel, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
 ASKED = 256
 """The most labelled examples on which a teacher is compared with chance."""
+ASKED_OF_MANY = 32
+"""The same where an example has several labels, such as those of its pixels."""
 TIMED = 3
 """How many steps are timed. The first one is not counted."""
 
@@ -73,12 +77,15 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
         "objective": _describe_objective(objective, task_named(splits.task)),
         "training": f"{steps:,} steps of {_batch(config)} examples",
     }
-    warnings: list[str] = []
+    warnings = notes_on_images(opened.student, splits, "student.model")
+    if opened.untrained is not None:
+        warnings += notes_on_images(opened.untrained, splits, "teacher.model")
     if opened.teacher is not None:
         found = measure_teacher(opened.teacher, splits)
         if found is not None:
-            facts["teacher"] += f", right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
-            warnings += teacher_warnings(found)
+            unit = task_named(splits.task).unit
+            facts["teacher"] += f", right on {100 * found.accuracy:.1f} % of {found.examples} labelled {unit}s"
+            warnings += teacher_warnings(found, unit)
     if measure:
         facts |= _estimate(config, opened, folder, steps)
     return Plan(facts, warnings)
@@ -95,11 +102,13 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
         What was measured; None if there is nothing to measure it on, as a store of draws, or if its outputs are no choice
         among classes.
     """
-    if task_named(splits.task).family != "softmax":
+    task = task_named(splits.task)
+    if task.family != "softmax":
         return None
     if isinstance(teacher, nn.Module):
-        some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1)))
-        return calibrate(predict_logits(teacher, some), some.labels) if len(some) else None
+        most = ASKED if task.unit == "example" else ASKED_OF_MANY
+        some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1), most))
+        return calibrate(*rows_of(teacher, some)) if len(some) else None
     some = splits.train.subset(_spread(splits.labelled.nonzero().squeeze(-1)))
     output = teacher.store.look_up(some.ids, None if teacher.views is None else torch.zeros_like(some.ids))
     logits, targets = output.logits, output.targets
@@ -109,26 +118,21 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
     return None if logits is None or not len(some) else calibrate(logits.float(), some.labels)
 
 
-def teacher_warnings(found: Calibration) -> list[str]:
+def teacher_warnings(found: Calibration, unit: str = "example") -> list[str]:
     """Say that a teacher knows nothing, or little.
 
     Args:
         found: what was measured of it.
+        unit: what has a label, as tasks name it.
 
     Returns:
         One sentence, or none.
     """
-    chance = f"{100 * found.chance_accuracy:.1f} % for always naming the most frequent class"
-    right = f"The teacher is right on {100 * found.accuracy:.1f} % of {found.examples} labelled examples"
-    if found.better_than_chance is False:
-        return [
-            f"{right}, against {chance}: it is no better than chance and has nothing to teach. Were its classes, its inputs "
-            "and its weights the right ones?"
-        ]
+    if found.nothing_to_teach:
+        return [found.nothing_to_teach.replace(" labelled examples", f" labelled {unit}s")]
+    told = found.against_chance.replace(" labelled examples", f" labelled {unit}s")
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
-        return [
-            f"{right}, against {chance}: it has little to teach. Compare with a student of the labels alone: limbeck compare."
-        ]
+        return [f"{told}: it has little to teach. Compare with a student of the labels alone: limbeck compare."]
     return []
 
 
@@ -157,10 +161,9 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
         batch = config.data.augmentation(batch)
     batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     task = task_named(splits.task)
-    objective, wanted = arguments.objective(task.family).to(device), task.targets(batch)
-    labels = wanted.labels
-    if teacher is None and labels is not None:
-        labels = torch.where(labels < 0, 0, labels).nan_to_num()  # so that each has a hard term
+    objective = arguments.objective(task.family).to(device)
+    if teacher is None:  # a training on labels alone has one for each example
+        batch["labels"] = torch.where(batch["labels"] < 0, 0, batch["labels"]).nan_to_num()
     optimizer = torch.optim.AdamW(student.to(device).train().parameters(), lr=0.0)
     times = []
     with torch.random.fork_rng():
@@ -171,10 +174,8 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
                 if source is not None:
                     output = source(batch)
                     targets = output.logits if output.targets is None else output.targets
-                logits = task.align(logits)
-                if not task.has_labels and isinstance(targets, Tensor):  # in the place of a projector
-                    logits = logits @ logits.new_zeros(logits.shape[-1], targets.shape[-1])
-                objective(logits, targets, labels, mask=wanted.mask).backward()
+                logits, targets, of_batch = meet(task, logits, targets, batch)
+                objective(logits, targets, of_batch.labels, mask=of_batch.mask).backward()
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":
@@ -255,8 +256,13 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
     assert model is not None
     if isinstance(inside := underlying(model), EstimatorModel):
         return f"{inside.name} in {config.teacher.sklearn}"
-    names = " and ".join(named.name for named in config.teacher.models)
-    text = f"{names}, {count_parameters(model):,} parameters"
+    known = model.classes if isinstance(model, EnsembleModel) else [None]
+    total = opened.splits.shape.classes
+    names = " and ".join(
+        named.name if classes is None else f"{named.name}, a specialist in {len(classes)} of {total} classes"
+        for named, classes in zip(config.teacher.models, known, strict=True)
+    )
+    text = names if isinstance(inside, OnnxModel) else f"{names}, {count_parameters(model):,} parameters"
     if opened.untrained is not None:
         own = teacher_training_config(config)
         text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"
@@ -275,6 +281,6 @@ def _told(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _spread(indices: Tensor) -> Tensor:
-    """Return at most ``ASKED`` of some indices, spread evenly over all of them."""
-    return indices[torch.linspace(0, len(indices) - 1, min(ASKED, len(indices))).round().long()]
+def _spread(indices: Tensor, most: int = ASKED) -> Tensor:
+    """Return at most so many of some indices, spread evenly over all of them."""
+    return indices[torch.linspace(0, len(indices) - 1, min(most, len(indices))).round().long()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,21 +18,27 @@ from limbeck.data import Examples, Splits
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import (
-    BUILT_IN,
     LogProbabilities,
     functions_of,
     load_estimator,
     load_model,
+    load_onnx,
     load_trained_model,
     save_model,
 )
-from limbeck.run.classes import columns_in_store, in_order_of_data
+from limbeck.models.loading import NO_WEIGHTS
+from limbeck.run.classes import columns_in_store, in_order_of_data, member_of_ensemble
 from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.tasks import task_named
 from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher
+
+MOST_BYTES = 2**30
+"""The most memory that the teacher's logits of pixels may take where they are kept for all students."""
+
+Arranged = TypeVar("Arranged")
 
 
 def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | None:
@@ -63,27 +70,30 @@ def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | No
     return None
 
 
-def _load_trained(named: TrainedConfig, splits: Splits, section: str) -> nn.Module:
+def _load_trained(
+    named: TrainedConfig, splits: Splits, section: str, arrange: Callable[..., Arranged] = in_order_of_data
+) -> Arranged:
     """Return a model that is trained already, with its columns in the order of the data's classes."""
     key = f"{section}.{named.key}"
     if named.sklearn is not None:
         table = splits.preprocessing.table
         estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
-        return in_order_of_data(estimator, None, splits, key=key)
-    if named.model in BUILT_IN or named.from_scratch:
-        raise ConfigError(
-            f"{key}: {named.model} has no weights yet. Add teacher.training to train it, or name a trained model."
-        )
-    teacher = load_trained_model(named, splits.shape)
+        return arrange(estimator, None, splits, key=key)
+    if named.onnx is not None:
+        return arrange(load_onnx(named.onnx, named.outputs), None, splits, key=key)
+    if named.is_untrained:
+        raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
+    teacher = load_trained_model(named, splits.shape, head=task_named(splits.task).head)
     if named.outputs == "probabilities":
-        teacher = LogProbabilities(teacher)
+        is_sigmoid = task_named(splits.task).family == "sigmoid"
+        teacher = LogProbabilities(teacher, "sigmoid" if is_sigmoid else "softmax")
     folder = Path(named.model)
-    return in_order_of_data(teacher, folder if folder.is_dir() else None, splits, key=key)
+    return arrange(teacher, folder if folder.is_dir() else None, splits, key=key)
 
 
 def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits) -> EnsembleModel:
     """Return an ensemble whose members have their columns in the order of the data's classes, each by itself."""
-    faults, members = Faults(), []
+    faults, members, classes = Faults(), [], []
     if config.teacher.average == "probabilities":
         objective = config.distillation
         if task_named(splits.task).family != "softmax":
@@ -99,9 +109,11 @@ def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits
     for i, member in enumerate(named):
         section = f"teacher.ensemble.{i}"
         with faults.under(f"{section}.{member.key}"):
-            members.append(_load_trained(member, splits, section))
+            model, known = _load_trained(member, splits, section, member_of_ensemble)
+            members.append(model)
+            classes.append(known)
     faults.raise_all()
-    return EnsembleModel(members, [member.weight for member in named], config.teacher.average)
+    return EnsembleModel(members, [member.weight for member in named], config.teacher.average, classes)
 
 
 def check_has_logits(teacher: object, command: str) -> None:
@@ -256,7 +268,7 @@ def _fixed_temperature(config: Config) -> float:
     return t
 
 
-def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher | Ensemble:
+def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeacher | Ensemble | None:
     """Compute the teacher's logits for every example once, for students that see one view of each example.
 
     Args:
@@ -264,12 +276,24 @@ def precompute_teacher(teacher: nn.Module, examples: Examples) -> InMemoryTeache
         examples: the examples that the students will be trained on.
 
     Returns:
-        A teacher that looks the logits up; for an ensemble, the ensemble of such teachers.
+        A teacher that looks the logits up; for an ensemble, the ensemble of such teachers. None if the logits are those of
+        tokens, or too many to keep.
     """
+    if task_named(examples.task).unit != "example" and not _fits_in_memory(teacher, examples):
+        return None
     if isinstance(teacher, EnsembleModel):
-        return teacher.teacher_of([precompute_teacher(member, examples) for member in teacher.members])
+        members = [precompute_teacher(member, examples) for member in teacher.members]
+        return None if None in members else teacher.teacher_of([member for member in members if member is not None])
     logits = predict_logits(teacher, examples, progress="Asking the teacher")
     # example_id counts the rows of the whole source, of which these examples are a part.
-    rows = logits.new_full((int(examples.ids.max()) + 1, logits.shape[1]), math.nan)
+    rows = logits.new_full((int(examples.ids.max()) + 1, *logits.shape[1:]), math.nan)
     rows[examples.ids] = logits
     return InMemoryTeacher(rows)
+
+
+def _fits_in_memory(teacher: nn.Module, examples: Examples) -> bool:
+    """Return True if the logits of all examples have one shape and are few enough to be kept."""
+    if examples.tokenizer is not None:
+        return False
+    one = predict_logits(teacher, examples.subset(torch.arange(1)))
+    return one.numel() * one.element_size() * (int(examples.ids.max()) + 1) <= MOST_BYTES

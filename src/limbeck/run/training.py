@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,8 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
         ModelError: the model is not known, or its settings do not fit the examples.
     """
     torch.manual_seed(seed)
-    problem_type = task_named(splits.task).problem_type
-    return build_model(config, splits.shape, labels=splits.label_names, problem_type=problem_type)
+    task = task_named(splits.task)
+    return build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
 
 
 def train(
@@ -101,6 +102,7 @@ def train(
 
     from limbeck.training import DistillationTrainer
     from limbeck.training.callbacks import ProgressBar
+    from limbeck.training.teacher_quality import WeakTeacherWarning
 
     if teacher is None:
         on_labels_alone = config.distillation.model_copy(update={"alpha": 0.0})
@@ -122,13 +124,15 @@ def train(
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
         trainer.remove_callback(callback)
     checkpoint = _checkpoint_to_resume(folder) if resume else None
-    if config.training.get("save_strategy") == "no":
-        trainer.train(resume_from_checkpoint=checkpoint)
-    else:
-        is_timed = not {"save_strategy", "save_steps"} & config.training.keys()
-        _train_interruptibly(
-            trainer, checkpoint, title or "Training", SECONDS_BETWEEN_CHECKPOINTS if is_timed else None
-        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeakTeacherWarning)  # the plan has said it
+        if config.training.get("save_strategy") == "no":
+            trainer.train(resume_from_checkpoint=checkpoint)
+        else:
+            is_timed = not {"save_strategy", "save_steps"} & config.training.keys()
+            _train_interruptibly(
+                trainer, checkpoint, title or "Training", SECONDS_BETWEEN_CHECKPOINTS if is_timed else None
+            )
     return trainer
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -51,12 +52,19 @@ class Task(ABC):
     """The loss that fits the outputs, a key of ``limbeck.losses.FAMILIES``."""
     problem_type: ClassVar[str | None] = None
     """The ``problem_type`` in the config of a classifier of Transformers that has this task; None if there is none."""
+    unit: ClassVar[str] = "example"
+    """What has a label of its own: "example"; or else what an example has several of, such as "pixel" or "word"."""
+    head: ClassVar[str | None] = None
+    """The class of Transformers that builds a model with the head for this task, such as "AutoModelForTokenClassification";
+    None for a classifier of images or texts."""
     score: ClassVar[str] = "accuracy"
-    """The metric that choices are made by. It is one of ``metrics``, and higher is better."""
+    """The metric that choices are made by; higher is better. It is one of ``metrics``."""
     likeness: ClassVar[str] = "agreement"
     """The metric of how alike the student and the teacher are: the mean of ``agreement`` over a set."""
     has_labels: ClassVar[bool] = True
     """Whether data can have labels. If not, what a student should return is what the teacher returned."""
+    where_labels_come_from: ClassVar[str] = "Name their column with label_names=['...'] in the arguments"
+    """What to do where a batch has no labels: the beginning of a sentence."""
     columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
     """The header of each metric in a table. A header that ends in ", %" is shown in percent."""
 
@@ -185,6 +193,8 @@ class Task(ABC):
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the values whose mean over the labelled positions of a whole set is its ``score``: (...,).
 
+        It is asked where the unit is an example.
+
         Args:
             logits: aligned, (..., V), of the whole set.
             labels: as in ``Targets``.
@@ -200,13 +210,50 @@ class Task(ABC):
         """
         return labels.new_zeros(len(labels), 0)
 
-    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
         """Return the metrics by name that follow from the counts of a whole data set; here none.
+
+        Args:
+            counts: (K,), the sum of ``counts`` over its examples.
+
+        Returns:
+            A number for each metric, which can be differentiated with respect to the counts.
+        """
+        return {}
+
+    def class_metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
+        """Return the metrics of each class, (C,), by name, that follow from the counts of a whole data set; here none.
 
         Args:
             counts: (K,), the sum of ``counts`` over its examples.
         """
         return {}
+
+    def sums(self, logits: Tensor, labels: Tensor) -> tuple[list[str], Tensor]:
+        """Return what the metrics of a whole data set follow from, for each example.
+
+        Args:
+            logits: aligned, (N, ..., V).
+            labels: as in ``Targets``.
+
+        Returns:
+            The names of the ``scores``; and (N, 1 + scores + counts), the number of labelled positions of each example, its sum
+            of each score, and its ``counts``.
+        """
+        scores = self.scores(logits, labels)
+        columns = (self.labelled(labels), *scores.values())
+        sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
+        return list(scores), torch.cat([sums, self.counts(logits, labels)], -1)  # in float64 if the counts are
+
+    def metrics_of_sums(self, names: Sequence[str], total: Tensor) -> dict[str, Tensor]:
+        """Return the mean of each score per labelled position, and the metrics that follow from the counts.
+
+        Args:
+            names: the names of the scores.
+            total: (1 + scores + counts,), the sum of ``sums`` over the examples of a data set.
+        """
+        means = {name: total[1 + i] / total[0] for i, name in enumerate(names)}
+        return means | self.metrics_of_counts(total[1 + len(names) :])
 
     def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
         """Return the metrics of a whole data set, at T = 1, over its labelled positions.

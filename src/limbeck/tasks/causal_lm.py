@@ -29,6 +29,11 @@ class CausalLM(Task):
     """
 
     name: ClassVar[str] = "causal_lm"
+    where_labels_come_from: ClassVar[str] = (
+        "Pass data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False), which makes them of the tokens"
+    )
+    unit: ClassVar[str] = "token"
+    head: ClassVar[str | None] = "AutoModelForCausalLM"
 
     @classmethod
     def recognises(cls, name: str, *, has_encoder_and_decoder: bool) -> bool:

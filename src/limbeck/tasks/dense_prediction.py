@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,9 +24,12 @@ class DensePrediction(Task):
     """
 
     name: ClassVar[str] = "dense_prediction"
+    unit: ClassVar[str] = "pixel"
+    head: ClassVar[str | None] = "AutoModelForSemanticSegmentation"
+    score: ClassVar[str] = "mean_iou"
     columns: ClassVar[Mapping[str, str]] = {
-        "accuracy": "pixel accuracy, %",
         "mean_iou": "mean IoU, %",
+        "accuracy": "accuracy, %",
         "nll": "NLL",
         "agreement": "agreement, %",
     }
@@ -113,15 +116,23 @@ class DensePrediction(Task):
         right = labelled & (decided == labels)
         return torch.cat([count(decided, right), count(decided, labelled), count(labels, labelled)], dim=-1)
 
-    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
         """Return the mean over classes of intersection over union.
 
         Args:
             counts: (3 C,), the sum of ``counts`` over examples. Classes that no pixel has or is decided to have are left out.
         """
-        right, decided, labelled = counts.double().chunk(3)
-        union = decided + labelled - right
-        return {"mean_iou": (right[union > 0] / union[union > 0]).mean().item()}
+        right, union = _right_and_union(counts)
+        return {"mean_iou": (right[union > 0] / union[union > 0]).mean()}
+
+    def class_metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
+        """Return the intersection over union of each class, (C,); NaN for one that no pixel has.
+
+        Args:
+            counts: (3 C,), the sum of ``counts`` over examples.
+        """
+        right, union = _right_and_union(counts)
+        return {"iou": (right / union).masked_fill(counts.chunk(3)[2] == 0, torch.nan)}
 
     def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
         """Return the metrics of a whole data set, over its labelled pixels.
@@ -143,16 +154,31 @@ class DensePrediction(Task):
             raise ArgumentError(
                 "labels", f"expected some for logits of shape {tuple(logits.shape)}, got shape {tuple(labels.shape)}."
             )
-        sums: dict[str, float] = {"accuracy": 0.0, "nll": 0.0}
-        agreed, counts = 0.0, torch.zeros(3 * logits.shape[-1], dtype=torch.float64)
+        names, total, agreed = list[str](), torch.zeros(()), 0.0
         for i in range(len(labels)):  # one by one: float64 of a whole set would be a large copy
             one, truth = logits[i : i + 1].double(), labels[i : i + 1]
-            scores = self.scores(one, truth)
-            sums["accuracy"] += scores["accuracy"].double().sum().item()
-            sums["nll"] += scores["loss"].double().sum().item()
-            counts += self.counts(one, truth).sum(0).cpu()
+            names, sums = self.sums(one, truth)
+            total = total + sums.sum(0).double().cpu()
             if teacher_logits is not None:
                 agreed += self.agreement(one, teacher_logits[i : i + 1])[labelled[i : i + 1]].double().sum().item()
-        number = int(labelled.sum())
-        metrics = {"accuracy": sums["accuracy"] / number, **self.metrics_of_counts(counts), "nll": sums["nll"] / number}
-        return metrics if teacher_logits is None else {**metrics, "agreement": agreed / number}
+        found = {name: value.item() for name, value in self.metrics_of_sums(names, total).items()}
+        metrics = {"mean_iou": found["mean_iou"], "accuracy": found["accuracy"], "nll": found["loss"]}
+        return metrics if teacher_logits is None else {**metrics, "agreement": agreed / int(labelled.sum())}
+
+    def tell(self, logits: Tensor, names: Sequence[str]) -> tuple[str, dict[str, float]]:
+        """Return what an image shows: the names of the decided classes, the largest first, and the share of pixels of each.
+
+        Args:
+            logits: (..., C), aligned, of the pixels of one image.
+            names: the name of each class.
+        """
+        decided = self.decide(logits).flatten()
+        shares = (decided.bincount(minlength=len(names)) / len(decided)).tolist()
+        there = sorted((i for i, share in enumerate(shares) if share), key=lambda i: -shares[i])
+        return ", ".join(names[i] for i in there), dict(zip(names, shares, strict=True))
+
+
+def _right_and_union(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the pixels of each class that are right, and those that are decided or labelled to be of it."""
+    right, decided, labelled = counts.double().chunk(3)
+    return right, decided + labelled - right

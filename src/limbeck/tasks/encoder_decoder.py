@@ -27,6 +27,8 @@ class EncoderDecoder(Classification):
     """
 
     name: ClassVar[str] = "encoder_decoder"
+    unit: ClassVar[str] = "token"
+    head: ClassVar[str | None] = "AutoModelForSeq2SeqLM"
 
     def __init__(self) -> None:
         self._is_checked = False

@@ -18,8 +18,9 @@ from limbeck.tasks.base import Targets, Task
 class MultiLabel(Task):
     """Several labels for each example: logits (N, C) meet labels (N, C), 1 for a class that is there and 0 for one that is not.
 
-    -100 is a class of which it is not known. Every example counts, labelled or not: one without labels learns from the
-    teacher alone. A boolean ``mask`` (N,) in the batch overrides this.
+    -100 is a class of which it is not known. A label between 0 and 1 is the probability that the class is there; where right
+    answers are counted, a class is there if its label is above 1/2, as it is in a prediction. Every example counts, labelled
+    or not: one without labels learns from the teacher alone. A boolean ``mask`` (N,) in the batch overrides this.
     """
 
     name: ClassVar[str] = "multi_label"
@@ -77,7 +78,7 @@ class MultiLabel(Task):
     def scores(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the hard term, whether all known labels are right, and the share of them that are."""
         known = labels != IGNORE_INDEX
-        right = (self.decide(logits) == labels) & known
+        right = (self.decide(logits) == _is_there(labels)) & known
         count = known.sum(-1)
         return {
             "loss": sigmoid_distillation_loss(logits, None, labels, alpha=0.0, reduction="none"),
@@ -129,7 +130,7 @@ def mean_average_precision(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: (N, C).
-        labels: (N, C), 0 or 1; -100 where it is not known.
+        labels: (N, C), from 0 to 1, where a class is there above 1/2; -100 where it is not known.
 
     Returns:
         The mean over the classes that some example has; NaN if there is none.
@@ -139,6 +140,12 @@ def mean_average_precision(logits: Tensor, labels: Tensor) -> float:
     found = []
     for column, truth in zip(logits.unbind(-1), labels.unbind(-1), strict=True):
         known = truth != IGNORE_INDEX
-        if bool((truth[known] > 0).any()):
-            found.append(float(average_precision_score((truth[known] > 0.5).numpy(), column[known].numpy())))
+        is_there = _is_there(truth[known])
+        if bool(is_there.any()):
+            found.append(float(average_precision_score(is_there.numpy(), column[known].numpy())))
     return sum(found) / len(found) if found else math.nan
+
+
+def _is_there(labels: Tensor) -> Tensor:
+    """Return True for each class whose label is above 1/2."""
+    return labels > 0.5

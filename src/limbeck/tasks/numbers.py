@@ -106,11 +106,11 @@ class Regression(Task):
         errors = (logits.to(dtype) - truth).masked_fill(~known, 0.0)
         return torch.cat([known.to(dtype), truth, truth.square(), errors.square()], -1)
 
-    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
         """Return R² and the root of the mean squared error of a whole set, as means over outputs."""
         examples, (truth, squares, errors) = counts[0], counts[1:].view(3, -1)
         spread = (squares - truth.square() / examples).clamp(min=0)
-        return {"r2": _one_minus(errors, spread).mean().item(), "rmse": (errors / examples).sqrt().mean().item()}
+        return {"r2": _one_minus(errors, spread).mean(), "rmse": (errors / examples).sqrt().mean()}
 
     def metrics(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> dict[str, float]:
         """Return the metrics of a whole data set, over its labelled examples.
@@ -206,7 +206,7 @@ class Embeddings(Regression):
         """Return nothing: the metrics of the trainer's evaluation are means over examples."""
         return labels.new_zeros(len(labels), 0)
 
-    def metrics_of_counts(self, counts: Tensor) -> dict[str, float]:
+    def metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
         """Return no metrics."""
         return {}
 

@@ -21,6 +21,8 @@ class TokenClassification(Task):
     """
 
     name: ClassVar[str] = "token_classification"
+    unit: ClassVar[str] = "word"
+    head: ClassVar[str | None] = "AutoModelForTokenClassification"
 
     @classmethod
     def recognises(cls, name: str, *, has_encoder_and_decoder: bool) -> bool:
@@ -57,6 +59,11 @@ class MaskedLM(TokenClassification):
     """
 
     name: ClassVar[str] = "masked_lm"
+    where_labels_come_from: ClassVar[str] = (
+        "Pass data_collator=DataCollatorForLanguageModeling(tokenizer), which makes them of the tokens"
+    )
+    unit: ClassVar[str] = "token"
+    head: ClassVar[str | None] = "AutoModelForMaskedLM"
 
     def __init__(self) -> None:
         self._is_checked = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from limbeck.models import forward_logits
 from limbeck.models.forward import class_axis
 from limbeck.teachers.base import Teacher, TeacherOutput
 from limbeck.teachers.live import TeacherLike, as_teacher
+from limbeck.teachers.specialists import Classes, Weighted, check_classes, with_specialists
 
 Average = Literal["logits", "probabilities"]
 """What an ensemble averages."""
@@ -26,15 +26,20 @@ class Ensemble(Teacher):
         logits:          z = sum w_i z_i
         probabilities:   z = T log sum w_i softmax(z_i / T),  so that softmax(z / T) is the average
 
+    Teachers that know some of the classes are specialists: ``limbeck.teachers.specialists`` says how they are combined.
+
     Args:
-        teachers: at least one module, teacher or callable, live or stored. All give logits of one shape.
+        teachers: at least one module, teacher or callable, live or stored. All that know the same classes give logits of one
+            shape.
         weights: one positive number for each teacher; by default all are equal. They are divided by their sum.
         average: "logits" or "probabilities".
         temperature: T > 0 at which probabilities are averaged. It must be the one of the distillation, which is taken by
             default: a trainer sets it. Whoever calls the ensemble without a trainer names it. Logits need none.
+        classes: for each teacher, the numbers of the classes that its columns stand for; None if it knows all classes, as
+            at least one must. No class belongs to two specialists, unless they know the same classes.
 
     Raises:
-        ArgumentError: the weights, the average or the temperature is not as described.
+        ArgumentError: the weights, the average, the temperature or the classes are not as described.
         ArgumentTypeError: there is no teacher, or something that cannot be one.
 
     Example:
@@ -52,6 +57,7 @@ class Ensemble(Teacher):
         *,
         average: Average = "probabilities",
         temperature: float | None = None,
+        classes: Sequence[Classes | None] | None = None,
     ) -> None:
         if not teachers:
             raise ArgumentTypeError("teachers", "expected at least one Teacher, module or callable.")
@@ -65,6 +71,13 @@ class Ensemble(Teacher):
         self.teachers: list[Teacher] = [as_teacher(teacher, argument="teachers") for teacher in teachers]
         self.weights = [w / sum(given) for w in given]
         self.average, self.temperature = average, temperature
+        self.classes = [None] * len(teachers) if classes is None else [c if c is None else tuple(c) for c in classes]
+        check_classes(self.classes, len(teachers))
+        if average == "logits" and any(self.classes):
+            raise ArgumentError(
+                "average",
+                "'logits' is for teachers that all know the same classes, and one is a specialist. Take 'probabilities'.",
+            )
         self._temperature_of_loss: float | None = None
         self.single_view = any(teacher.single_view for teacher in self.teachers)
         self.models = [model for teacher in self.teachers for model in teacher.models]
@@ -115,11 +128,7 @@ class Ensemble(Teacher):
             raise ArgumentTypeError(
                 "teachers", "an ensemble averages logits, and one of these keeps only some classes of each position."
             )
-        if len({output.shape for output in logits}) > 1:
-            shapes = ", ".join(str(tuple(output.shape)) for output in logits)
-            raise ArgumentError(
-                "teachers", f"an ensemble averages logits of one shape, and these gave {shapes} for the same batch."
-            )
+        self._check_shapes([tuple(output.shape) for output in logits], class_axis(logits[0]))
         return TeacherOutput(
             self._mean_logits(logits) if self.average == "logits" else self._mean_probabilities(logits)
         )
@@ -135,8 +144,39 @@ class Ensemble(Teacher):
                 "probabilities are averaged at the temperature of the distillation, and none is set. Name it: "
                 "Ensemble(teachers, temperature=4.0), or set average='logits'.",
             )
-        terms = [(z / t).log_softmax(class_axis(z)) + math.log(w) for w, z in zip(self.weights, logits, strict=True)]
-        return t * torch.logsumexp(torch.stack(terms), 0)
+        axis = class_axis(logits[0])
+        by_set: dict[frozenset[int] | None, list[int]] = {}
+        for i, numbers in enumerate(self.classes):
+            by_set.setdefault(None if numbers is None else frozenset(numbers), []).append(i)
+        averages = {
+            known: Weighted.of(
+                [self._in_order(logits[i].movedim(axis, -1) / t, i).log_softmax(-1) for i in members],
+                [self.weights[i] for i in members],
+            )
+            for known, members in by_set.items()
+        }
+        generalist = averages.pop(None)
+        specialists = [(sorted(known), average) for known, average in averages.items() if known is not None]
+        return t * with_specialists(generalist, specialists).movedim(-1, axis)
+
+    def _in_order(self, logits: Tensor, member: int) -> Tensor:
+        """Return logits (..., classes) of a teacher; those of a specialist with its classes in ascending order."""
+        numbers = self.classes[member]
+        return logits if numbers is None else logits[..., torch.tensor(numbers).argsort()]
+
+    def _check_shapes(self, shapes: Sequence[tuple[int, ...]], axis: int) -> None:
+        """Raise an error if the logits of one batch differ in shape by more than the number of a specialist's classes."""
+        of_all = next(shape for shape, known in zip(shapes, self.classes, strict=True) if known is None)
+        for shape, known in zip(shapes, self.classes, strict=True):
+            expected = list(of_all)
+            if known is not None:
+                expected[axis] = len(known) if max(known) < of_all[axis] else -1
+            if list(shape) != expected:
+                raise ArgumentError(
+                    "teachers",
+                    f"an ensemble averages logits of one shape, and these gave {', '.join(map(str, shapes))} for the same "
+                    "batch. A specialist has a column for each of its classes.",
+                )
 
 
 class EnsembleModel(nn.Module):
@@ -145,19 +185,26 @@ class EnsembleModel(nn.Module):
     As a teacher it averages at the temperature of the loss, which ``as_teacher`` sees to.
 
     Args:
-        members: at least two modules that ``forward_logits`` can call; their columns stand for the same classes.
+        members: at least two modules that ``forward_logits`` can call.
         weights: as in ``Ensemble``, and so is ``average``.
         average: "logits" or "probabilities".
+        classes: as in ``Ensemble``.
 
     Raises:
-        ArgumentError: a weight or the average is not as described.
+        ArgumentError: a weight, the average or the classes are not as described.
         ArgumentTypeError: there is no model.
     """
 
     def __init__(
-        self, members: Sequence[nn.Module], weights: Sequence[float], average: Average = "probabilities"
+        self,
+        members: Sequence[nn.Module],
+        weights: Sequence[float],
+        average: Average = "probabilities",
+        classes: Sequence[Classes | None] | None = None,
     ) -> None:
         super().__init__()
+        self.classes = [None] * len(members) if classes is None else list(classes)
+        """For each model, the classes that it knows; None if it knows all."""
         self.average: Average = average
         self._weights = list(weights)
         for i, member in enumerate(members):
@@ -176,7 +223,7 @@ class EnsembleModel(nn.Module):
         Args:
             teachers: one for each member, such as the members themselves, or their answers in memory.
         """
-        return Ensemble(teachers, self._weights, average=self.average)
+        return Ensemble(teachers, self._weights, average=self.average, classes=self.classes)
 
     def as_teacher(self, dtype: torch.dtype | None) -> Ensemble:
         """Return the ensemble that averages at the temperature of the loss.
@@ -195,4 +242,5 @@ class EnsembleModel(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the weights, by which a store knows its teacher."""
-        return torch.tensor([*self._weights, float(self.average == "logits")])
+        known = [float(number) for numbers in self.classes for number in numbers or (-1,)]
+        return torch.tensor([*self._weights, float(self.average == "logits"), *known])

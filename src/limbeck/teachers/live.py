@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError, ArgumentTypeError
-from limbeck.models import EstimatorModel, LogProbabilities, first_input, floating_dtype, freeze, is_estimator
+from limbeck.models import (
+    EstimatorModel,
+    LogProbabilities,
+    first_input,
+    floating_dtype,
+    freeze,
+    is_estimator,
+    load_onnx,
+)
 from limbeck.models.forward import call_model, input_names, only_logits_of
 from limbeck.outputs.classes import are_numbers, listed
 from limbeck.teachers.base import Teacher, TeacherOutput
@@ -38,8 +49,9 @@ class LiveTeacher(Teacher):
     ``nn.Module``, so that no optimiser, checkpoint or wrapper finds the model's parameters.
 
     Args:
-        model: any module that ``limbeck.models.forward_logits`` can call. One that is spread over devices (``device_map``) or
-            quantised stays where it is.
+        model: any module that ``limbeck.models.forward_logits`` can call. One that is quantised, spread over devices
+            (``device_map``), offloaded by Accelerate, or on another accelerator than the training stays where it is, and gets
+            its inputs there.
         dtype: the floating-point dtype that the model is converted to; by default it keeps its own.
 
     Raises:
@@ -62,11 +74,24 @@ class LiveTeacher(Teacher):
         self._dtype = floating_dtype(self.model)
         self.models = (self.model,)
         self.columns = input_names(self.model)
+        self._stays_on: torch.device | None = None
 
     def to(self, device: torch.device) -> LiveTeacher:
         """Move the model to ``device`` and return the teacher. A model that was placed or quantised by its loader stays."""
-        if not _is_placed(self.model):
+        if _moves_its_inputs(self.model):
+            return self
+        own = _device_of(self.model)
+        if _is_quantised(self.model) or _is_elsewhere(own, device):
+            self._stays_on = own
+        else:
             self.model.to(device)
+            if device.type == "cpu" and self._dtype == torch.float16:
+                warnings.warn(
+                    "The teacher is in float16 and runs on a CPU, which takes up to a hundred times as long as float32. Set "
+                    "teacher_dtype='float32'.",
+                    UserWarning,
+                    stacklevel=stacklevel_of_user(),
+                )
         return self
 
     @torch.no_grad()
@@ -78,8 +103,25 @@ class LiveTeacher(Teacher):
             name: value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
             for name, value in batch.items()
         }
+        if self._stays_on is not None:
+            inputs = {n: v.to(self._stays_on) if isinstance(v, Tensor) else v for n, v in inputs.items()}
         logits = only_logits_of(call_model(self.model, inputs), self.model)
         return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
+
+
+class OnnxTeacher(LiveTeacher):
+    """The model of an ONNX file as a teacher. Its inputs are given the entries of the batch that have their names.
+
+    Args:
+        path: the file, with a dynamic batch axis.
+        outputs: what it returns: "logits", or "probabilities", whose logarithms serve as logits.
+
+    Raises:
+        ModelError: the file cannot be read, has a fixed batch size, or several outputs that could be meant.
+    """
+
+    def __init__(self, path: str | Path, outputs: Outputs = "logits") -> None:
+        super().__init__(load_onnx(path, outputs))
 
 
 class CallableTeacher(Teacher):
@@ -123,12 +165,30 @@ class CallableTeacher(Teacher):
 
 
 def _is_quantised(model: nn.Module) -> bool:
-    return any(getattr(part, "hf_quantizer", None) or getattr(part, "is_quantized", False) for part in model.modules())
+    """Return True if a loader or torch has made weights of few bits, which can be neither converted nor moved."""
+    return any(
+        getattr(part, "hf_quantizer", None)
+        or getattr(part, "is_quantized", False)
+        or type(part).__module__.startswith("torch.ao.nn.quantized")
+        for part in model.modules()
+    )
 
 
-def _is_placed(model: nn.Module) -> bool:
-    """Return True if a loader chose where the parts of the model are, or made weights that cannot be moved."""
-    return _is_quantised(model) or any(getattr(part, "hf_device_map", None) for part in model.modules())
+def _moves_its_inputs(model: nn.Module) -> bool:
+    """Return True if Accelerate has spread the model over devices or offloaded it: its hooks bring inputs to the weights."""
+    return any(getattr(part, "hf_device_map", None) or hasattr(part, "_hf_hook") for part in model.modules())
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first weight; the CPU if it has none, as one that torch has quantised."""
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+
+
+def _is_elsewhere(own: torch.device, training: torch.device) -> bool:
+    """Return True if a model is on another accelerator than the training."""
+    if own.type == "cpu" or own.type != training.type:
+        return own.type != "cpu"
+    return None not in (own.index, training.index) and own.index != training.index
 
 
 def as_teacher(
@@ -202,7 +262,8 @@ def check_numbered(teacher: nn.Module) -> None:
             "teacher",
             f"the classes_ of this {teacher.name} are {listed(names)}, and the student does not say which number "
             "each of them has. Fit it on the numbers 0, 1 and so on that the labels have, or give the student a config with "
-            "id2label.",
+            "id2label. If they are the numbers of some of the labels, pass a function that puts each column in its place: "
+            "p = numpy.zeros((len(x), classes)); p[:, estimator.classes_] = estimator.predict_proba(x).",
         )
 
 

@@ -64,6 +64,24 @@ class Calibration:
         return f"T = {self.temperature:.3g} is the {side} that was tried, and no best one was found: {cause}."
 
     @property
+    def against_chance(self) -> str:
+        """Return how often the teacher is right, and how often a guess would be: the beginning of a sentence."""
+        return (
+            f"The teacher is right on {100 * self.accuracy:.1f} % of {self.examples} labelled examples, against "
+            f"{100 * self.chance_accuracy:.1f} % for always naming the most frequent class"
+        )
+
+    @property
+    def nothing_to_teach(self) -> str:
+        """Return what a user must know of a teacher that is no better than chance; "" for any other one."""
+        if self.better_than_chance is not False:
+            return ""
+        return (
+            f"{self.against_chance}: it is no better than chance and has nothing to teach. Were its classes, its inputs "
+            "and its weights the right ones?"
+        )
+
+    @property
     def better_than_chance(self) -> bool | None:
         """Return whether the teacher knows more than the frequencies of the labels; None when the labels cannot tell."""
         if self.label_classes < 2:

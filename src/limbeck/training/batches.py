@@ -46,7 +46,8 @@ class Collate:
         if is_theirs and isinstance(rows, Mapping):  # a data set that returns whole batches, as ``Examples``
             batch = rows
         else:
-            batch = self.collate([_named(row) for row in rows] if is_theirs else rows)
+            are_pairs = is_theirs and len(rows) > 0 and not isinstance(rows[0], Mapping)
+            batch = self.collate([_named(row) for row in rows] if are_pairs else rows)
         batch = _named(batch)
         if not isinstance(batch, Mapping):
             raise ArgumentTypeError(

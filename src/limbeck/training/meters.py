@@ -38,11 +38,11 @@ class TrainingMeter:
             mask: (...,) bool, True at the positions that count.
             num_items: the number of positions that count in the whole step; by default those of ``mask``.
         """
-        counted = mask.sum() if num_items is None else num_items
-        agreed = (agreement * mask).sum() / torch.as_tensor(counted, device=mask.device).clamp(min=1)
-        terms = (torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard))
-        sums = torch.stack([*(term.detach().float() for term in terms), agreed.float()])
-        self._sums = sums if self._sums is None else self._sums + sums
+        counted = mask.sum() if num_items is None else torch.as_tensor(num_items, device=mask.device)
+        agreed = (agreement * mask).sum() / counted.clamp(min=1)
+        terms = [torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard)]
+        sums = torch.stack([*terms, agreed.to(parts.total.dtype)]).detach().float()
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
 
     def add_gradients(self, parts_for: Callable[[Tensor], LossParts], logits: Tensor, alpha: float) -> None:
         """Add the gradients of both weighted terms with respect to the logits. Does nothing if only one term counts.
@@ -132,11 +132,9 @@ class EvaluationMeter:
         Returns:
             (N, 1 + scores + counts).
         """
-        scores = task.scores(logits, labels)
-        self._task, self._names = task, list(scores)
-        columns = (task.labelled(labels), *scores.values())
-        sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
-        return torch.cat([sums, task.counts(logits, labels)], -1)  # in float64 if the counts are
+        self._task = task
+        self._names, sums = task.sums(logits, labels)
+        return sums
 
     def add(self, examples: Tensor) -> None:
         """Add examples.
@@ -151,6 +149,4 @@ class EvaluationMeter:
         """Return the mean of each score per labelled position, and what the counts tell; empty if no position has a label."""
         if self._sums is None or self._task is None or self._sums[0] == 0:
             return {}
-        labelled, *sums = self._sums[: 1 + len(self._names)].tolist()
-        means = {name: total / labelled for name, total in zip(self._names, sums, strict=True)}
-        return means | self._task.metrics_of_counts(self._sums[1 + len(self._names) :])
+        return {name: value.item() for name, value in self._task.metrics_of_sums(self._names, self._sums).items()}

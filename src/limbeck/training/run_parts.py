@@ -181,7 +181,7 @@ class RunParts(Trainer):
             return
         self.policy.to(self.args.device)
         for parameter in self.policy.parameters():  # DDP does not know of them
-            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
+            parameter.register_hook(lambda gradient: self._over_processes(gradient, "mean"))
         self._prepared_policy = self.policy
 
     def _teacher_temperature(self) -> float | None:
@@ -267,7 +267,8 @@ class RunParts(Trainer):
 
     def _count(self, batches: list[Mapping[str, Any]]) -> Tensor:
         """Return the number of positions that count in some batches, and say it once if it is 0."""
-        counted = sum((self._targets(batch).mask.sum() for batch in batches), torch.zeros((), dtype=torch.long))
+        counts = [self._targets(batch).mask.sum() for batch in batches]
+        counted = torch.stack(counts).sum() if len(counts) > 1 else counts[0] if counts else torch.tensor(0)
         # Without a soft term a batch out of a transfer set may have no label. To read the number on a device would make the
         # processor wait; the loader gives batches on the CPU before they are moved.
         is_wrong = batches and self.objective.alpha > 0 and counted.device.type == "cpu" and not counted
@@ -281,6 +282,12 @@ class RunParts(Trainer):
                 stacklevel=stacklevel_of_user(),
             )
         return counted
+
+    def _over_processes(self, tensor: Tensor, reduction: str = "sum") -> Tensor:
+        """Return the sum or the mean of a tensor over all processes."""
+        if self.accelerator.num_processes == 1:  # the call takes its time in every step
+            return tensor
+        return cast(Tensor, self.accelerator.reduce(tensor, reduction))
 
     def _teacher_targets(self, batch: Mapping[str, Any]) -> Tensor | SparseTargets | None:
         """Return the teacher's logits or sparse targets at the positions that have a target."""
@@ -342,5 +349,5 @@ class RunParts(Trainer):
         softening = self.policy(logits, known, labels, progress, mask=targets.mask)
         if self._policy_moves:
             for running in self.policy.buffers():  # each process has seen its own part of the batch
-                running.copy_(cast(Tensor, self.accelerator.reduce(running, "mean")))
+                running.copy_(self._over_processes(running, "mean"))
         return {"temperature": softening.temperature, "scale": softening.scale}

@@ -39,7 +39,18 @@ def check_first_batch(
             ArgumentError(
                 "teacher",
                 "every row that it returned lies in [0, 1] and sums to 1: these are probabilities, and the losses take logits. "
-                "Say so: teacher_outputs='probabilities' in the arguments, or TeacherOutput(probabilities=...).",
+                "Where it returns TeacherOutput(logits=...), write TeacherOutput(probabilities=...) in its place. Where it "
+                "returns a tensor, set teacher_outputs='probabilities' in the arguments.",
+            )
+        )
+    if isinstance(teacher, Tensor) and teacher.shape[-1] < columns:
+        faults.append(
+            ArgumentError(
+                "teacher",
+                f"it gives {teacher.shape[-1]} classes, and the student has {columns}. If it knows only some of them, pass a "
+                "function that puts each of its columns in the place of its class, as for an estimator of scikit-learn: "
+                f"p = numpy.zeros((len(x), {columns})); p[:, estimator.classes_] = estimator.predict_proba(x); return "
+                "TeacherOutput(probabilities=torch.from_numpy(p)).",
             )
         )
     labels = targets.labels

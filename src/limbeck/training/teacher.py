@@ -13,6 +13,7 @@ from limbeck.errors import ArgumentError
 from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
+    OnnxModel,
     SelectedColumns,
     class_names_in_config,
     is_estimator,
@@ -40,7 +41,7 @@ def resolve_teacher(
 
     Args:
         teacher: a module, a ``Teacher``, a fitted estimator of scikit-learn or any callable; the name or folder of a model; a
-            file that ``skops.io.dump`` wrote; the folder or URL of a store; or None, if ``args.alpha`` is 0.
+            file that ``skops.io.dump`` wrote; an ONNX file; the folder or URL of a store; or None, if ``args.alpha`` is 0.
         student: the model that is trained.
         args: the run's settings, of which ``alpha``, ``teacher_dtype`` and ``teacher_outputs`` are read.
 
@@ -58,6 +59,8 @@ def resolve_teacher(
     if isinstance(teacher, str | Path):
         if Path(teacher).suffix == ".skops":
             teacher = load_estimator(teacher)
+        elif Path(teacher).suffix == ".onnx":
+            teacher = OnnxModel(teacher, args.teacher_outputs)
         else:
             teacher = StoredTeacher(teacher) if is_store(teacher) else load_model(teacher)
     if student is not None:
@@ -104,7 +107,7 @@ def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationAr
         args: the run's settings, of which ``teacher_outputs`` is read.
 
     Raises:
-        ArgumentError: it gives something else.
+        ArgumentError: it gives something else, or probabilities of one class out of all, which only a softmax has.
     """
     if teacher is None:
         return
@@ -113,13 +116,21 @@ def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationAr
         if isinstance(model, EstimatorModel) and model.is_regressor != are_numbers:
             gives = "numbers" if model.is_regressor else "probabilities of classes"
             raise ArgumentError("teacher", f"{model.name} gives {gives}, and task={task.name!r} learns others.")
-    if task.family != "softmax" and isinstance(teacher, Ensemble) and teacher.average == "probabilities":
+    if task.family == "softmax":
+        return
+    if isinstance(teacher, Ensemble) and teacher.average == "probabilities":
         raise ArgumentError(
             "teacher",
             f"averages probabilities of one class each, which task={task.name!r} lacks. Set average='logits'.",
         )
     if are_numbers and args.teacher_outputs == "probabilities":
         raise ArgumentError("teacher_outputs", f"task={task.name!r} learns numbers. Leave it out.")
+    if args.teacher_outputs == "probabilities" and not isinstance(teacher, StoredTeacher):
+        raise ArgumentError(
+            "teacher_outputs",
+            f"these are probabilities of one class out of all, which task={task.name!r} lacks. Leave it out, and pass "
+            "limbeck.models.LogProbabilities(model, 'sigmoid') as the teacher.",
+        )
 
 
 def match_classes(teacher: nn.Module | StoredTeacher, student: nn.Module) -> nn.Module | StoredTeacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +25,15 @@ from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.checkpoints import find_checkpoint
-from limbeck.training.meters import EvaluationMeter, TrainingMeter, logs_after_step
+from limbeck.training.meters import TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
-from limbeck.training.run_parts import RunParts
+from limbeck.training.student_evaluation import StudentEvaluation
 from limbeck.training.student_output import check_first_batch
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
+from limbeck.training.teacher_quality import TeacherQuality
 
 
-class DistillationTrainer(RunParts):
+class DistillationTrainer(StudentEvaluation):
     """Train a student on a teacher's soft targets and on hard labels.
 
         loss = alpha * C(T) * D( softmax(z_t / T), softmax(z_s / T) ) + (1 - alpha) * CE(z_s, y)
@@ -150,8 +152,8 @@ class DistillationTrainer(RunParts):
         self.teacher = self._teacher
         self._prepare_loss()
         self._output_checked = False
+        self._teacher_quality = TeacherQuality(self._task)
         self._training_meter = TrainingMeter()
-        self._evaluation_meter = EvaluationMeter()
 
     def train(
         self,
@@ -208,7 +210,7 @@ class DistillationTrainer(RunParts):
             TrainingError: the loss is not finite. The weights are still those from before the step.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if not bool(loss.isfinite().all()):
+        if not math.isfinite(loss.item()):
             batch = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
             with torch.no_grad():
                 student = forward_logits(model, self._student_inputs(batch), signature_of=self.student)
@@ -230,8 +232,7 @@ class DistillationTrainer(RunParts):
         for part in self._learned_beside().values():
             part.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counted = self._count(batches)
-        return batches, cast(Tensor, self.accelerator.reduce(counted.to(device), "sum"))
+        return batches, self._over_processes(self._count(batches).to(device))
 
     def compute_loss(
         self,
@@ -261,8 +262,8 @@ class DistillationTrainer(RunParts):
         if targets.labels is None and self.objective.alpha < 1:
             raise ArgumentError(
                 "train_dataset",
-                f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. Name their "
-                "column with label_names=['...'] in the arguments, or train on the teacher alone with alpha=1.",
+                f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. "
+                f"{self.task.where_labels_come_from}, or train on the teacher alone with alpha=1.",
             )
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
@@ -274,6 +275,8 @@ class DistillationTrainer(RunParts):
             may_be_probabilities = None if has_numbers(self.task) else teacher
             check_first_batch(output, raw_logits, may_be_probabilities, targets, logits.shape[-1])
             self._output_checked = True
+        if not self._teacher_quality.is_known and "mixup_weight" not in inputs:
+            self._teacher_quality.add(teacher, targets)
         if self._projector is not None:
             logits = self._projector(logits)
         targets = self._mixed(targets, inputs, logits)
@@ -292,49 +295,15 @@ class DistillationTrainer(RunParts):
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
                 self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
-        loss = parts.total
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # DDP will divide by it
+        loss, processes = parts.total, self.accelerator.num_processes
+        if num_items_in_batch is not None and processes > 1:
+            loss = loss * processes  # DDP will divide by it
         return (loss, {"logits": raw_logits}) if return_outputs else loss
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
-        inputs = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
-        with torch.no_grad():
-            raw_logits = forward_logits(model, self._student_inputs(inputs), signature_of=self.student)
-        self.task.check_logits(raw_logits)
-        labels = self.task.targets(inputs).labels
-        loss = None
-        if labels is not None:
-            logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
-            examples = self._evaluation_meter.sums_per_example(self.task, logits, labels)
-            self._evaluation_meter.add(cast(Tensor, self.accelerator.gather_for_metrics(examples)))
-            loss = examples[:, 1].sum() / examples[:, 0].sum().clamp(min=1)
-        if prediction_loss_only:
-            return loss, None, None
-        return loss, raw_logits, inputs.get("labels")
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the Trainer's loop and return its output, with exact means over the set in place of means of batch means."""
-        self._evaluation_meter.reset()
-        output = super().evaluation_loop(*args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        metrics = cast(dict[str, float], output.metrics)
-        for name, value in self._evaluation_meter.means().items():
-            if name == "loss" or f"{prefix}_{name}" not in metrics:
-                metrics[f"{prefix}_{name}"] = value
-        return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and add what the training meter has measured since the last log."""
         if "loss" in logs and self.teacher is not None:
-            logs.update(self._training_meter.means(lambda t: cast(Tensor, self.accelerator.reduce(t, "sum"))))
+            logs.update(self._training_meter.means(self._over_processes))
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
