@@ -118,7 +118,7 @@ def test_distill_from_a_store(compared, tmp_path, capsys):
         (
             "cache",
             "cache.format=topk",
-            "cache.format: topk keeps the likely classes of a softmax, which regression lacks",
+            "cache.format: topk; dense serves all tasks.* these data are regression",
         ),
     ],
 )

@@ -62,10 +62,6 @@ def build_cache(
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
     has_classes = task_named(splits.task).family == "softmax"
-    if config.cache.format in ("topk", "sampled") and not has_classes:
-        raise ConfigError(
-            f"cache.format: {config.cache.format} keeps the likely classes of a softmax, which {splits.task} lacks. Take dense."
-        )
     if has_numbers(task_named(splits.task)) and codec == Dense():
         codec = Dense("float32")  # numbers are kept exactly, unless another dtype is asked for
     check_has_logits(teacher, "cache build")
