@@ -5,6 +5,7 @@ This room may import ``limbeck.models`` and the top-level modules (``errors``, `
 apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
 of a data set, ``groups`` and ``unlabelled`` say what belongs together
 and what comes after the training examples, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
+``language`` reads documents for a language model, ``documents`` tokenises them and ``token_rows`` packs or pads them.
 """
 
 from limbeck.data.config import DataConfig
@@ -14,6 +15,7 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
 from limbeck.data.tables import TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.token_rows import PaddedTokens, TokenBlocks
 
 __all__ = [
     "IGNORE_INDEX",
@@ -24,11 +26,13 @@ __all__ = [
     "HasSourceBytes",
     "ImageFormat",
     "LoadRows",
+    "PaddedTokens",
     "Preprocessing",
     "Splits",
     "TableFormat",
     "TensorRows",
     "Texts",
+    "TokenBlocks",
     "hide_labels",
     "identity_collate",
     "load_splits",

@@ -40,6 +40,8 @@ class Preprocessing:
     """The format of the rows of a table; None where the inputs are images or texts."""
     values: list[int] | None = None
     """The value of each class in masks; None where examples have no masks."""
+    chat: bool = False
+    """Whether the inputs of a language model are chats, which the tokenizer's template writes."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
@@ -87,7 +89,7 @@ class Preprocessing:
         image = None if self.image is None else dataclasses.asdict(self.image)
         settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
         table = None if self.table is None else dataclasses.asdict(self.table)
-        others = {"task": self.task, "column": self.column, "table": table, "values": self.values}
+        others = {"task": self.task, "column": self.column, "table": table, "values": self.values, "chat": self.chat}
         write_json(folder / PREPROCESSING_FILE, {**settings, **others})
 
     @classmethod
@@ -113,4 +115,14 @@ class Preprocessing:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None and table is None else None
-        return cls(labels, image_format, tokenizer, max_length, task, column, table, saved.get("values"))
+        return cls(
+            labels,
+            image_format,
+            tokenizer,
+            max_length,
+            task,
+            column,
+            table,
+            saved.get("values"),
+            saved.get("chat", False),
+        )

@@ -21,12 +21,13 @@ HELD_OUT_FRACTION = 0.1
 """The fraction of the training examples that becomes a validation or test set which another data set lacks."""
 
 
-def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
+def load_splits(config: DataConfig, *, seed: int = 0, task: str = "auto") -> Splits:
     """Read a data set, split it, and hide the labels that are not known.
 
     Args:
         config: which data set, how to read it, and how many of its labels are known.
         seed: draws which labels are known. The split into training, validation and test does not depend on it.
+        task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``, or "auto" to see it by the labels.
 
     Returns:
         The training, validation and test examples.
@@ -34,7 +35,7 @@ def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
     Raises:
         DataError: the data set cannot be read, or has fewer examples than labels that should be known.
     """
-    source = read_source(config)
+    source = read_source(config, task)
     train, validation, test = _complete(source, config.name)
     splits = Splits(train, validation, test, source.shape, source.preprocessing, train.labels, source.notes)
     return hide_labels(standardise(splits), config.labelled, transfer=config.transfer == "all", seed=seed)

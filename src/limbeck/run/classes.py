@@ -16,8 +16,9 @@ from limbeck.outputs.classes import listed
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
+from limbeck.run.language import check_language_model
 from limbeck.store import TeacherStore
-from limbeck.tasks import task_named, task_of_data
+from limbeck.tasks import CausalLM, task_named, task_of_data
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
@@ -36,7 +37,9 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         check_tokens(student, splits, key)
     with faults.under(key):
         splits.notes.extend(notes_on_images(student, splits, key))
-        check_outputs(student, splits, key, columns=splits.shape.classes)
+        check_outputs(student, splits, key, columns=splits.shape.classes or None)
+        if splits.task == CausalLM.name:
+            check_language_model(student, splits, key)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
     faults.raise_all()
@@ -63,7 +66,7 @@ def check_task(
             "Leave it out, or change data.label_column."
         )
     unit = task_named(splits.task).unit
-    if unit != "example":
+    if unit != "example" and splits.task != CausalLM.name:
         _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
@@ -164,9 +167,12 @@ def _arranged(
         width = check_outputs(teacher, splits, key)
         try:
             task_of_data(splits.task, teacher)
-            names = class_names_of(teacher, saved, key)
+            is_language = splits.task == CausalLM.name  # tokens are compared by their ids
+            names = None if is_language else class_names_of(teacher, saved, key)
             found = specialist_columns(names, ClassNames(tuple(splits.label_names))) if specialists and names else None
-            if found is None:
+            if is_language:
+                check_language_model(teacher, splits, key)
+            elif found is None:
                 columns = _columns(names, width, key, splits)
             else:
                 columns, known = found
@@ -199,6 +205,8 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
     """
+    if splits.task == CausalLM.name:  # tokens are compared by their ids, in training
+        return None
     return _columns(store.class_names, store.description.classes, str(store.storage), splits)
 
 

@@ -75,11 +75,11 @@ def load_run_splits(config: Config) -> Splits:
     told = next((found for model in named if model.model and (found := model.input_format()) is not None), None)
     data = config.data if told is None else _as_trained(config.data, told)
     if told is None or data == config.data:
-        return load_splits(config.data, seed=config.seed)
+        return load_splits(config.data, seed=config.seed, task=config.task)
     try:
-        splits = load_splits(data, seed=config.seed)
+        splits = load_splits(data, seed=config.seed, task=config.task)
     except DataError:  # the data are no such images: what is wrong is said in terms of the config
-        return load_splits(config.data, seed=config.seed)
+        return load_splits(config.data, seed=config.seed, task=config.task)
     image = splits.preprocessing.image
     if image is not None:
         splits.notes.append(

@@ -21,10 +21,11 @@ from limbeck.run.faults import Faults
 from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.inputs import load_run_splits
+from limbeck.run.language import check_vocabularies
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named
+from limbeck.tasks import CausalLM, task_named
 
 if TYPE_CHECKING:
     from limbeck.training import DistillationArguments
@@ -133,13 +134,15 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     source = opened.teacher or opened.untrained
     if source is None or arguments.alpha == 0:
         return
+    task = task_named(opened.splits.task)
+    if isinstance(task, CausalLM) and opened.teacher is not None:
+        check_vocabularies(opened.student, opened.teacher, opened.splits)
     batch = next(look_batches(opened.splits))
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
         teacher = output.logits if output.targets is None else output.targets
     else:
         teacher = forward_logits(source.eval(), batch)
-    task = task_named(opened.splits.task)
     student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
     objective = arguments.objective(task.family)
     with warnings.catch_warnings():
