@@ -88,16 +88,16 @@ def views_of(config: Config) -> FixedViews | None:
         The views, or None for one view of each example, as it is.
 
     Raises:
-        ConfigError: several views are asked for, and the augmentation makes none that can be stored.
+        ConfigError: the augmentation mixes examples, or makes no views that can be stored.
     """
-    if config.cache.views == 1:
-        return None
     augmentation = config.data.augmentation
     if augmentation.mixes:
         name = "mixup" if augmentation.mixup else "cutmix"
         raise ConfigError(
             f"data.augmentation.{name}: mixes other examples in every batch, so the teacher cannot be asked beforehand."
         )
+    if config.cache.views == 1:
+        return None
     try:
         return FixedViews(config.cache.views, augmentation.shift, augmentation.flip, config.seed)
     except ArgumentError as error:

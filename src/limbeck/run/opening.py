@@ -143,6 +143,8 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
         teacher = output.logits if output.targets is None else output.targets
     else:
         teacher = forward_logits(source.eval(), batch)
+        if opened.teacher is None:  # it will be trained first, so its first values say nothing
+            teacher = torch.zeros_like(teacher)
     student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
     objective = arguments.objective(task.family)
     with warnings.catch_warnings():
