@@ -62,11 +62,16 @@ def truth(case: Case, student, teacher, t):
     return terms.sum(-1), (slopes - p_s * slopes.sum(-1, keepdims=True)) / Wide(t)
 
 
-def check(case, distance, t, classes, backend, seed=0):
+def draw(distance, classes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     teacher = 2 * torch.randn(4, classes, generator=generator)
     student = teacher + distance * torch.randn(4, classes, generator=generator)
     student[0] = teacher[0] + 3 * torch.randn(classes, generator=generator)  # a row that is not close
+    return student, teacher
+
+
+def check(case, distance, t, classes, backend, seed=0):
+    student, teacher = draw(distance, classes, seed)
     value, gradient = (x * t**case.power for x in truth(case, student, teacher, t))
     device = DEVICE if backend == "triton" else "cpu"
     leaf = student.clone().to(device).requires_grad_()
@@ -108,6 +113,24 @@ def test_large_calls_take_chunks_of_close_rows(case, monkeypatch):
         monkeypatch.setattr(cpu, "CHUNK_ELEMENTS", size)
         check(case, 1e-5, 4.0, 10, "cpu")
         check(case, 0.3, 1.0, 10, "cpu")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("distance", [1e-5, 1e-3, 0.03])
+@pytest.mark.parametrize("options", [{}, {"mask": torch.tensor([True, True, False, True])}], ids=str)
+def test_a_far_row_takes_no_digits_from_the_close_rows_of_a_small_call(case, distance, options):
+    student, teacher = draw(distance, 10)
+    value, gradient = (x * 4.0**case.power / 3 for x in truth(case, student[[0, 1, 3]], teacher[[0, 1, 3]], 4.0))
+    rows = [0, 1, 3] if options else [0, 1, 2]
+    if not options:
+        student, teacher = student[[0, 1, 3]], teacher[[0, 1, 3]]
+    leaf = student.clone().requires_grad_()
+    loss = distillation_loss(leaf, teacher, alpha=1, temperature=4.0, divergence=case.name, **options, **case.options)
+    loss.backward()
+    assert loss.item() == pytest.approx(float(value.sum()), rel=1e-5)
+    assert leaf.grad is not None
+    error = np.linalg.norm(leaf.grad[rows].numpy() - gradient, axis=-1) / np.linalg.norm(gradient, axis=-1)
+    assert error.max() < 1e-4
 
 
 class Jeffreys(Divergence):

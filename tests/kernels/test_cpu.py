@@ -187,9 +187,9 @@ class TestMisuse:
             (loss + squares).backward()
 
     def test_what_the_kernel_cannot_do_is_said(self):
-        t = torch.tensor(2.0, requires_grad=True)
-        with pytest.raises(ValueError, match=r"backend: 'cpu'.*temperature asks for gradient.*'auto'"):
-            distillation_loss(draw(3, 5), draw(3, 5), torch.tensor([0, 1, 2]), temperature=t, backend="cpu")
+        weight = torch.ones(5, requires_grad=True)
+        with pytest.raises(ValueError, match=r"backend: 'cpu'.*weight asks for gradient.*'auto'"):
+            distillation_loss(draw(3, 5), draw(3, 5), torch.tensor([0, 1, 2]), weight=weight, backend="cpu")
 
     def test_twice_differentiated(self):
         leaf = draw(3, 5).requires_grad_()

@@ -77,6 +77,22 @@ WITH_GRADIENT = {
 
 
 @pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_the_fused_projection_refuses_what_asks_for_gradient(name):
+    call, student, _ = call_for(**{name: WITH_GRADIENT[name]})
+    with pytest.raises(
+        ArgumentError, match=rf"^{name}: it asks for gradient, which the fused projection does not give"
+    ):
+        fused_kernel(call, student, "auto")
+
+
+@pytest.mark.parametrize("name", ["temperature", "scale"])
+def test_temperatures_and_scales_that_ask_for_gradient_go_to_the_cpu_kernel(name):
+    for divergence, kernel in (("forward_kl", cpu.row_kernel), ("logit_mse", None)):  # its temperature has no gradient
+        call, student, _ = call_for(**{name: WITH_GRADIENT[name]}, divergence=divergence)
+        assert kernel_for(call, student, "cpu" if kernel else "auto") is kernel
+
+
+@pytest.mark.parametrize("name", ["weight", "divergence"])
 def test_what_asks_for_gradient_goes_to_the_reference(name):
     call, student, _ = call_for(**{name: WITH_GRADIENT[name]})
     assert kernel_for(call, student, "auto") is None
@@ -84,10 +100,6 @@ def test_what_asks_for_gradient_goes_to_the_reference(name):
         kernel_for(call, student, "cpu")
     with torch.no_grad():
         assert kernel_for(call, student, "cpu") is cpu.row_kernel
-    with pytest.raises(
-        ArgumentError, match=rf"^{name}: it asks for gradient, which the fused projection does not give"
-    ):
-        fused_kernel(call, student, "auto")
 
 
 @pytest.mark.parametrize("divergence", [Learned(WEIGHT), Hidden()], ids=["field", "hidden"])

@@ -4,9 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import func
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from limbeck import DistillationLoss, SparseTargets
+from limbeck.errors import ArgumentError
 from limbeck.losses import (
     distillation_loss,
     distillation_loss_parts,
@@ -132,3 +135,47 @@ def test_values_without_gradient_of_logits_of_inference_mode():
     found = distillation_loss_parts(student, teacher, torch.arange(6))
     expected = distillation_loss_parts(student.clone(), teacher.clone(), torch.arange(6))
     torch.testing.assert_close(found, expected)
+
+
+def plain(s, t, temperature=2.0):
+    """The forward KL of one row or several, as books write it."""
+    a, b = torch.log_softmax(s / temperature, -1), torch.log_softmax(t / temperature, -1)
+    return temperature**2 * (b.exp() * (b - a)).sum(-1).mean()
+
+
+def loss(s, t):
+    return distillation_loss(s, t, alpha=1.0, temperature=2.0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, at the first forward-mode call
+@pytest.mark.parametrize("shape", [(3, 4), (40, 500)])
+def test_transforms_of_torch_func_and_forward_mode_take_plain_operations(shape):
+    student, teacher, tangent = (draw(*shape, seed=seed).double() for seed in range(3))
+
+    def forward_mode(f):
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(f(forward_ad.make_dual(student, tangent), teacher)).tangent
+
+    def row_by_row(f):
+        return func.vmap(func.grad(lambda s, t: f(s[None], t[None])))(student, teacher)
+
+    def second(f):
+        return func.jvp(func.grad(lambda s: f(s, teacher)), (student,), (tangent,))
+
+    for transform in (
+        forward_mode, row_by_row, second, lambda f: func.grad(f)(student, teacher),
+        lambda f: func.jvp(lambda s: f(s, teacher), (student,), (tangent,)),
+    ):  # fmt: skip
+        torch.testing.assert_close(transform(loss), transform(plain))
+
+
+def test_labels_under_vmap():
+    student, teacher, labels = draw(5, 1, 4), draw(5, 1, 4, seed=1), torch.arange(5).unsqueeze(-1) % 4
+    got = func.vmap(lambda s, t, y: distillation_loss(s, t, y))(student, teacher, labels)
+    expected = torch.stack([distillation_loss(*x) for x in zip(student, teacher, labels, strict=True)])
+    torch.testing.assert_close(got, expected)
+
+
+def test_a_kernel_that_is_asked_for_refuses_them():
+    with pytest.raises(ArgumentError, match=r"backend: 'cpu' cannot compute this call: torch\.func and forward"):
+        func.grad(lambda s: distillation_loss(s, draw(2, 3, seed=1), alpha=1.0, backend="cpu"))(draw(2, 3))

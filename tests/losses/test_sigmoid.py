@@ -73,6 +73,30 @@ def test_it_is_the_softmax_of_no_and_yes(divergence, dtype):
     torch.testing.assert_close(gradient.double(), of_two[..., 1], **tolerance)
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_gradient_keeps_its_digits_where_one_model_is_sure(divergence, temperature):
+    """In float32 as in float64, for a sure "yes" as for a sure "no", right or wrong."""
+    backend = "cpu" if divergence == "jsd" else "auto"  # autograd of the reference subtracts 1 from 1 for it
+    z = torch.tensor([-30.0, -17.5, -5.0, -1.0, 0.0, 0.3, 4.0, 17.5, 30.0])
+    teacher = (z + 0.01).repeat(len(z)).unsqueeze(-1)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        student = z.repeat_interleave(len(z)).unsqueeze(-1).to(dtype).requires_grad_()
+        loss = sigmoid_distillation_loss(
+            student, teacher.to(dtype), alpha=1.0, temperature=temperature, divergence=divergence, reduction="sum",
+            backend=backend,
+        )  # fmt: skip
+        gradients.append(torch.autograd.grad(loss, student)[0].double())
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-12)
+
+
+def test_the_gradient_where_the_student_cannot_decide():
+    student, teacher = torch.zeros(3, 1, requires_grad=True), torch.tensor([[2.0], [0.0], [-2.0]])
+    sigmoid_distillation_loss(student, teacher, alpha=1.0, temperature=1.0, reduction="sum").backward()
+    torch.testing.assert_close(student.grad, 0.5 - teacher.sigmoid())
+
+
 def test_labels_that_are_not_known_have_no_hard_term():
     student, teacher, labels = batch(6)
     labels[0], labels[1, 2] = -100, -100

@@ -23,6 +23,7 @@ from limbeck.commands.findings import (
     comparison_findings,
     confidence_finding,
     findings_of_numbers,
+    labels_told,
     teacher_findings,
 )
 from limbeck.commands.opening import open_and_tell
@@ -89,8 +90,7 @@ class ComparisonResult:
     @property
     def caption(self) -> str:
         """Say what the results rest on, and what the errors beside them mean."""
-        of_labels = f"{self.labels:,} labels for training"
-        return report.table_caption(self.splits, len(self.seeds), of_labels)
+        return report.table_caption(self.splits, len(self.seeds), labels_told(self.splits, self.labels))
 
 
 def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
@@ -233,6 +233,7 @@ class ArmTrainer:
 
     def _look_at_teacher(self, teacher: nn.Module) -> None:
         """Ask the teacher about all examples, once for all arms."""
+        self._live_teacher = teacher
         everything, self._decisions = self._all_labels.train, dict[int, Tensor]()
         self.teacher_test_answers = answers_of(teacher, self._splits.test)
         self._validation = self._splits.validation
@@ -316,7 +317,9 @@ class ArmTrainer:
 
     def _measure(self, student: nn.Module) -> Measured:
         splits = self._splits
-        measured = test_metrics(answers_of(student, splits.test), splits, self.teacher_test_answers)
+        measured = test_metrics(
+            answers_of(student, splits.test, teacher=self._live_teacher), splits, self.teacher_test_answers
+        )
         metrics = {
             "parameters": count_parameters(student),
             **measured.metrics,

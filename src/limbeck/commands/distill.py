@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
-from limbeck.commands.findings import teacher_findings
+from limbeck.commands.findings import labels_told, teacher_findings
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.evaluation import evaluate_models, main_metric
@@ -86,9 +88,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         results = evaluate_models({**live, "student": student}, splits)
         metric = main_metric(splits)
         task = task_named(splits.task)
-        labels = int(splits.labelled.sum()) if task.has_labels else 0
         findings = [
-            f"{len(splits.test):,} test examples; 1 seed; {labels:,} labels for training.",
+            f"{len(splits.test):,} test examples; 1 seed; {labels_told(splits)}.",
             *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
         ]
         log = trainer.state.log_history
@@ -106,3 +107,15 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         )
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read what a run has measured.
+
+    Args:
+        folder: the folder of a finished run.
+
+    Returns:
+        The results, the findings and the log.
+    """
+    return json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from limbeck import report
 from limbeck.commands.arms import ALONE, HARD, NUMBERS, TRANSFER_NUMBERS, Arm, soft_arm, transfer_arm
+from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, difference
-from limbeck.tasks import Task
+from limbeck.tasks import CausalLM, Task, task_named
 
 
 def comparison_findings(
@@ -100,6 +101,22 @@ def confidence_finding(task: Task, teacher_logits: Tensor, temperatures: Sequenc
         f"Teacher: to its first class it gives on average {', '.join(shares)}, over the training examples; "
         "near 100 % soft targets are hard labels."
     )
+
+
+def labels_told(splits: Splits, labels: int | None = None) -> str:
+    """Say how many labels the students learn from.
+
+    Args:
+        splits: the examples.
+        labels: the number of labelled training examples, where it is not that of ``splits``.
+
+    Returns:
+        The words, without a full stop.
+    """
+    if not task_named(splits.task).has_labels:
+        return "no labels"
+    count = int(splits.labelled.sum()) if labels is None else labels
+    return f"{count:,} {'sequences' if splits.task == CausalLM.name else 'labels'} for training"
 
 
 def teacher_findings(teacher: Mapping[str, float], student: float, metric: str = "accuracy") -> list[str]:

@@ -6,6 +6,7 @@ the three sets apart and hides labels, ``images``, ``masks``, ``texts``, ``words
 ``image_columns`` and ``table_columns`` read columns of a data set, ``labels``, ``tags`` and ``numbers`` read what models
 should say, ``groups`` and ``unlabelled`` say what belongs together and what comes after the training examples, ``examples``
 holds the result, ``preprocessing`` turns new inputs into a batch.
+``language`` reads documents for a language model, ``documents`` tokenises them and ``token_rows`` packs or pads them.
 """
 
 from limbeck.data.config import DataConfig
@@ -16,6 +17,7 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
 from limbeck.data.tables import TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.token_rows import PaddedTokens, TokenBlocks
 
 __all__ = [
     "IGNORE_INDEX",
@@ -27,11 +29,13 @@ __all__ = [
     "ImageFormat",
     "LoadRows",
     "NumberFormat",
+    "PaddedTokens",
     "Preprocessing",
     "Splits",
     "TableFormat",
     "TensorRows",
     "Texts",
+    "TokenBlocks",
     "hide_labels",
     "identity_collate",
     "load_splits",

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from limbeck.data.columns import find_column
 from limbeck.data.config import (
     BUILT_IN,
     READ_BY_FILES,
@@ -70,7 +71,7 @@ def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
     of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
     place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
-    tables = _load_tables(config)
+    tables = load_tables(config)
     columns = tables["train"].features
     words = [] if task in WITHOUT_CLASSES else _word_columns(config, columns)
     label_column = _label_column(config, columns, bool(words), task)
@@ -272,13 +273,23 @@ KINDS = {
 def _load_unlabelled(name: str) -> Any:
     """Return the ``datasets.Dataset`` that ``data.unlabelled`` names."""
     try:
-        return _load_tables(DataConfig(name))["train"]
+        return load_tables(DataConfig(name))["train"]
     except DataError as error:
         raise DataError(*(fault.replace("data.name:", "data.unlabelled:", 1) for fault in error.faults)) from None
 
 
-def _load_tables(config: DataConfig) -> dict[str, Any]:
-    """Return a ``datasets.Dataset`` for each split, under the names that splits have here."""
+def load_tables(config: DataConfig) -> dict[str, Any]:
+    """Load the data set that a config names.
+
+    Args:
+        config: the name of the data set, and the files of its splits.
+
+    Returns:
+        A ``datasets.Dataset`` for each split, under the names that splits have here.
+
+    Raises:
+        DataError: it cannot be found or read, or has no training split.
+    """
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -314,26 +325,3 @@ def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:
     for split, table in tables.items():
         if column not in table.features:
             raise DataError(f"data.{key}: {split} has no column {column!r}; there are {', '.join(table.features)}.")
-
-
-def find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
-    """Find the column that holds something.
-
-    Args:
-        given: the column that the user names; None to find it by its name.
-        usual: the names that such a column usually has.
-        columns: the columns that there are.
-        key: the config's key, or the file, for messages.
-
-    Returns:
-        The given column, or the first one with a usual name.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    if given is not None and given not in columns:
-        raise DataError(f"{key}: no column {given!r}; there are {', '.join(columns)}.")
-    found = given or next((name for name in usual if name in columns), None)
-    if found is None:
-        raise DataError(f"{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
-    return found

@@ -43,6 +43,8 @@ class Preprocessing:
     """The value of each class in masks; None where examples have no masks."""
     target: NumberFormat | None = None
     """How the numbers that the student returns are standardised; None where its outputs are no numbers of a regression."""
+    chat: bool = False
+    """Whether the inputs of a language model are chats, which the tokenizer's template writes."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
@@ -91,7 +93,10 @@ class Preprocessing:
         settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
         table = None if self.table is None else dataclasses.asdict(self.table)
         target = None if self.target is None else dataclasses.asdict(self.target)
-        others = {"task": self.task, "column": self.column, "table": table, "values": self.values, "target": target}
+        others = {
+            "task": self.task, "column": self.column, "table": table, "values": self.values, "chat": self.chat,
+            "target": target,
+        }  # fmt: skip
         write_json(folder / PREPROCESSING_FILE, {**settings, **others})
 
     @classmethod
@@ -118,5 +123,5 @@ class Preprocessing:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None and table is None else None
-        values = saved.get("values")
-        return cls(labels, image_format, tokenizer, max_length, task, column, table, values, target)
+        values, chat = saved.get("values"), saved.get("chat", False)
+        return cls(labels, image_format, tokenizer, max_length, task, column, table, values, target, chat)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 if TYPE_CHECKING:
     from limbeck.kernels.sparse import SparseRows
@@ -37,6 +38,8 @@ class DivergenceProtocol(Protocol):
     def digits_lost_below(self) -> float: ...
     @property
     def logit_difference(self) -> Callable[..., Tensor]: ...
+    @property
+    def mirrored(self) -> Any: ...
     def terms_with_digits(self, a: Tensor, b: Tensor, d: Tensor) -> Tensor: ...
 
 
@@ -164,6 +167,14 @@ def savable(tensor: Tensor) -> Tensor:
         return tensor.clone()  # a subclass has more than its memory
     alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType]
+
+
+def is_transformed() -> bool:
+    """Return True inside of a transform of ``torch.func``, or while forward-mode derivatives are computed.
+
+    Both follow plain operations only, and not a node of the graph that a kernel makes.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def column_as_rows(column: Tensor | float) -> Tensor | float:

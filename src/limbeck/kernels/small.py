@@ -1,36 +1,61 @@
 """The loss of a few small rows on the CPU, where the number of operations takes the time, not the arithmetic.
 
-The values leave torch as Python numbers, and the node of the graph has one output. What is not plain here (values that are not
-finite, close distributions, which need more digits) is left to the row kernels.
+The values leave torch as Python numbers, and the node of the graph has one output. Rows that are close need more digits, which
+float64 has. What is not plain here (values that are not finite, rows so close that float64 loses digits too) is left to the row
+kernels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import _InferenceMode as InferenceMode  # torch.inference_mode() takes twice its time
+from torch.nn.functional import nll_loss
 
-from limbeck.kernels.autograd import REFUSE_SECOND_PASS, is_one, refuse_second_derivatives, scale_
-from limbeck.kernels.call import DivergenceProtocol
-from limbeck.kernels.close_rows import Plain, written_with
+from limbeck.kernels.autograd import REFUSE_SECOND_PASS, refuse_second_derivatives
 
 SMALL = 1 << 14
 """Logits in a call up to which this is faster than a row kernel."""
+LOST_LATER = 1e-6
+"""float64 loses the digits that float32 has at this part of ``digits_lost_below``."""
+NO_LABEL = -1 << 62
+"""What ``nll_loss`` is to ignore: no label, so that one that is no class is an error."""
+
+
+class Settings(NamedTuple):
+    """The settings of a call, which are numbers."""
+
+    on_logits: bool
+    """These four describe the divergence, as ``call.DivergenceProtocol`` does."""
+    is_centred: bool
+    terms_and_slopes: Callable[..., tuple[Any, Any]]
+    """With ``close_rows.Plain``."""
+    parameters: tuple[float, ...]
+    digits_lost_below: float
+    slopes_cancel: bool
+    """The slopes of each row have the sum 0."""
+    temperature: float
+    coldness: dict[torch.dtype, Tensor] | None
+    """1 / T; None at T = 1. A number would become a tensor in each operation."""
+    compensation: float
+    alpha: float
 
 
 class PlainCall(NamedTuple):
-    """A call whose rows all have a label, or whose hard term is not asked for, and whose settings are numbers."""
+    """A call whose rows all have a label, or whose hard term is not asked for."""
 
-    divergence: DivergenceProtocol
-    temperature: float
-    compensation: float
-    alpha: float
+    settings: Settings
     labels: Tensor | None
-    """(N, 1), or None without a hard term."""
-    weights: Tensor | float
-    """1 over the mean's denominator; (N, 1) with 0 where a row does not count."""
+    """(N,), or None without a hard term."""
+    mask: Tensor | None
+    """bool (N,), the rows that count; None for all."""
+    weight: float
+    """1 over the mean's denominator."""
     inplace: bool
     with_parts: bool
 
@@ -48,16 +73,18 @@ def small_loss(student: Tensor, teacher: Tensor, call: PlainCall) -> tuple[Tenso
 
     Args:
         student: logits (N, V). With ``call.inplace`` it holds its gradient afterwards.
-        teacher: the same.
+        teacher: the same, without gradient.
         call: the rest.
     """
-    wanted = torch.is_grad_enabled() and student.requires_grad
-    found = _compute(student.detach(), teacher, call, (call.alpha, 1 - call.alpha) if wanted else None)
+    wanted = student.requires_grad and torch.is_grad_enabled()
+    alpha = call.settings.alpha
+    found = _compute(student.detach(), teacher, call, (alpha, 1 - alpha) if wanted else None)
     if found is None:
         return None
     if not wanted:
         return _results(found, call, student.dtype)
-    return _SmallLoss.apply(student, teacher, call, found)  # pyright: ignore[reportReturnType]
+    # Not Function.apply, which takes time to look for torch.func; ``plain_loss`` has looked.
+    return super(torch.autograd.Function, _SmallLoss).apply(student, teacher, call, found)  # pyright: ignore
 
 
 class _SmallLoss(torch.autograd.Function):
@@ -65,13 +92,13 @@ class _SmallLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, call: PlainCall, found: _Found) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
+        if call.with_parts:
+            ctx.set_materialize_grads(False)
         ctx.call, ctx.gradient = call, found.gradient
         if call.inplace and found.gradient is not None:
             ctx.gradient = student.detach().copy_(found.gradient)
         else:
-            weights = call.weights if isinstance(call.weights, Tensor) else None
-            ctx.save_for_backward(student, teacher, call.labels, weights)
+            ctx.save_for_backward(student, teacher, call.labels, call.mask)
         return _results(found, call, student.dtype)
 
     @staticmethod
@@ -79,68 +106,82 @@ class _SmallLoss(torch.autograd.Function):
         refuse_second_derivatives("pass backend='reference', and no group")
         call: PlainCall = ctx.call
         gradient, ctx.gradient = ctx.gradient, None
-        total, soft, hard = (*upstream, None, None)[:3]
-        if gradient is not None and total is not None and soft is None and hard is None:
-            return gradient if is_one(total) else scale_(gradient, total), None, None, None
+        of_total, of_soft, of_hard = (*[0.0 if x is None else x.item() for x in upstream], 0.0, 0.0)[:3]
+        if gradient is not None and not (of_soft or of_hard):
+            return gradient if of_total == 1 else gradient.mul_(of_total), None, None, None
         if call.inplace:
             raise RuntimeError(REFUSE_SECOND_PASS)
         student, teacher, *_ = ctx.saved_tensors  # raises if one of them was changed in place
-        of_total, of_soft, of_hard = (0.0 if x is None else x.item() for x in (total, soft, hard))
-        scales = call.alpha * of_total + of_soft, (1 - call.alpha) * of_total + of_hard
+        alpha = call.settings.alpha
+        scales = alpha * of_total + of_soft, (1 - alpha) * of_total + of_hard
         found = _compute(student.detach(), teacher, call, scales)
         return None if found is None else found.gradient, None, None, None
 
 
 def _results(found: _Found, call: PlainCall, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Return the total and, where they are asked for, the soft and the hard term."""
-    total = call.alpha * found.soft + (1 - call.alpha) * found.hard
+    alpha = call.settings.alpha
+    total = alpha * found.soft + (1 - alpha) * found.hard
     results = (total, found.soft, found.hard) if call.with_parts else (total,)
-    return tuple(torch.scalar_tensor(x, dtype=dtype) for x in results)
+    return tuple(torch.scalar_tensor(x, dtype=dtype, device="cpu") for x in results)
 
 
-def _compute(s: Tensor, t: Tensor, call: PlainCall, scales: tuple[float, float] | None) -> _Found | None:
+def _compute(
+    student: Tensor, teacher: Tensor, call: PlainCall, scales: tuple[float, float] | None, double: bool = False
+) -> _Found | None:
     """Return the loss, with the sum of both terms' gradients times their scales; None where a row kernel must compute it."""
-    divergence, temperature, labels, weights = call.divergence, call.temperature, call.labels, call.weights
-    p, p_s, hard = None, s, 0.0
-    if divergence.on_logits:
-        d = t - s
-        if divergence.is_centred:
-            d.sub_(d.mean(-1, keepdim=True))
-        terms, slopes = divergence.terms_and_slopes(d, 1 / s.shape[-1], 1 / s.shape[-1], *divergence.parameter_values)
-    else:
-        a = torch.log_softmax(s if temperature == 1 else s * (1 / temperature), -1)
-        b = torch.log_softmax(t if temperature == 1 else t * (1 / temperature), -1)
-        d = b - a
-        p_s, p_t = a.exp_(), b.exp_()
-        function = written_with(divergence.terms_and_slopes, Plain)
-        terms, slopes = function(d, p_s, p_t, *divergence.parameter_values)
-    value, weight = _weighted_sum(terms, weights), weights.sum() if isinstance(weights, Tensor) else weights * len(s)
-    if not (divergence.on_logits or value > divergence.digits_lost_below * weight):
-        return None
-    if labels is not None:
-        p = torch.log_softmax(s, -1)
-        try:
-            hard = -_weighted_sum(p.gather(-1, labels), weights)
-        except (RuntimeError, IndexError):  # a label is no class
-            return None
-    soft = call.compensation * value
-    if not math.isfinite(soft + hard):
-        return None
-    if scales is None:
-        return _Found(soft, hard, None)
-    soft_scale, hard_scale = scales[0] * call.compensation * weights, scales[1] * weights
-    if not divergence.on_logits:
-        slopes = torch.addcmul(slopes, p_s, slopes.sum(-1, keepdim=True), value=-1)
-        soft_scale = soft_scale / temperature
-    gradient = slopes.mul_(soft_scale)
-    if p is not None and labels is not None:
-        if isinstance(hard_scale, Tensor):
-            gradient.addcmul_(p.exp_(), hard_scale).scatter_add_(-1, labels, -hard_scale)
+    settings, labels, mask, weight, *_ = call
+    on_logits, compensation = settings.on_logits, settings.compensation
+    p, hard = None, 0.0
+    p_s: Any = None
+    with InferenceMode(True):  # every operation takes less time
+        s, t = (student.double(), teacher.double()) if double else (student, teacher)
+        if on_logits:
+            d = t - s
+            if settings.is_centred:
+                d.sub_(d.mean(-1, keepdim=True))
+            p_t = p_s = 1 / s.shape[-1]
         else:
-            gradient.add_(p.exp_(), alpha=hard_scale).scatter_(-1, labels, -hard_scale, reduce="add")
-    return _Found(soft, hard, gradient)
+            a, b = s, t
+            if settings.coldness is not None:
+                coldness = settings.coldness[s.dtype]
+                a, b = s * coldness, t * coldness
+            a, b = torch.log_softmax(a, -1), torch.log_softmax(b, -1)
+            d = b - a
+            p_s, p_t = a.exp_(), b.exp_()
+        terms, slopes = settings.terms_and_slopes(d, p_s, p_t, *settings.parameters)
+        values = _values(terms.sum(-1), mask)
+        if not on_logits and min(values) < settings.digits_lost_below * (LOST_LATER if double else 1):
+            may_again = not double and student.dtype == torch.float32
+            return _compute(student, teacher, call, scales, double=True) if may_again else None
+        soft = compensation * weight * sum(values)
+        if labels is not None:
+            p = torch.log_softmax(s, -1)
+            try:
+                hard = weight * sum(_values(nll_loss(p, labels, ignore_index=NO_LABEL, reduction="none"), mask))
+            except (RuntimeError, IndexError):  # a label is no class
+                return None
+        if not math.isfinite(soft + hard):
+            return None
+        if scales is None:
+            return _Found(soft, hard, None)
+        soft_scale, hard_scale = scales[0] * compensation * weight, scales[1] * weight
+        if not on_logits:
+            soft_scale = soft_scale / settings.temperature
+            if not settings.slopes_cancel:
+                slopes = torch.addcmul(slopes, p_s, slopes.sum(-1, keepdim=True), value=-1)
+        if p is not None:
+            slopes, p = slopes.mul_(soft_scale), p.exp_()
+    # The gradient itself is no tensor of inference mode.
+    if p is None or labels is None:
+        gradient = slopes * soft_scale
+    else:
+        gradient = slopes.add(p, alpha=hard_scale).scatter_(-1, labels.unsqueeze(-1), -hard_scale, reduce="add")
+    if mask is not None:
+        gradient.masked_fill_(~mask.unsqueeze(-1), 0.0)
+    return _Found(soft, hard, gradient.to(student.dtype) if double else gradient)
 
 
-def _weighted_sum(values: Tensor, weights: Tensor | float) -> float:
-    """Return the sum of values (N, ...) times one weight or (N, 1)."""
-    return (values * weights).sum().item() if isinstance(weights, Tensor) else values.sum().item() * weights
+def _values(values: Tensor, mask: Tensor | None) -> list[float]:
+    """Return the values of the rows that count."""
+    return values.tolist() if mask is None else list(compress(values.tolist(), mask.tolist()))

@@ -140,9 +140,12 @@ def log_mixture(ratio: Tensor, fraction: float) -> Tensor:
     Returns:
         (..., V), the log-ratio of the mixture to p.
     """
-    below = torch.log1p(fraction * ratio.clamp(max=0).expm1())
-    above = ratio.clamp(min=0) + torch.log1p((1 - fraction) * (-ratio).clamp(max=0).expm1())
-    return torch.where(ratio <= 0, below, above)
+    rough = torch.logaddexp(ratio + math.log(fraction), ratio.new_full((), math.log(1 - fraction)))
+    with torch.no_grad():  # the gradient is that of the rough value: expm1 has none for a ratio far below 0
+        below = torch.log1p(fraction * ratio.clamp(max=0).expm1())
+        above = ratio.clamp(min=0) + torch.log1p((1 - fraction) * (-ratio).clamp(max=0).expm1())
+        lost = torch.where(ratio <= 0, below, above) - rough
+    return rough + lost.nan_to_num(0.0)
 
 
 def minus_expm1(x: Tensor) -> Tensor:

@@ -201,6 +201,8 @@ def check_backend(backend: Any) -> str:
     Raises:
         ArgumentError: no backend has this name.
     """
+    if type(backend) is str and backend in BACKENDS:
+        return backend
     if backend == "rows":
         warn_deprecated("backend='rows'", use="backend='cpu'", removed_in="0.2.0")
         return "cpu"
@@ -231,9 +233,11 @@ def check_group(group: Any, backend: str) -> None:
 
 
 def is_cheap_to_read(tensor: Tensor) -> bool:
-    """Return True if values can be read without waiting for a device or breaking a compiled graph.
+    """Return True if values can be read without waiting for a device or breaking a compiled graph or ``torch.func.vmap``.
 
     Args:
         tensor: holds the values.
     """
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    if not tensor.is_cpu or torch.compiler.is_compiling():
+        return False
+    return not torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]

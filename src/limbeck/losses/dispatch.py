@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from limbeck.kernels.autograd import rows_loss
 from limbeck.kernels.call import LossCall, RowKernel, column_as_rows, savable
 from limbeck.kernels.sequences import as_rows
+from limbeck.kernels.temperatures import softened_rows
 from limbeck.losses import reference
 from limbeck.losses.arguments import Reduction
 from limbeck.losses.divergences import Divergence, ForwardKL, ReverseKL
@@ -131,7 +134,7 @@ def _row_weights(
     if reduction != "mean":
         return weights
     if num_items is None:
-        return 1 / max(1, count) if counted is None else weights / counted.sum().clamp_(min=1)
+        return 1 / max(1, count) if counted is None else weights / counted.sum().clamp(min=1)
     if not isinstance(num_items, Tensor):
         return weights / (num_items or 1)
     num_items = num_items.to(student.device, dtype).reshape(())
@@ -186,7 +189,9 @@ def compute(call: LossCall, student: Tensor, teacher: Tensor | None, row_kernel:
     Returns:
         One number each, or (N,) when the call is not summed. A term that is not asked for is None.
     """
-    if row_kernel is not None:
+    if row_kernel is not None and teacher is not None and _asks_for_gradient(call):
+        total, soft, hard = _learned(call, student, teacher, row_kernel)
+    elif row_kernel is not None:
         total, soft, hard = rows_loss(student, teacher, call, row_kernel)
     else:
         teacher = None if teacher is None else teacher.flatten(0, -2)
@@ -196,6 +201,27 @@ def compute(call: LossCall, student: Tensor, teacher: Tensor | None, row_kernel:
         terms = [weight * term for weight, term in weighted if term is not None and weight > 0]
         total = _weighted(sum(terms[1:], terms[0]), call)
     return loss_parts(call, total, soft, hard)
+
+
+def _asks_for_gradient(call: LossCall) -> bool:
+    """Return True if a temperature or the factor in the place of C(T) asks for gradient."""
+    numbers = call.teacher_temperature, call.student_temperature, call.compensation
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in numbers)
+
+
+def _learned(
+    call: LossCall, student: Tensor, teacher: Tensor, row_kernel: RowKernel
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the weighted total, and the soft and hard values of the rows, with a gradient for temperatures and scale."""
+    student, teacher = student.reshape(-1, student.shape[-1]), teacher.reshape(-1, teacher.shape[-1])
+    soft = softened_rows(student, teacher, call, row_kernel) * column_as_rows(call.compensation)
+    total, hard = call.alpha * _weighted(soft, call), None
+    if call.labels is not None:
+        labelled = replace(call, has_soft_term=False, alpha=0.0, inplace=False, compensation=1.0)
+        labelled = replace(labelled, teacher_temperature=1.0, student_temperature=1.0)
+        of_labels, _, hard = rows_loss(student, None, labelled, row_kernel)
+        total = total + (1 - call.alpha) * of_labels if call.alpha < 1 else total
+    return total, soft, hard
 
 
 def loss_parts(call: LossCall, total: Tensor, soft: Tensor | None, hard: Tensor | None) -> LossParts:

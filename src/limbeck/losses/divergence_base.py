@@ -177,6 +177,11 @@ class Divergence:
         """Return the simpler divergence that this one equals at an end of its parameter; else the divergence itself."""
         return self
 
+    @property
+    def mirrored(self) -> Divergence | None:
+        """Return the divergence with the roles of both distributions exchanged, D'(p, q) = D(q, p); None if it is not known."""
+        return None
+
     def is_computed_as(self, other: type[Divergence]) -> bool:
         """Return True if a kernel for another divergence computes this one too.
 

@@ -54,6 +54,10 @@ class ForwardKL(Divergence):
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
 
+    @property
+    def mirrored(self) -> Divergence:
+        return ReverseKL()
+
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:
         return relative_entropy(p_t, p_s, d), difference(p_t, p_s, d)
@@ -66,6 +70,10 @@ class ReverseKL(Divergence):
 
     Gu et al., "MiniLLM: Knowledge Distillation of Large Language Models", 2024.
     """
+
+    @property
+    def mirrored(self) -> Divergence:
+        return ForwardKL()
 
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:
@@ -96,6 +104,10 @@ class JSD(Divergence):
     def simplest(self) -> Divergence:
         return {0.0: ForwardKL(), 1.0: ReverseKL()}.get(self.beta, self)
 
+    @property
+    def mirrored(self) -> Divergence:
+        return JSD(1 - self.beta)
+
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, beta: float) -> tuple[Any, Any]:
         d, m = minimum(d, FAR), mixture(p_t, p_s, beta)
@@ -125,6 +137,10 @@ class SkewKL(Divergence):
     def simplest(self) -> Divergence:
         return self if self.skew else ForwardKL()
 
+    @property
+    def mirrored(self) -> Divergence:
+        return SkewReverseKL(self.skew)
+
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, skew: float) -> tuple[Any, Any]:
         r = -log_mixture(minimum(-d, FAR), 1 - skew)  # b - log m
@@ -152,6 +168,10 @@ class SkewReverseKL(Divergence):
     def simplest(self) -> Divergence:
         return self if self.skew else ReverseKL()
 
+    @property
+    def mirrored(self) -> Divergence:
+        return SkewKL(self.skew)
+
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any, skew: float) -> tuple[Any, Any]:
         r = -log_mixture(minimum(d, FAR), 1 - skew)  # a - log m
@@ -172,6 +192,10 @@ class TVD(Divergence):
     @property
     def digits_lost_below(self) -> float:
         return 0.04  # it grows like the root of a KL
+
+    @property
+    def mirrored(self) -> Divergence:
+        return self
 
     @staticmethod
     def terms_and_slopes(d: Any, p_s: Any, p_t: Any) -> tuple[Any, Any]:

@@ -61,7 +61,8 @@ def distillation_loss(
         student_logits: (..., V), any floating dtype. They receive gradient, and so does a temperature that asks for it. V is
             2 or more: over one column softmax is always 1.
         teacher_logits: (..., V), any floating dtype. Never receives gradient. None only with ``alpha=0``, which has no soft
-            term: a student trained alone.
+            term: a student trained alone. This function does not look for NaN, nor for probabilities in the place of logits,
+            which would take longer than a small loss; ``DistillationLoss`` looks once.
         labels: (...,) integers, the true classes; or the probability of each class in the form of the logits, as mixup, cutmix
             and label smoothing by hand make them. Needed unless ``alpha`` is 1. Such label rows are numbers >= 0 that sum to 1
             (checked where that is cheap: on the CPU), and may have gradient where the reference computes the call.
@@ -104,6 +105,9 @@ def distillation_loss(
     Returns:
         A scalar, or (...,) with ``reduction="none"``, in float32; in float64 when all logits that are given are float64. When
         no position counts: 0, attached to the graph, with gradient 0.
+
+        Second derivatives need ``backend="reference"``. Inside of the transforms of ``torch.func`` and with forward-mode
+        derivatives "auto" takes the reference, and values are not checked, as in a compiled graph.
 
     Raises:
         ArgumentError: an argument has a wrong shape, range or choice; the message names it and the remedy. A ``ValueError``.

@@ -14,7 +14,7 @@ from torch.distributed import ProcessGroup
 from limbeck.errors import ArgumentError
 from limbeck.kernels import cpu, sharded, sparse
 from limbeck.kernels.autograd import TRITON_IS_INSTALLED
-from limbeck.kernels.call import DivergenceProtocol, LossCall, RowKernel
+from limbeck.kernels.call import DivergenceProtocol, LossCall, RowKernel, is_transformed
 from limbeck.kernels.self_check import disagreement
 from limbeck.losses.divergences import Divergence, ForwardKL
 from limbeck.losses.number_checks import is_number
@@ -92,7 +92,21 @@ def _obstacle_of_cpu(call: LossCall, student: Tensor) -> str | None:
         return "torch.compile has its own way to fuse"
     if type(student) not in (Tensor, torch.nn.Parameter):
         return f"it reads and writes the values of plain tensors, and the logits are a {type(student).__name__}"
-    return _obstacle_of_gradient(call, student)
+    return None if learns_temperature(call, student) else _obstacle_of_gradient(call, student)
+
+
+def learns_temperature(call: LossCall, student: Tensor) -> bool:
+    """Return True if a temperature or the scale asks for gradient, and the CPU kernel gives it.
+
+    Args:
+        call: what to compute.
+        student: a tensor (N, V) on the logits' device.
+    """
+    if student.device.type != "cpu" or call.class_weights is not None or call.sparse is not None or is_transformed():
+        return False
+    if not call.has_soft_term or call.divergence.on_logits or not _is_built_in(call.divergence):
+        return False
+    return argument_with_gradient(call, student) in ("temperature", "scale")
 
 
 def _obstacle_of_triton(call: LossCall, student: Tensor) -> str | None:
@@ -140,7 +154,9 @@ def _sparse_kernel(call: LossCall, student: Tensor, backend: str) -> RowKernel |
 
 
 def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
-    """Return which argument beside the logits asks for a gradient that kernels do not compute, or None."""
+    """Return which derivative is asked for that kernels do not compute, or None."""
+    if not torch.compiler.is_compiling() and is_transformed():
+        return "torch.func and forward-mode derivatives follow plain operations, which only the reference has"
     name = argument_with_gradient(call, student)
     return f"the {name} asks for gradient, which only the reference gives" if name else None
 
@@ -148,20 +164,22 @@ def _obstacle_of_gradient(call: LossCall, student: Tensor) -> str | None:
 def argument_with_gradient(call: LossCall, student: Tensor) -> str | None:
     """Return the name of an argument beside the logits that asks for gradient, or None.
 
+    Temperatures and the scale, whose gradient a kernel gives, come after labels and weights, whose gradient none gives.
+
     Args:
         call: what to compute.
         student: a tensor (N, V) on the logits' device.
     """
     if not torch.is_grad_enabled():
         return None
-    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
-        return "temperature"
-    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
-        return "scale"
     if call.labels is not None and call.labels.requires_grad:
         return "labels"
     if call.class_weights is not None and call.class_weights.requires_grad:
         return "weight"
+    if any(isinstance(t, Tensor) and t.requires_grad for t in (call.teacher_temperature, call.student_temperature)):
+        return "temperature"
+    if isinstance(call.compensation, Tensor) and call.compensation.requires_grad:
+        return "scale"
     return "divergence" if call.has_soft_term and _learns(call, student) else None
 
 

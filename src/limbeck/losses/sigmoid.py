@@ -216,8 +216,12 @@ def _soft_rows(
 
 
 def _no_and_yes(logits: Tensor) -> Tensor:
-    """Return the logits of "no" and "yes" of each class: (..., C) becomes (..., C, 2)."""
-    return torch.stack([torch.zeros_like(logits), logits], -1)
+    """Return the logits of "no" and "yes" of each class: (..., C) becomes (..., C, 2).
+
+    The likelier one is 0, so that the gradient comes from the other: where one is sure, its own gradient has no digits left.
+    """
+    yes, zero = logits > 0, logits.new_zeros(())
+    return torch.stack([torch.where(yes, -logits, zero), torch.where(yes, zero, logits)], -1)
 
 
 def _hard_rows(student: Tensor, labels: Tensor, known: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:

@@ -27,6 +27,10 @@ class SparseTargets:
     probability of all other classes together is 1 minus the sum of these; where that is next to nothing, the subtraction
     loses it to rounding, so ``log_rests`` carries its logarithm.
 
+    A log-probability that is stored has the rounding of its dtype, about 1e-7 in float32. A student that agrees with the
+    teacher up to such a difference has a loss made of this rounding: it is wrong by some 15 % for logits 1e-6 apart, by 0.1 %
+    for logits 1e-5 apart.
+
     Args:
         ids: (..., K) integers; -1 where a position has fewer.
         log_probs: (..., K), log p(i) at T = 1. None only for draws, whose soft loss is then the cross-entropy

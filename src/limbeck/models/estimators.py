@@ -86,7 +86,8 @@ class EstimatorModel(nn.Module):
                 f"this {self.name} was fitted on rows without column names, so which number is which column of the table is "
                 "not known. Fit it, or the pipeline it is a part of, on the pandas.DataFrame of the same columns.",
             )
-        self._names, self._table = names, table
+        self._names = [] if names is None else list(names)
+        self._table = table
         self.estimator, self._digest = estimator, digest
 
     def _classes_of(self, estimator: Any) -> tuple[str, ...]:
@@ -127,7 +128,7 @@ class EstimatorModel(nn.Module):
                     f"{self.name} was fitted on the column {missing[0]!r}, which is no input of the data: they are "
                     f"{listed(list(frame))}."
                 )
-            return frame[list(self._names)]
+            return frame[self._names]
         rows = inputs.reshape(len(inputs), -1)
         expected = getattr(self.estimator, "n_features_in_", rows.shape[1])
         if rows.shape[1] != expected:

@@ -66,6 +66,8 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
         return model(inputs)  # its forward takes and returns one dictionary
     parameters, accepts_any_name = _forward_parameters(type(described))
     named = {name: value for name, value in inputs.items() if name in parameters}
+    if "use_cache" in parameters and named:  # of keys and values, by which a text would be continued
+        inputs, named = {**inputs, "use_cache": False}, {**named, "use_cache": False}
     if named or (accepts_any_name and (len(inputs) > 1 or not parameters)):
         try:
             return model(**(inputs if accepts_any_name else named))

@@ -47,7 +47,7 @@ class DataShape:
     """What a model must know about the data: how many classes there are, and how large an image or a row is."""
 
     classes: int
-    """The number of classes, or of numbers in regression; 0 for embeddings, whose width is the model's."""
+    """The number of classes, or of numbers in regression; 0 for embeddings and tokens, whose number is the model's."""
     image: tuple[int, int, int] | None = None
     """The channels, height and width of an image; None for texts and tables."""
     features: int | None = None

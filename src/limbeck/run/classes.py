@@ -24,8 +24,9 @@ from limbeck.outputs.classes import listed
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
+from limbeck.run.language import check_language_model
 from limbeck.store import TeacherStore
-from limbeck.tasks import has_numbers, task_named, task_of_data
+from limbeck.tasks import CausalLM, has_numbers, task_named, task_of_data
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
@@ -44,9 +45,10 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         check_tokens(student, splits, key)
     with faults.under(key):
         splits.notes.extend(notes_on_images(student, splits, key))
-        check_outputs(
-            student, splits, key, columns=splits.shape.classes if task_named(splits.task).has_labels else None
-        )
+        has_columns = task_named(splits.task).has_labels and splits.shape.classes > 0
+        check_outputs(student, splits, key, columns=splits.shape.classes if has_columns else None)
+        if splits.task == CausalLM.name:
+            check_language_model(student, splits, key)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
     faults.raise_all()
@@ -81,7 +83,7 @@ def check_task(
     if needs_temperature and has_numbers(task_named(splits.task)):
         raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
     unit = task_named(splits.task).unit
-    if unit != "example":
+    if unit != "example" and splits.task != CausalLM.name:
         _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
@@ -184,10 +186,13 @@ def _arranged(
             task = task_of_data(splits.task, teacher)
             if not task.has_labels:
                 return teacher, None
-            names, found = class_names_of(teacher, saved, key), None
+            is_language = splits.task == CausalLM.name  # tokens are compared by their ids
+            names, found = None if is_language else class_names_of(teacher, saved, key), None
             if specialists and names and not has_numbers(task):
                 found = specialist_columns(names, ClassNames(tuple(splits.label_names)))
-            if found is None:
+            if is_language:
+                check_language_model(teacher, splits, key)
+            elif found is None:
                 columns = _columns(names, width, key, splits)
             else:
                 columns, known = found
@@ -241,7 +246,9 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
     """
-    if not task_named(splits.task).has_labels:
+    if (
+        not task_named(splits.task).has_labels or splits.task == CausalLM.name
+    ):  # tokens are compared by their ids, in training
         return None
     return _columns(store.class_names, store.description.classes, str(store.storage), splits, splits.output_names)
 

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data import Splits, Texts
+from limbeck.data import Splits
 from limbeck.errors import ConfigError, LimbeckError
 from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
-from limbeck.tasks import Targets, Task, task_named
+from limbeck.tasks import CausalLM, Targets, Task, task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
+LOOKED_AT_OF_TOKENS = 2
+"""The same where each token has as many logits as there are tokens."""
 
 
 def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | None = None) -> int:
@@ -44,10 +46,12 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
             try:
                 output = call_model(model.eval(), batch)
                 logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
+                rows = len(batch["labels"])
                 if task.unit == "example":
                     logits = task.align(logits)
                 else:  # the task says what is wrong with another shape
                     logits, _, targets = meet(task, logits, None, batch)
+                    rows = int(targets.mask.sum())
                     if logits.shape[:-1] == targets.mask.shape:
                         logits = logits[targets.mask]
             except LimbeckError as error:
@@ -55,7 +59,6 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
             except Exception as error:  # whatever a model raises, the run would end in it
                 faults |= {_failure(key, model, batch, error): None}
             else:
-                rows = len(batch["labels"]) if task.unit == "example" else int(batch["mask"].sum())
                 faults |= dict.fromkeys(_faults(key, logits, rows, splits, columns))
                 width = logits.shape[-1] if logits.dim() else 0
     model.train(training)
@@ -70,12 +73,12 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
     Args:
         splits: the examples.
     """
-    yield splits.train.__getitems__(range(min(LOOKED_AT, len(splits.train))))
+    count = LOOKED_AT if splits.shape.classes else LOOKED_AT_OF_TOKENS
+    yield splits.train.__getitems__(range(min(count, len(splits.train))))
     longest = None, 0, 0
     for part in (splits.train, splits.validation, splits.test):
-        if isinstance(part.load, Texts):
-            tokens = next(iter(part.load.encoded.values()))
-            lengths = [len(tokens[i]) for i in part.ids.tolist()]
+        if (known := getattr(part.load, "lengths", None)) is not None:
+            lengths = [known[i] for i in part.ids.tolist()]
             if lengths and max(lengths) > longest[2]:
                 longest = part, lengths.index(max(lengths)), max(lengths)
     if longest[0] is not None:
@@ -102,6 +105,13 @@ def meet(
             teacher = task.align(task.fit(teacher, batch, "teacher"))
             if not task.has_labels and student.shape[-1] != teacher.shape[-1]:  # in the place of a projector
                 student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
+        elif teacher is not None:
+            teacher = teacher.apply(task.align)
+    if isinstance(task, CausalLM) and isinstance(
+        teacher, Tensor
+    ):  # what one has alone is padding: the tokens were compared
+        columns = min(student.shape[-1], teacher.shape[-1])
+        student, teacher = student[..., :columns], teacher[..., :columns]
     return student, teacher, task.targets(batch)
 
 

@@ -21,10 +21,11 @@ from limbeck.run.faults import Faults
 from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.inputs import load_run_splits
+from limbeck.run.language import check_vocabularies
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named
+from limbeck.tasks import CausalLM, task_named
 
 if TYPE_CHECKING:
     from limbeck.training import DistillationArguments
@@ -155,12 +156,17 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     source = opened.teacher or opened.untrained
     if source is None or arguments.alpha == 0:
         return
-    batch, task = next(look_batches(opened.splits)), task_named(opened.splits.task)
+    task = task_named(opened.splits.task)
+    if isinstance(task, CausalLM) and opened.teacher is not None:
+        check_vocabularies(opened.student, opened.teacher, opened.splits)
+    batch = next(look_batches(opened.splits))
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
         teacher = output.logits if output.targets is None else output.targets
     else:
         teacher = forward_logits(source.eval(), batch)
+        if opened.teacher is None:  # it will be trained first, so its first values say nothing
+            teacher = torch.zeros_like(teacher)
     student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
     objective = arguments.objective(task.family)
     with warnings.catch_warnings():

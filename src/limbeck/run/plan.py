@@ -6,14 +6,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.config import Config
 from limbeck.config.schema import DistillationConfig
-from limbeck.data import Splits
+from limbeck.data import Splits, TokenBlocks
 from limbeck.distributed import process_state
 from limbeck.evaluation import rows_of
 from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
@@ -24,7 +24,7 @@ from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import Task, has_numbers, task_named
+from limbeck.tasks import CausalLM, Task, has_numbers, task_named
 from limbeck.teachers import Ensemble, EnsembleModel, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
@@ -109,6 +109,8 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
         most = ASKED if task.unit == "example" else ASKED_OF_MANY
         some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1), most))
         return calibrate(*rows_of(teacher, some)) if len(some) else None
+    if task.unit != "example":
+        return None
     some = splits.train.subset(_spread(splits.labelled.nonzero().squeeze(-1)))
     output = teacher.store.look_up(some.ids, None if teacher.views is None else torch.zeros_like(some.ids))
     logits, targets = output.logits, output.targets
@@ -130,6 +132,8 @@ def teacher_warnings(found: Calibration, unit: str = "example") -> list[str]:
     """
     if found.nothing_to_teach:
         return [found.nothing_to_teach.replace(" labelled examples", f" labelled {unit}s")]
+    if unit == "token":  # the best language model is often wrong about the next token
+        return []
     told = found.against_chance.replace(" labelled examples", f" labelled {unit}s")
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
         return [f"{told}: it has little to teach. Compare with a student of the labels alone: limbeck compare."]
@@ -230,6 +234,8 @@ def _describe_data(config: Config, splits: Splits) -> str:
     if (table := splits.preprocessing.table) is not None:
         inputs = f"rows of {len(table.numbers)} numbers and {len(table.categories)} categories"
     known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
+    if splits.task == CausalLM.name:
+        return _describe_tokens(config, splits)
     outputs = f"{shape.classes} classes"
     if splits.task == "regression":
         outputs = f"numbers: {', '.join(splits.label_names)}"
@@ -247,6 +253,18 @@ def _describe_objective(objective: DistillationConfig, task: Task) -> str:
         return f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}"
     alpha = f"alpha = {objective.alpha:g}" if task.has_labels else "alpha = 1, since embeddings have no labels"
     return f"{objective.distance or 'mse'} between outputs, without a temperature; {alpha}"
+
+
+def _describe_tokens(config: Config, splits: Splits) -> str:
+    parts = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
+    told = (
+        f"{len(part):,} sequences with {int(cast(TokenBlocks, part.load).counted.sum()):,} tokens for {use}"
+        for use, part in parts.items()
+    )
+    packed = (
+        f"blocks of {config.data.max_length}" if isinstance(splits.train.load, TokenBlocks) else "one document each"
+    )
+    return f"{config.data.name}: {', '.join(told)}; {packed}"
 
 
 def _describe_teacher(config: Config, opened: OpenedRun) -> str:

@@ -172,6 +172,15 @@ class Task(ABC):
         theirs = _top_class(teacher) if isinstance(teacher, SparseTargets) else self.decide(teacher)
         return (self.decide(student) == theirs).float()
 
+    def comparisons(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Return metrics that need the logits of both models at once, as means over positions: (...,) by name; here none.
+
+        Args:
+            student: aligned logits, (..., V).
+            teacher: aligned logits of the same positions.
+        """
+        return {}
+
     def scores(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return metrics that are means over positions: the value of each position, (...,), by the metric's name.
 
