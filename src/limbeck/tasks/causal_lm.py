@@ -93,8 +93,10 @@ class CausalLM(Task):
         confidence = (logits.amax(-1) - logits.logsumexp(-1)).exp()
         gap = torch.where(known, (self.decide(logits) == labels).to(confidence) - confidence, 0)
         bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-        gaps = gap.new_zeros(len(labels), CALIBRATION_BINS).scatter_add_(1, bins.flatten(1), gap.flatten(1))
-        return torch.cat([known.flatten(1).sum(-1, keepdim=True).to(gaps), gaps], -1)
+        gaps = gap.new_zeros(len(labels), CALIBRATION_BINS).scatter_add_(
+            1, bins.reshape(len(labels), -1), gap.reshape(len(labels), -1)
+        )
+        return torch.cat([known.reshape(len(labels), -1).sum(-1, keepdim=True).to(gaps), gaps], -1)
 
     def metrics_of_counts(self, counts: Tensor) -> dict[str, Tensor]:
         """Return the expected calibration error of the first token.
