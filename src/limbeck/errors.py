@@ -83,7 +83,7 @@ def suggestion(given: object, known: Iterable[str]) -> str:
     close = closest(given, names)
     if close is not None:
         return f", did you mean {close}?"
-    return f"; known are {', '.join(names)}" if 0 < len(names) <= 25 else ""
+    return f"; known are {', '.join(names)}" if 0 < len(names) <= 30 else ""
 
 
 def expected_name(given: object, known: Iterable[str]) -> str:

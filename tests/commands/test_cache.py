@@ -225,3 +225,11 @@ class TestErrors:
         status, _, err = limbeck(capsys, "cache", "build", live / "config.yaml")
         assert status == 2
         assert "teacher.cache: name the folder" in err
+
+
+def test_examples_that_are_mixed_cannot_be_stored(live, tmp_path, capsys):
+    for name in ("mixup", "cutmix"):
+        options = ("--set", f"data.augmentation.{name}=1.0", "--out", str(tmp_path / "store"))
+        status, _, err = limbeck(capsys, "cache", "build", live / "config.yaml", *options)
+        assert (status, (tmp_path / "store").exists()) == (2, False)
+        assert f"data.augmentation.{name}: mixes other examples in every batch" in err

@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from limbeck.commands.arms import ALONE, HARD, all_arms, soft_arm, transfer_arm
-from limbeck.commands.findings import comparison_findings, confidence_finding, describe_gain, teacher_findings
+from limbeck.commands.arms import ALONE, HARD, all_arms, arms_of_numbers, soft_arm, transfer_arm
+from limbeck.commands.findings import (
+    comparison_findings,
+    confidence_finding,
+    describe_gain,
+    findings_of_numbers,
+    teacher_findings,
+)
 from limbeck.evaluation import ArmResult, Estimate
 from limbeck.tasks import Classification
 
@@ -81,3 +87,14 @@ def test_whether_the_teacher_is_better_than_its_student(student, text):
     (found,) = teacher_findings({"accuracy": 0.93}, student)
     assert text in found
     assert teacher_findings({}, student) == teacher_findings({"accuracy": 0.93}, student, "agreement") == []
+
+
+def test_gains_of_numbers_are_told_as_they_are():
+    for has_labels, texts in ((True, ["Teacher's numbers: ", "Transfer set: "]), (False, ["Distance: "])):
+        named = arms_of_numbers("mse", has_labels=has_labels, has_transfer_set=has_labels)
+        measured = {arm.name: ArmResult(arm.name, {"r2": [0.1 * i, 0.1 * i + 0.01]}) for i, arm in enumerate(named)}
+        found = findings_of_numbers(measured, "r2")
+        assert [line.startswith(text) for line, text in zip(found, texts, strict=True)] == [True] * len(texts)
+        assert f"{0.1 if has_labels else -0.1:+.3f} ± 0.000 in r2" in found[0]
+    (line,) = teacher_findings({"r2": 0.5}, 0.4321, "r2")
+    assert "better than its student, by 0.068 in r2" in line

@@ -66,7 +66,7 @@ def test_a_wrong_type_hides_no_range(tmp_path):
     assert faults(FIVE_IN_ONE_SECTION, tmp_path, training=False) == [
         "c.yaml:4  data.nmae: unknown key, did you mean name?",
         "c.yaml:5  data.labelled: should be a valid integer or should be less than 1, got 1.5",
-        "c.yaml:6  data.image_size: should be a valid integer, got 'large'",
+        "c.yaml:6  data.image_size: should be a valid integer or should be a valid array, got 'large'",
         "c.yaml:7  data.std: should be a valid number or should be greater than 0, got [0.5, 0]",
         "c.yaml:8  data.max_length: should be greater than 0, got -1",
         "c.yaml:9  data.augmentation.shift: should be greater than or equal to 0, got -1",

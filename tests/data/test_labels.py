@@ -78,7 +78,7 @@ def test_bools():
 
 def test_the_notes_say_where_labels_are_missing():
     labels, names = encode_labels({"train": plain([0, 1, -1]), "test": plain([0])}, "label")
-    assert notes_on_labels(labels, names) == [
+    assert notes_on_labels(labels, names, "classification") == [
         "1 of 3 examples of train have no label (an empty cell, or -1). If -1 is a class here, give it a name."
     ]
 
@@ -121,7 +121,9 @@ class TestLists:
         assert names == ["a", "b", "c"]
         assert labels["train"].tolist() == [[1, 1, 0], [0, 0, 0], [-100] * 3, [0, 0, 1]]
         assert labels["test"].tolist() == [[0, 0, 1]]
-        assert notes_on_labels(labels, names) == ["1 of 4 examples of train have no label (an empty cell, or -1)."]
+        assert notes_on_labels(labels, names, "classification") == [
+            "1 of 4 examples of train have no label (an empty cell, or -1)."
+        ]
         assert encode_label_lists({"train": self.table([[2, 10], [1]])}, "tags")[1] == ["1", "2", "10"]
 
     def test_what_names_no_class(self):

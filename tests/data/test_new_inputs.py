@@ -111,3 +111,9 @@ def test_files_that_are_broken(tmp_path):
     for name in ("a.txt", "a.parquet"):
         with pytest.raises(DataError, match=name):
             texts(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_text_is_not_the_folder_that_one_is_in(name):
+    with pytest.raises(DataError, match="an empty name or text"):
+        texts(name)

@@ -176,3 +176,17 @@ def test_padded_columns_are_no_matter_for_the_reference(name, monkeypatch):
         assert leaf.grad is not None
         results.append((loss.detach(), leaf.grad[:, :7]))
     torch.testing.assert_close(*results)
+
+
+def test_the_gradient_of_close_rows_may_be_changed_in_place():
+    """DistributedDataParallel and optimisers do so. A tensor of inference mode refuses it."""
+    torch.manual_seed(0)
+    teacher = torch.randn(4, 10)
+    student = (teacher + 1e-5 * torch.randn(4, 10)).requires_grad_()
+    distillation_loss(student, teacher, torch.arange(4), temperature=2.0, alpha=0.5).mul(0.5).backward()
+    assert student.grad is not None
+    once = student.grad.clone()
+    student.grad.mul_(2)
+    student.grad = None
+    distillation_loss(student, teacher, torch.arange(4), temperature=2.0, alpha=0.5).backward()
+    torch.testing.assert_close(student.grad, 2 * once)

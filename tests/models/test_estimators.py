@@ -8,7 +8,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -53,6 +53,18 @@ def test_estimators_that_cannot_teach():
     named.feature_names_in_ = np.array(["age", "size", "weight", "income"], dtype=object)  # as after a pandas table
     with pytest.raises(ArgumentError, match=r"named columns.*'age'.*to_numpy"):
         EstimatorModel(named)
+
+
+@pytest.mark.parametrize("targets", [ROWS[:, 0], ROWS[:, :2]])
+def test_a_regressor_gives_the_numbers_that_it_predicts(targets):
+    line = make_pipeline(StandardScaler(), Ridge()).fit(ROWS, targets)
+    model = EstimatorModel(line)
+    assert model.is_regressor
+    assert model.class_names is None
+    numbers = forward_logits(model, {"x": torch.from_numpy(ROWS)})
+    torch.testing.assert_close(numbers.double().numpy(), line.predict(ROWS).reshape(60, -1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ArgumentError, match="this Ridge is not fitted"):
+        EstimatorModel(Ridge())
 
 
 def test_a_pipeline_of_named_columns_is_given_the_rows_of_the_table():

@@ -7,9 +7,11 @@ from limbeck.config import config_from, load_config
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.models import save_model
+from limbeck.run import opening
 from limbeck.run.opening import open_run
 from limbeck.run.training import build_seeded_model
 from limbeck.store import Dense, StoredTeacher, build_store
+from support.two_digits import save_two_digits
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100},
@@ -38,6 +40,20 @@ def test_a_teacher_that_is_to_be_trained(tmp_path):
     assert int(opened.splits.labelled.sum()) == 100
     assert load_config(tmp_path / "run" / "config.yaml") == config
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]  # nothing was trained
+
+
+def test_the_first_values_of_a_teacher_that_is_to_be_trained_say_nothing(tmp_path, monkeypatch):
+    """Its small logits may look like the probabilities of several labels."""
+    save_two_digits(tmp_path / "data")
+
+    def build(config, splits, seed):
+        model = build_seeded_model(config, splits, seed)
+        return nn.Sequential(model, nn.Sigmoid()) if config.model == "resnet" else model
+
+    monkeypatch.setattr(opening, "build_seeded_model", build)
+    teacher = {"model": "resnet", "training": {"max_steps": 1}}
+    values = {**VALUES, "data": {"name": str(tmp_path / "data")}, "teacher": teacher}
+    assert open_run(config_from(values), tmp_path / "run").teacher is None
 
 
 def test_a_teacher_that_is_there(saved, tmp_path):

@@ -198,8 +198,8 @@ class TestWhatNoTaskKnows:
                     assert _task_of_class(cls, None) is None, name
                     assert _task_of_class(type("Own", (cls,), {}), None) is None, name
 
-    @pytest.mark.parametrize("problem", ["regression"])
-    def test_classifiers_that_have_no_softmax(self, problem):
+    @pytest.mark.parametrize("problem", ["ordinal"])
+    def test_a_problem_that_no_task_has(self, problem):
         student = bert()
         student.config.problem_type = problem
         with pytest.raises(ArgumentError, match=f"BertForSequenceClassification is configured for {problem}"):

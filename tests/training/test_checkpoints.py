@@ -9,7 +9,7 @@ import torch
 from limbeck.errors import ArgumentError
 from limbeck.temperature import policy_from
 from limbeck.training import last_complete_checkpoint
-from limbeck.training.checkpoints import POLICY_FILE, find_checkpoint, load_policy, save_policy
+from limbeck.training.checkpoints import POLICY_FILE, find_checkpoint, load_beside, save_beside
 from support.workbench import make_trainer
 
 
@@ -101,14 +101,14 @@ def test_the_state_of_a_policy_is_saved_and_loaded(tmp_path):
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 1.0
-    save_policy(policy, tmp_path)
+    save_beside(policy, tmp_path, POLICY_FILE)
     again = policy_from({"policy": "learned", "start": 5.0})
-    load_policy(again, tmp_path)
+    load_beside(again, tmp_path, POLICY_FILE)
     assert again.state_dict() == policy.state_dict()
 
 
 def test_a_policy_without_state_has_no_file(tmp_path):
     policy = policy_from({"policy": "linear"})
-    save_policy(policy, tmp_path)
+    save_beside(policy, tmp_path, POLICY_FILE)
     assert not (tmp_path / POLICY_FILE).exists()
-    load_policy(policy, tmp_path)
+    load_beside(policy, tmp_path, POLICY_FILE)

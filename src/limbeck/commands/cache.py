@@ -13,12 +13,13 @@ from limbeck.config import Config
 from limbeck.data import FixedViews
 from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import batch_of, rows_of
 from limbeck.report import Table
 from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
+from limbeck.tasks import CausalLM, has_numbers, task_named
 
 SAMPLE = 256
 """The number of examples on which the formats are compared."""
@@ -60,18 +61,27 @@ def build_cache(
     )
     splits = opened.splits
     assert isinstance(teacher, nn.Module)
+    has_classes = task_named(splits.task).family == "softmax"
+    if has_numbers(task_named(splits.task)) and codec == Dense():
+        codec = Dense("float32")  # numbers are kept exactly, unless another dtype is asked for
     check_has_logits(teacher, "cache build")
     state = process_state()
     teacher.to(state.device)
+    is_tokens = splits.task == CausalLM.name
+    if is_tokens:
+        batch_size = batch_of(teacher, splits.train)
     built = build_store(
         teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
         shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,
         world_size=state.num_processes, progress="Asking the teacher",
-        class_names=splits.label_names,
+        class_names=splits.output_names or None, tokenizer=splits.train.tokenizer if is_tokens else None,
     )  # fmt: skip
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
-    return built, formats_table(predict_logits(teacher, some), codec, config)
+    logits = rows_of(teacher, some)[0]
+    if not has_classes:
+        return built, _bytes_table(logits.shape[1], codec)
+    return built, formats_table(logits, codec, config, "token" if is_tokens else "example")
 
 
 def views_of(config: Config) -> FixedViews | None:
@@ -84,16 +94,16 @@ def views_of(config: Config) -> FixedViews | None:
         The views, or None for one view of each example, as it is.
 
     Raises:
-        ConfigError: several views are asked for, and the augmentation makes none that can be stored.
+        ConfigError: the augmentation mixes examples, or makes no views that can be stored.
     """
-    if config.cache.views == 1:
-        return None
     augmentation = config.data.augmentation
     if augmentation.mixes:
         name = "mixup" if augmentation.mixup else "cutmix"
         raise ConfigError(
             f"data.augmentation.{name}: mixes other examples in every batch, so the teacher cannot be asked beforehand."
         )
+    if config.cache.views == 1:
+        return None
     try:
         return FixedViews(config.cache.views, augmentation.shift, augmentation.flip, config.seed)
     except ArgumentError as error:
@@ -105,20 +115,21 @@ def _temperature(config: Config) -> float:
     return config.distillation.target_temperature or 1.0
 
 
-def formats_table(logits: Tensor, chosen: Codec, config: Config) -> Table:
+def formats_table(logits: Tensor, chosen: Codec, config: Config, position: str = "example") -> Table:
     """Compare the formats on the same logits.
 
     Args:
         logits: (N, V), the teacher's.
         chosen: the format that the config asks for.
         config: the run; ``cache`` has the settings of the other formats.
+        position: what has logits of its own: "example" or "token".
 
     Returns:
         A header, then one row for each format, the chosen one first.
     """
     others: list[Codec] = [Dense(dtype) for dtype in NUMPY_DTYPES]
     others += [replace(config.cache, format=name).codec(_temperature(config)) for name in ("topk", "sampled")]
-    position = "example" if config.cache.views == 1 else "view"
+    position = position if config.cache.views == 1 else "view"
     rows: Table = [("format", f"bytes / {position}", "mean |Δ log p|", "largest")]
     first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
     for codec in dict.fromkeys([*first, *others]):
@@ -128,6 +139,12 @@ def formats_table(logits: Tensor, chosen: Codec, config: Config) -> Table:
             errors = f"{quality.mean_error:.1e}", f"{quality.largest_error:.1e}"
         rows.append((str(codec), f"{quality.payload_bytes:.1f}", *errors))
     return rows
+
+
+def _bytes_table(width: int, chosen: Codec) -> Table:
+    """Say how many bytes each dense format takes, where the outputs are no classes of a softmax."""
+    codecs = dict.fromkeys([chosen, *map(Dense, NUMPY_DTYPES)])
+    return [("format", "bytes / example"), *((str(codec), f"{codec.payload_bytes(width):.1f}") for codec in codecs)]
 
 
 def store_table(folder: str | Path) -> Table:

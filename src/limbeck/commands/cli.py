@@ -18,7 +18,19 @@ import typer
 from limbeck import __version__
 from limbeck.commands.cache_options import cache_app
 from limbeck.commands.check import check_app
-from limbeck.commands.options import ConfigPath, Functions, Out, Overrides, Resume, RunFolder, Seed
+from limbeck.commands.options import (
+    ConfigPath,
+    Functions,
+    InputColumn,
+    MasksOut,
+    MaxNewTokens,
+    Out,
+    Overrides,
+    Resume,
+    RunFolder,
+    Seed,
+    WithTeacher,
+)
 from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_prediction, print_table
 from limbeck.errors import LimbeckError
 from limbeck.interruption import Interrupted, raise_when_interrupted
@@ -87,6 +99,7 @@ def distill(
     """Train the student that CONFIG describes, and write a run folder."""
     from limbeck.commands.distill import check as check_config
     from limbeck.commands.distill import distill as distill_config
+    from limbeck.commands.distill import read_metrics
     from limbeck.commands.temperature_search import describe_choice, resolve_temperature
     from limbeck.config import load_config
     from limbeck.distributed import end_process_group
@@ -102,7 +115,7 @@ def distill(
             print_lines(describe_choice(choice, settings.search))
         folder = distill_config(settings, resume=resume)
     if _is_main_process():
-        told = _read_metrics(folder)
+        told = read_metrics(folder)
         _show_metrics("Test results (T = 1)", told["results"])
         print_lines(told.get("findings", []))
         print_pairs({"student": folder / STUDENT, "report": folder / REPORT, "metrics": folder / METRICS})
@@ -153,37 +166,26 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on each line, with every probability.")
     ] = False,
-    column: Annotated[
-        str | None,
-        typer.Option("--column", help="The column of tables that holds the input; by default found by its name."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Where each pixel has a class: the folder to write masks to, as PNGs with a palette."
-        ),
-    ] = None,
+    column: InputColumn = None,
+    out: MasksOut = None,
+    max_new_tokens: MaxNewTokens = None,
+    with_teacher: WithTeacher = False,
     functions: Functions = [],  # noqa: B006
 ) -> None:
-    """Predict with a run's student: labels, and probabilities from plain softmax (T = 1).
+    """Predict with a run's student: labels, and probabilities from plain softmax (T = 1). A language model goes on with a text.
 
     An input that cannot be read is told and does not stop the others; the exit status is then 1.
     """
-    import dataclasses
-    import json as writer
-
     from limbeck.commands.predict import predict as predict_run
 
     unreadable = 0
-    for prediction in predict_run(run, inputs, functions=functions, column=column, out=out):
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "with_teacher": with_teacher}
+    for prediction in predict_run(run, inputs, functions=functions, column=column, out=out, **options):
         if prediction.error is not None:
             unreadable += 1
             typer.echo(prediction.error, err=True)
-        elif json:
-            told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
-            typer.echo(writer.dumps(told, ensure_ascii=False, default=str))
         else:
-            print_prediction(prediction)
+            print_prediction(prediction, as_json=json)
     if unreadable:
         typer.echo(f"{unreadable} {'input' if unreadable == 1 else 'inputs'} could not be read.", err=True)
         raise typer.Exit(1)
@@ -317,14 +319,6 @@ def _is_main_process() -> bool:
     from limbeck.distributed import process_state
 
     return process_state().is_main_process
-
-
-def _read_metrics(folder: Path) -> dict[str, Any]:
-    import json
-
-    from limbeck.run.folder import METRICS
-
-    return json.loads((folder / METRICS).read_text(encoding="utf-8"))
 
 
 def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:

@@ -18,8 +18,14 @@ from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
-from limbeck.commands.arms import Arm, all_arms
-from limbeck.commands.findings import comparison_findings, confidence_finding, teacher_findings
+from limbeck.commands.arms import Arm, all_arms, arms_of_numbers
+from limbeck.commands.findings import (
+    comparison_findings,
+    confidence_finding,
+    findings_of_numbers,
+    labels_told,
+    teacher_findings,
+)
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.data import IGNORE_INDEX, Examples, Splits, hide_labels
@@ -30,6 +36,7 @@ from limbeck.evaluation import (
     answers_of,
     main_metric,
     milliseconds_per_batch,
+    predict_logits,
     rows_of,
     test_metrics,
     train_arms,
@@ -41,7 +48,7 @@ from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import precompute_teacher
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, with_temperature
-from limbeck.tasks import task_named
+from limbeck.tasks import has_numbers, task_named
 from limbeck.teachers import Teacher
 
 RECORD = "arms.jsonl"
@@ -83,8 +90,7 @@ class ComparisonResult:
     @property
     def caption(self) -> str:
         """Say what the results rest on, and what the errors beside them mean."""
-        of_labels = f"{self.labels:,} labels for training"
-        return report.table_caption(self.splits, len(self.seeds), of_labels)
+        return report.table_caption(self.splits, len(self.seeds), labels_told(self.splits, self.labels))
 
 
 def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
@@ -157,12 +163,18 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }
     temperatures = config.compare.temperatures
+    if has_numbers(trainer.task):
+        found = findings_of_numbers(arms, metric)
+    else:
+        found = [
+            *comparison_findings(arms, temperatures, metric, trainer.validation_score),
+            confidence_finding(trainer.task, trainer.teacher_logits, temperatures),
+        ]
     findings = [
-        *comparison_findings(arms, temperatures, metric, trainer.validation_score),
-        confidence_finding(trainer.task, trainer.teacher_logits, temperatures),
+        *found,
         *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
     ]
-    labels = int(trainer.splits_of(seeds[0]).labelled.sum())
+    labels = int(trainer.splits_of(seeds[0]).labelled.sum()) if trainer.task.has_labels else 0
     result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best, seeds, labels)
     student = load_model(trainer.first_student(best), model=functions_of(config.student))
     save_student(student, folder, config, splits)
@@ -200,7 +212,15 @@ class ArmTrainer:
         self.task = task_named(splits.task)
         self.validation_score = f"validation_{self.task.score}"
         """The metric that choices are made by."""
-        self.arms = all_arms(config.compare.temperatures, has_transfer_set=not bool(splits.labelled.all()))
+        has_transfer_set = not bool(splits.labelled.all())
+        if has_numbers(self.task):
+            self.arms = arms_of_numbers(
+                config.distillation.distance or "mse",
+                has_labels=self.task.has_labels,
+                has_transfer_set=has_transfer_set,
+            )
+        else:
+            self.arms = all_arms(config.compare.temperatures, has_transfer_set=has_transfer_set)
         self._all_labels = splits
         if config.data.labelled is not None and config.data.transfer == "labelled":  # these splits keep one draw alone
             everything = dataclasses.replace(config.data, labelled=None, transfer="all")
@@ -213,8 +233,12 @@ class ArmTrainer:
 
     def _look_at_teacher(self, teacher: nn.Module) -> None:
         """Ask the teacher about all examples, once for all arms."""
+        self._live_teacher = teacher
         everything, self._decisions = self._all_labels.train, dict[int, Tensor]()
         self.teacher_test_answers = answers_of(teacher, self._splits.test)
+        self._validation = self._splits.validation
+        if not self.task.has_labels:  # what students should return is what the teacher does
+            self._validation = self._validation.with_labels(predict_logits(teacher, self._validation))
         is_changed, one_answer = self._config.data.augmentation.is_on, self.task.unit == "example"
         in_memory = precompute_teacher(teacher, everything) if one_answer or not is_changed else None
         self._teacher: nn.Module | Teacher = teacher if is_changed or in_memory is None else in_memory
@@ -257,8 +281,12 @@ class ArmTrainer:
         splits = self.splits_of(seed)
         student = build_seeded_model(config.student, splits, seed)
         examples = self._training_examples(arm, splits)
-        teacher = None if arm.temperature is None else self._teacher
-        config = with_temperature(config, arm.temperature or 1.0)
+        teacher = self._teacher if arm.has_teacher else None
+        if arm.distance is not None:
+            objective = config.distillation.model_copy(update={"distance": arm.distance})
+            config = config.model_copy(update={"distillation": objective})
+        elif not has_numbers(self.task):
+            config = with_temperature(config, arm.temperature or 1.0)
         train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
         if seed == self._config.seed:
             save_model(student, self.first_student(name), config.student, splits.shape)
@@ -279,7 +307,7 @@ class ArmTrainer:
     def _training_examples(self, arm: Arm, splits: Splits) -> Examples:
         if not arm.on_transfer_set:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
-        if arm.temperature is not None:
+        if arm.has_teacher:
             return splits.train
         if self.task.unit != "example":
             return splits.train.with_decisions(self._decisions)
@@ -289,11 +317,13 @@ class ArmTrainer:
 
     def _measure(self, student: nn.Module) -> Measured:
         splits = self._splits
-        measured = test_metrics(answers_of(student, splits.test), splits, self.teacher_test_answers)
+        measured = test_metrics(
+            answers_of(student, splits.test, teacher=self._live_teacher), splits, self.teacher_test_answers
+        )
         metrics = {
             "parameters": count_parameters(student),
             **measured.metrics,
             "milliseconds_per_batch": milliseconds_per_batch(student, splits.test, seconds=0.02),
-            self.validation_score: validation_score(answers_of(student, splits.validation), splits),
+            self.validation_score: validation_score(answers_of(student, splits.validation), self._validation),
         }
         return Measured(metrics, measured.by_example)

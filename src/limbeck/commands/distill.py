@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
-from limbeck.commands.findings import teacher_findings
+from limbeck.commands.findings import labels_told, teacher_findings
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.evaluation import evaluate_models, main_metric
@@ -18,6 +20,7 @@ from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_fi
 from limbeck.run.opening import inspect_run
 from limbeck.run.plan import Plan, plan_of
 from limbeck.run.training import build_seeded_model, train, with_temperature
+from limbeck.tasks import has_numbers, task_named
 
 
 def check(config: Config, *, resume: bool = False) -> Plan:
@@ -84,8 +87,9 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
         results = evaluate_models({**live, "student": student}, splits)
         metric = main_metric(splits)
+        task = task_named(splits.task)
         findings = [
-            f"{len(splits.test):,} test examples; 1 seed; {int(splits.labelled.sum()):,} labels for training.",
+            f"{len(splits.test):,} test examples; 1 seed; {labels_told(splits)}.",
             *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
         ]
         log = trainer.state.log_history
@@ -97,9 +101,21 @@ def distill(config: Config, *, resume: bool = False) -> Path:
             splits=splits,
             results=results,
             findings=findings,
-            distillation=config.distillation.model_dump(),
+            distillation=config.distillation.model_dump(include={"alpha", "distance"} if has_numbers(task) else None),
             log=log,
             teacher=live.get("teacher"),
         )
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read what a run has measured.
+
+    Args:
+        folder: the folder of a finished run.
+
+    Returns:
+        The results, the findings and the log.
+    """
+    return json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from limbeck.commands.arms import ALONE, HARD, Arm, soft_arm, transfer_arm
+from limbeck import report
+from limbeck.commands.arms import ALONE, HARD, NUMBERS, TRANSFER_NUMBERS, Arm, soft_arm, transfer_arm
+from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, difference
-from limbeck.tasks import Task
+from limbeck.tasks import CausalLM, Task, task_named
 
 
 def comparison_findings(
@@ -36,7 +38,7 @@ def comparison_findings(
         return max(temperatures, key=lambda t: arms[arm(t).name][validation_score].mean)
 
     def gain(first: Arm, second: Arm) -> str:
-        return describe_gain(difference(arms[first.name], arms[second.name], metric))
+        return describe_gain(difference(arms[first.name], arms[second.name], metric), metric)
 
     t = chosen(soft_arm)
     softness = [f"on the labelled examples, soft targets (T = {t:g}) over labels alone: {gain(soft_arm(t), ALONE)}"]
@@ -60,6 +62,29 @@ def comparison_findings(
     return lines
 
 
+def findings_of_numbers(arms: Mapping[str, ArmResult], metric: str) -> list[str]:
+    """Say what the teacher's numbers and the transfer set gained; or, of embeddings, how the two distances differ.
+
+    Args:
+        arms: the result of each arm, by its name.
+        metric: what the students are compared by.
+
+    Returns:
+        One line for each, where it was measured.
+    """
+
+    def gain(first: str, second: str) -> str:
+        return describe_gain(difference(arms[first], arms[second], metric), metric)
+
+    if ALONE.name not in arms:
+        first, second = arms
+        return [f"Distance: {first} over {second}: {gain(first, second)}."]
+    lines = [f"Teacher's numbers: on the labelled examples, over labels alone: {gain(NUMBERS, ALONE.name)}."]
+    if TRANSFER_NUMBERS in arms:
+        lines.append(f"Transfer set: over the labelled examples alone: {gain(TRANSFER_NUMBERS, NUMBERS)}.")
+    return lines
+
+
 def confidence_finding(task: Task, teacher_logits: Tensor, temperatures: Sequence[float]) -> str:
     """Say how much of its probability the teacher gives to what it decides at each temperature.
 
@@ -78,12 +103,28 @@ def confidence_finding(task: Task, teacher_logits: Tensor, temperatures: Sequenc
     )
 
 
+def labels_told(splits: Splits, labels: int | None = None) -> str:
+    """Say how many labels the students learn from.
+
+    Args:
+        splits: the examples.
+        labels: the number of labelled training examples, where it is not that of ``splits``.
+
+    Returns:
+        The words, without a full stop.
+    """
+    if not task_named(splits.task).has_labels:
+        return "no labels"
+    count = int(splits.labelled.sum()) if labels is None else labels
+    return f"{count:,} {'sequences' if splits.task == CausalLM.name else 'labels'} for training"
+
+
 def teacher_findings(teacher: Mapping[str, float], student: float, metric: str = "accuracy") -> list[str]:
     """Say whether the teacher is better than its student on the test set.
 
     Args:
         teacher: the teacher's metrics.
-        student: the student's value of ``metric``, between 0 and 1.
+        student: the student's value of ``metric``.
         metric: what they are compared by.
 
     Returns:
@@ -91,30 +132,44 @@ def teacher_findings(teacher: Mapping[str, float], student: float, metric: str =
     """
     if metric not in teacher:
         return []
-    points = 100 * (teacher[metric] - student)
-    if round(points, 1) == 0:
+    unit = _Unit(metric)
+    points = unit.scale * (teacher[metric] - student)
+    if round(points, unit.digits) == 0:
         return ["Teacher: on the test set it is as good as its student."]
     if points > 0:
-        return [f"Teacher: on the test set it is better than its student, by {points:.1f} points."]
+        return [f"Teacher: on the test set it is better than its student, by {unit.tell(points)}."]
     return [
-        f"Teacher: on the test set it is worse than its student, by {-points:.1f} points. A better teacher would teach more; "
+        f"Teacher: on the test set it is worse than its student, by {unit.tell(-points)}. A better teacher would teach more; "
         "or this one does not fit these data: look at its classes and at how its inputs are prepared."
     ]
 
 
-def describe_gain(gain: Estimate) -> str:
-    """Write a gain in points with its standard error, and say whether it is clear.
+class _Unit:
+    """How differences of a metric are written: those of a share in points, of others as they are."""
+
+    def __init__(self, metric: str) -> None:
+        is_share = report.is_share(metric)
+        self.scale, self.digits, self.name = (100, 1, " points") if is_share else (1, 3, f" in {metric}")
+
+    def tell(self, value: float, sign: str = "") -> str:
+        return f"{value:{sign}.{self.digits}f}{self.name}"
+
+
+def describe_gain(gain: Estimate, metric: str = "accuracy") -> str:
+    """Write a gain with its standard error, in points if it is one of shares, and say whether it is clear.
 
     Args:
-        gain: a difference of shares between 0 and 1.
+        gain: a difference of values of the metric.
+        metric: its name.
 
     Returns:
         The text.
     """
-    points, error = 100 * gain.mean, 100 * gain.error
-    shown = f"{points:+.1f} ± {error:.1f} points"
+    unit = _Unit(metric)
+    points, error = unit.scale * gain.mean, unit.scale * gain.error
+    shown = f"{points:+.{unit.digits}f} ± {unit.tell(error)}"
     if math.isnan(error):
-        return f"{points:+.1f} points (one seed: no error known)"
+        return f"{unit.tell(points, '+')} (one seed: no error known)"
     if not gain.is_clear:
         return f"{shown}, nothing that these seeds and test examples can show"
     return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"

@@ -25,6 +25,7 @@ def open_and_tell(
     live_teacher: bool = False,
     needs_softmax: str | None = None,
     needs_examples: str | None = None,
+    needs_temperature: bool = False,
 ) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
     """Look at a run, print its plan, and train the teacher if it must be trained first.
 
@@ -36,6 +37,7 @@ def open_and_tell(
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
         needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_temperature: the command looks for a temperature.
 
     Returns:
         The run, and its teacher.
@@ -47,7 +49,12 @@ def open_and_tell(
         opened = open_run(config, folder, resume=resume, live_teacher=live_teacher)
     else:
         opened = inspect_run(
-            config, folder, live_teacher=live_teacher, needs_softmax=needs_softmax, needs_examples=needs_examples
+            config,
+            folder,
+            live_teacher=live_teacher,
+            needs_softmax=needs_softmax,
+            needs_examples=needs_examples,
+            needs_temperature=needs_temperature,
         )
     tell(plan_of(config, opened, folder))
     if opened.teacher is not None:

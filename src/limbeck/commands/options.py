@@ -23,3 +23,19 @@ Functions = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 StoreFolder = Annotated[str, typer.Argument(help="The folder of a store, or its URL.", metavar="STORE")]
+InputColumn = Annotated[
+    str | None,
+    typer.Option("--column", help="The column of tables that holds the input; by default found by its name."),
+]
+MasksOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="Where each pixel has a class: the folder to write masks to, as PNGs with a palette."),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option("--max-new-tokens", min=1, help="Of a language model: the tokens written at most; by default 64."),
+]
+WithTeacher = Annotated[
+    bool,
+    typer.Option("--with-teacher", help="Of a language model: what the teacher writes, beside the student's text."),
+]

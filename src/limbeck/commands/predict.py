@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from limbeck.commands.completion import MAX_NEW_TOKENS, PROMPTS, complete, load_teacher_of_run
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.data.masks import MaskWriter
 from limbeck.data.new_inputs import NewInput, read_new_inputs
@@ -21,7 +22,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import aligned_outputs, predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
-from limbeck.tasks import Task, task_named
+from limbeck.tasks import CausalLM, Task, has_numbers, task_named
 
 BATCH_SIZE = 256
 SMALL_BATCH = 8
@@ -46,8 +47,12 @@ class Prediction:
     """The file with the class of each pixel, if one was written."""
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
+    teacher: str | None = None
+    """What the teacher writes in place of a language model's student, if it was asked."""
     error: str | None = None
     """Why the input cannot be read; None if it can."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Of a regression each predicted number by the name of its column; of an embedding each number by its place."""
 
 
 def predict(
@@ -57,8 +62,10 @@ def predict(
     functions: Sequence[str] = (),
     column: str | None = None,
     out: str | Path | None = None,
+    max_new_tokens: int | None = None,
+    with_teacher: bool = False,
 ) -> Iterator[Prediction]:
-    """Predict images, texts or rows of tables.
+    """Predict images, texts or rows of tables; or continue texts with a language model.
 
     A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
     ``functions`` names it.
@@ -72,23 +79,30 @@ def predict(
         column: the column of tables that holds the images or texts; by default the one that the run's data had, or one with a
             usual name.
         out: the folder for masks, where each pixel has a class: PNGs with the names of the images and the size of each.
+        max_new_tokens: the tokens that a language model writes after each text, at most; by default 64.
+        with_teacher: have the teacher of a language model continue each text as well.
 
     Returns:
         An iterator over one prediction for each image, text or row, in the order of the inputs. An input that cannot be read
         has an ``error`` in place of a label.
 
     Raises:
-        ConfigError: the folder holds no finished run; ``column`` is named for a student that reads several columns; or ``out``
-            is given and the student predicts no masks.
+        ConfigError: the folder holds no finished run; or an option is not for its student, such as ``column`` for one that
+            reads several columns.
         DataError: nothing to predict was found, or a file or table is missing or cannot be read.
         ModelError: the student cannot be loaded.
     """
     folder = Path(folder)
-    read_run(folder)
+    config = read_run(folder)
     model, read = load_model(folder / STUDENT, model=functions), Preprocessing.load(folder / STUDENT)
     task = task_named(read.task)
     if out is not None and task.unit != "pixel":
         raise ConfigError(f"--out: takes masks, and the student of {folder} predicts none ({task.name}). Leave it out.")
+    is_language = isinstance(task, CausalLM)
+    if (max_new_tokens is not None or with_teacher) and not is_language:
+        raise ConfigError(
+            f"--max-new-tokens, --with-teacher: are for language models, and the student of {folder} is none ({task.name})."
+        )
     columns = read.column if read.table is None else read.table.columns
     if column is not None and isinstance(columns, Sequence) and not isinstance(columns, str):
         raise ConfigError(f"--column: has no effect, the student reads the columns {', '.join(columns)}. Leave it out.")
@@ -97,9 +111,30 @@ def predict(
     if first is None:
         raise DataError(f"{', '.join(map(str, inputs))}: nothing to predict in it.")
     items = chain([first], items)
-    batches = iter(lambda: list(islice(items, BATCH_SIZE)), [])
+    size = PROMPTS if is_language else BATCH_SIZE
+    batches = iter(lambda: list(islice(items, size)), [])
+    if is_language:
+        teacher = load_teacher_of_run(config, folder, functions) if with_teacher else None
+        count = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        return (p for batch in batches for p in _complete_batch(model, teacher, read, batch, count))
     writer = None if out is None else MaskWriter(Path(out), read.values or [])
     return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch, writer))
+
+
+def _complete_batch(
+    model: nn.Module, teacher: nn.Module | None, read: Preprocessing, items: Sequence[NewInput], count: int
+) -> list[Prediction]:
+    """Return what follows each text. One that cannot be read does not stop the others."""
+    prompts = [item.content for item in items]
+    try:
+        written = complete(model, read, prompts, count)
+        beside = [None] * len(items) if teacher is None else complete(teacher, read, prompts, count)
+    except DataError as error:
+        if len(items) == 1:
+            return [Prediction(items[0].name, None, columns=items[0].columns, error=f"{items[0].name}: {error}")]
+        return [p for item in items for p in _complete_batch(model, teacher, read, [item], count)]
+    texts = zip(items, written, beside, strict=True)
+    return [Prediction(item.name, text, columns=item.columns, teacher=theirs) for item, text, theirs in texts]
 
 
 def _predict_batch(
@@ -118,15 +153,18 @@ def _predict_batch(
             return [Prediction(name, None, columns=items[0].columns, error=told)]
         return [prediction for item in items for prediction in _predict_batch(model, task, read, [item], writer)]
     if task.unit == "pixel":
-        logits = predict_logits(model, _unlabelled(batch, len(items)), batch_size=SMALL_BATCH)
+        logits = predict_logits(model, _unlabelled(batch, len(items), task), batch_size=SMALL_BATCH)
         return [_predict_mask(task, read, item, row, writer) for item, row in zip(items, logits, strict=True)]
     if task.unit == "word":
         return _predict_tags(model, task, read, items)
-    logits = predict_logits(model, _unlabelled(batch, len(items)))
-    return [
-        Prediction(item.name, *task.tell(row, read.label_names), columns=item.columns)
-        for item, row in zip(items, logits, strict=True)
-    ]
+    logits = predict_logits(model, _unlabelled(batch, len(items), task))
+    logits = logits if read.target is None else read.target.undo(logits)
+    predictions = []
+    for item, row in zip(items, logits, strict=True):
+        label, told = task.tell(row, read.label_names)
+        probabilities, numbers = ({}, told) if has_numbers(task) else (told, {})
+        predictions.append(Prediction(item.name, label, probabilities, columns=item.columns, numbers=numbers))
+    return predictions
 
 
 def _predict_mask(
@@ -159,10 +197,10 @@ def _predict_tags(model: nn.Module, task: Task, read: Preprocessing, items: Sequ
     return [replace(one, label=" ".join(f"{word}/{tag}" for word, tag, _ in one.tags)) for one in found]
 
 
-def _unlabelled(batch: dict[str, Any], count: int) -> Examples:
+def _unlabelled(batch: dict[str, Any], count: int, task: Task) -> Examples:
     """Return the inputs of a batch as examples without labels."""
 
     def load(rows: list[int]) -> dict[str, Any]:
         return {name: value[rows] for name, value in batch.items()}
 
-    return Examples(load, torch.full((count,), IGNORE_INDEX))
+    return Examples(load, torch.full((count,), IGNORE_INDEX), task=task.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -58,20 +60,6 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
         typer.echo(f"{name:<{width}}  {value}")
 
 
-def print_prediction(prediction: Prediction) -> None:
-    """Print the line of one prediction: the input, what is predicted, the three largest numbers, and the file of the mask.
-
-    Args:
-        prediction: of an input that could be read.
-    """
-    numbers = prediction.probabilities or prediction.shares
-    ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
-    shown = "  ".join(f"{label} {number:.3f}" for label, number in ranked)
-    given = " ".join(prediction.input.split())
-    cells = (given, prediction.label or "", shown, *([prediction.mask] if prediction.mask else []))
-    typer.echo("\t".join(map(one_line, cells)))
-
-
 def print_plan(plan: Plan) -> None:
     """Print what a run is going to do, and then the warnings.
 
@@ -82,3 +70,27 @@ def print_plan(plan: Plan) -> None:
         print_pairs(plan.facts)
     for warning in plan.warnings:
         typer.secho(f"Warning: {warning}", bold=True)
+
+
+def print_prediction(prediction: Prediction, *, as_json: bool) -> None:
+    """Print one prediction in one line.
+
+    Args:
+        prediction: that of an input that could be read.
+        as_json: print it as a JSON object, with every probability.
+    """
+    if as_json:
+        told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
+        typer.echo(json.dumps(told, ensure_ascii=False, default=str))
+        return
+    numbers = prediction.probabilities or prediction.shares
+    ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
+    shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+    more = [cell for cell in (prediction.mask, prediction.teacher) if cell is not None]
+    cells = (
+        " ".join(prediction.input.split()),
+        prediction.label or "",
+        *([shown] if numbers or not more else []),
+        *more,
+    )
+    typer.echo("\t".join(map(one_line, cells)))

@@ -15,14 +15,15 @@ from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
-from limbeck.data import Examples, FixedViews
+from limbeck.data import Examples, FixedViews, Splits
 from limbeck.errors import ConfigError
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import predict_logits, rows_of
 from limbeck.models import functions_of, load_model
 from limbeck.run.folder import REPORT, STUDENT, read_run
 from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import StoredTeacher
+from limbeck.tasks import CausalLM
 from limbeck.temperature.analysis import Analysis, Calibration, analyze
 
 ANALYSIS = "analysis.json"
@@ -30,6 +31,8 @@ EXAMPLES = 5000
 """The training examples that are analysed, at most."""
 VIEWS = 8
 """The views of each example that a teacher is run on."""
+DOCUMENTS = 32
+"""The training sequences of a language model from which tokens are analysed, at most."""
 
 
 def analyze_temperatures(config: Config, folder: Path, *, student: Path | None = None) -> Analysis:
@@ -60,6 +63,8 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     labelled = splits.train.with_labels(splits.true_labels)
     generator = torch.Generator().manual_seed(config.seed)
     some = labelled.subset(torch.randperm(len(labelled), generator=generator)[:EXAMPLES].sort().values)
+    if splits.task == CausalLM.name:
+        return _analyze_tokens(config, folder, splits, teacher, student)
     if isinstance(teacher, StoredTeacher):
         seen, held_out = _stored_logits(teacher, some), None
     else:
@@ -74,6 +79,27 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
         views=seen.views,
         view_kind=seen.kind,
     )
+    return _written(analysis, folder)
+
+
+def _analyze_tokens(
+    config: Config, folder: Path, splits: Splits, teacher: nn.Module | StoredTeacher, student: Path | None
+) -> Analysis:
+    """Analyse a language model on tokens that are spread over some training documents."""
+    if isinstance(teacher, StoredTeacher):
+        raise ConfigError("teacher.cache: the analysis of a language model runs the teacher. Name it in teacher.model.")
+    some = splits.train.subset(torch.arange(min(DOCUMENTS, len(splits.train))))
+    logits, labels = rows_of(teacher, some)
+    theirs = None
+    if student is not None:
+        theirs = rows_of(load_model(student / STUDENT, model=functions_of(config.student)), some)[0]
+    held_out = splits.validation.subset(torch.arange(min(DOCUMENTS, len(splits.validation))))
+    analysis = analyze(logits, labels, student_logits=theirs, held_out=rows_of(teacher, held_out))
+    return _written(analysis, folder)
+
+
+def _written(analysis: Analysis, folder: Path) -> Analysis:
+    """Write the numbers and the page of an analysis, and return it."""
     write_json(folder / ANALYSIS, analysis.as_dict())
     report.write_analysis_page(folder / REPORT, analysis)
     return analysis

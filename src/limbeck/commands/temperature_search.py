@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import xxhash
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
@@ -20,7 +21,7 @@ from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config, DistillationConfig
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
-from limbeck.evaluation import predict_logits
+from limbeck.evaluation import Answers, answers_of, predict_logits
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.run.folder import REPORT, SEARCH, check_folder, check_writable
 from limbeck.run.teacher import precompute_teacher
@@ -89,21 +90,24 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
     plan = config.search
     config = with_temperature(config, plan.temperatures[0])
     check_writable(folder)
-    train_trial = _trial_trainer(config, folder, train_student)
+    train_trial, metric = _trial_trainer(config, folder, train_student)
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # low temperatures are tried on purpose
         name, journal = _study_name(config), folder / JOURNAL
         choice = search(train_trial, plan, journal=journal, name=name, progress="Training students")
+        choice = replace(choice, metric=metric)
     shutil.rmtree(_scratch(folder), ignore_errors=True)
     write_json(folder / CHOICE, choice_as_dict(choice, plan))
     report.write_search_page(folder / REPORT, choice=choice, lines=describe_choice(choice, plan))
     return choice
 
 
-def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., Any]) -> Callable[[Trial], Quality]:
-    """Look at the run, and return a function that trains the student of a trial and returns what it gets right."""
-    opened, found = open_and_tell(config, Path(config.out), needs_examples="temperature search")
+def _trial_trainer(
+    config: Config, folder: Path, train_student: Callable[..., Any]
+) -> tuple[Callable[[Trial], Quality], str]:
+    """Look at the run, and return a function that trains the student of a trial and measures it, and the metric's name."""
+    opened, found = open_and_tell(config, Path(config.out), needs_examples="temperature search", needs_temperature=True)
     splits, teacher = opened.splits, cast("nn.Module | Teacher", found)
     if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
         teacher = precompute_teacher(teacher, splits.train) or teacher  # students see one view of each example
@@ -117,11 +121,21 @@ def _trial_trainer(config: Config, folder: Path, train_student: Callable[..., An
         distillation = _with_settings_of(trial, config.distillation)
         settings = {"distillation": distillation, "training": training, "seed": seed}
         train_student(student, teacher, splits.train, config.model_copy(update=settings), folder=_scratch(folder))
+        if task.unit != "example":
+            return _quality_of_answers(answers_of(student, splits.validation))
         labels = splits.validation.labels
         right = task.scores(predict_logits(student, splits.validation), labels)[task.score]
         return Quality.of_correct(right[task.labelled(labels)].numpy())
 
-    return train_trial
+    return train_trial, task.score
+
+
+def _quality_of_answers(answers: Tensor | Answers) -> Quality:
+    """Return the score of a student whose examples have several positions, with its error over the examples."""
+    assert isinstance(answers, Answers)
+    values = answers.values_of_examples(answers.task.score)
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
+    return Quality(float(values.mean()), error, len(values))
 
 
 def _scratch(folder: Path) -> Path:
@@ -165,7 +179,7 @@ def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
         "and of those that were tried this is the nearest to their middle.",
     ]
     if choice.verdict is not None:
-        lines.append(choice.verdict.describe())
+        lines.append(choice.verdict.describe(metric=choice.metric))
     if choice.alpha is not None:
         lines.append(f"alpha = {choice.alpha:g} does better than the config's at this T.")
     if choice.divergence is not None:
@@ -198,6 +212,6 @@ def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
             for t, b, e in zip(plan.temperatures, behind, error, strict=True)
         ],
         "students": [
-            {**asdict(trial), "validation_accuracy": value} for trial, value in choice.trials
+            {**asdict(trial), f"validation_{choice.metric}": value} for trial, value in choice.trials
         ],
     }  # fmt: skip

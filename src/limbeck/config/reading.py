@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from limbeck.atomic_files import atomic_write
 from limbeck.config.faults import KeyPath, Origin, validation_faults
+from limbeck.config.language import with_task_of_models
 from limbeck.config.schema import Config
 from limbeck.config.training_arguments import training_faults
 from limbeck.errors import ArgumentError, ConfigError
@@ -101,7 +102,7 @@ def _validate(values: dict[str, Any], origin: Origin, training: bool) -> Config:
                 faults += training_faults(section, path, values, origin)
     if faults or config is None:
         raise ConfigError(*faults)
-    return config
+    return with_task_of_models(config) if training else config
 
 
 def _model_faults(values: dict[str, Any], origin: Origin) -> list[str]:

@@ -6,10 +6,10 @@ The sections ``data`` and ``student``, and the augmentation, are the dataclasses
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from limbeck.config.faults import Origin
 from limbeck.data import Augmentation, DataConfig
@@ -17,9 +17,10 @@ from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
+from limbeck.models.shrink import TeacherLayers
 from limbeck.own_code import is_own
 from limbeck.store import CacheConfig
-from limbeck.tasks import TASKS
+from limbeck.tasks import TASKS, CausalLM
 from limbeck.temperature import SearchPlan
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -49,8 +50,8 @@ class TrainedConfig(ModelConfig):
     model: str = ""
     """The teacher's model, which is named as the student's. It may be left out if there is a ``cache``, or a file below."""
     sklearn: str | None = None
-    """A fitted estimator or pipeline of scikit-learn with ``predict_proba``, in place of a model: the file that
-    ``skops.io.dump`` wrote."""
+    """A fitted estimator or pipeline of scikit-learn, in place of a model: a classifier with ``predict_proba``, or a regressor
+    that predicts numbers in the unit of the labels. It is the file that ``skops.io.dump`` wrote."""
     trusted: list[str] = field(default_factory=list)
     """The types in the file of ``sklearn`` that are loaded although skops does not know them, as package.Class. Loading them
     may run code of theirs."""
@@ -144,6 +145,29 @@ class TeacherConfig(TrainedConfig):
         return [self] if self.ensemble is None else [*self.ensemble]
 
 
+@dataclass(frozen=True)
+class StudentConfig(ModelConfig):
+    """The student: a model, or some layers of the teacher.
+
+    Raises:
+        ArgumentError: a field has another type, or there is no model.
+    """
+
+    model: str = ""
+    """The student's model, which is named as the teacher's. With ``from_teacher`` it may be left out."""
+    from_teacher: TeacherLayers | None = None
+    """The layers of the teacher, a language model, that the student begins with. Its embeddings and its head are kept."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model and self.from_teacher is None:
+            raise ArgumentError("model", "missing. Name a model, or layers of a language model in from_teacher.")
+        if self.from_teacher is not None and self.from_scratch:
+            raise ArgumentError(
+                "from_scratch", "has no effect beside from_teacher, whose weights are kept. Leave it out."
+            )
+
+
 class DistillationConfig(StrictModel):
     """The objective: alpha * soft term + (1 - alpha) * hard term.
 
@@ -154,7 +178,8 @@ class DistillationConfig(StrictModel):
     temperature: Any = DEFAULT_TEMPERATURE
     """The temperature of teacher and student in the soft term: a number; "auto", which lets ``limbeck temperature search``
     choose it first; or a policy that changes it in training, such as {policy: linear, start: 8, end: 1}. ``policy`` may also be
-    a class of your own, package.module:Class."""
+    a class of your own, package.module:Class. The default for language models is 1: at a higher T most of the soft term is
+    about tokens that never come next, and a small student has no capacity to spare for them."""
     teacher_temperature: Temperature | None = None
     """The teacher's temperature, if it is to differ from the student's. By default both have ``temperature``."""
     alpha: Fraction = DEFAULT_ALPHA
@@ -163,6 +188,8 @@ class DistillationConfig(StrictModel):
     """The divergence of the soft term: "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "logit_mse", one
     that was registered, or a class of your own as package.module:Class; or a mapping of its name and its own parameters, as in
     {name: jsd, beta: 0.3}."""
+    distance: Literal["mse", "cosine"] | None = None
+    """The soft term of regression and of embeddings, which take no temperature: "mse", the default, or "cosine"."""
     beta: Fraction = 0.5
     """The weight of the teacher's distribution in the mixture of "jsd"; at 0.5 the divergence is symmetric."""
     skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -237,13 +264,15 @@ class Config(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of the student's first weights, of the order of examples, and of which labels are known."""
     task: str = "auto"
-    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; "dense_prediction",
-    where it has a mask; or "token_classification", where each of its words has a tag. "auto" sees it by the labels."""
+    """What the labels are for: "classification"; "multi_label", where each example has a list of classes; "regression", where
+    it has a number or a list of them; "dense_prediction", where it has a mask; "token_classification", where each of its words
+    has a tag; or "causal_lm", where each token of a text has the next one. "auto" sees it by the labels, takes numbers without
+    a fraction for classes, and sees "causal_lm" by the teacher. "embeddings" needs no labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig
     """The model whose outputs the student learns, or a store of them."""
-    student: ModelConfig
+    student: StudentConfig
     """The model that is trained."""
     distillation: DistillationConfig = DistillationConfig()
     """The objective that the student minimises."""
@@ -259,13 +288,21 @@ class Config(StrictModel):
     @field_validator("task")
     @classmethod
     def _is_a_task(cls, name: str) -> str:
+        name = name.replace("-", "_")
         if name != "auto" and name not in TASKS:
             raise ValueError(f"should be auto, or one of {', '.join(TASKS)}")
-        if name != "auto" and TASKS[name].unit == "token":
-            raise ValueError(
-                f"{name} is a task of DistillationTrainer in Python alone, which has language models; not of a config"
-            )
+        if name not in ("auto", CausalLM.name) and TASKS[name].unit == "token":
+            raise ValueError(f"{name} is a task of DistillationTrainer in Python alone, not of a config")
         return name
+
+    @model_validator(mode="after")
+    def _name_the_student(self) -> Config:
+        if not self.student.model:
+            if not self.teacher.model:
+                raise ArgumentError("student.model", "missing: from_teacher needs the model whose layers are kept, and no "
+                                    "single one is named in teacher.model.")  # fmt: skip
+            object.__setattr__(self, "student", replace(self.student, model=self.teacher.model))
+        return self
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

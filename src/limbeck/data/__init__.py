@@ -1,19 +1,23 @@
 """Data sets: from a name to training, validation and test examples that come in batches.
 
 This room may import ``limbeck.models`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its files:
-``config`` says which data set and how to read it, ``sources`` and ``hugging_face`` read it, ``splits`` keeps the three sets
-apart and hides labels, ``images``, ``texts`` and ``tables`` make batches, ``image_columns`` and ``table_columns`` read columns
-of a data set, ``groups`` and ``unlabelled`` say what belongs together
-and what comes after the training examples, ``examples`` holds the result, ``preprocessing`` turns new inputs into a batch.
+``config`` says which data set and how to read it, ``sources``, ``hugging_face`` and ``table_files`` read it, ``splits`` keeps
+the three sets apart and hides labels, ``images``, ``masks``, ``texts``, ``words`` and ``tables`` make batches,
+``image_columns`` and ``table_columns`` read columns of a data set, ``labels``, ``tags`` and ``numbers`` read what models
+should say, ``groups`` and ``unlabelled`` say what belongs together and what comes after the training examples, ``examples``
+holds the result, ``preprocessing`` turns new inputs into a batch.
+``language`` reads documents for a language model, ``documents`` tokenises them and ``token_rows`` packs or pads them.
 """
 
 from limbeck.data.config import DataConfig
 from limbeck.data.examples import IGNORE_INDEX, Examples, HasSourceBytes, LoadRows, Splits, TensorRows, identity_collate
 from limbeck.data.images import Augmentation, FixedViews, ImageFormat
+from limbeck.data.number_format import NumberFormat
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.splits import hide_labels, load_splits
 from limbeck.data.tables import TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
+from limbeck.data.token_rows import PaddedTokens, TokenBlocks
 
 __all__ = [
     "IGNORE_INDEX",
@@ -24,11 +28,14 @@ __all__ = [
     "HasSourceBytes",
     "ImageFormat",
     "LoadRows",
+    "NumberFormat",
+    "PaddedTokens",
     "Preprocessing",
     "Splits",
     "TableFormat",
     "TensorRows",
     "Texts",
+    "TokenBlocks",
     "hide_labels",
     "identity_collate",
     "load_splits",

@@ -29,6 +29,7 @@ READ_BY_IMAGES = (*READ_BY_COLUMNS, "image_column", "image_size", "channels", "m
 READ_BY_MASKS = ("masks", "classes", "ignore_index")
 READ_BY_TEXTS = (*READ_BY_COLUMNS, "text_column", "tokenizer", "max_length")
 READ_BY_TABLES = (*READ_BY_COLUMNS, "columns", "exclude")
+READ_BY_LANGUAGE = ("text_column", "tokenizer", "max_length", "packing", "loss_on")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class DataConfig:
 
     name: str = "digits"
     """The data set: "digits" (of scikit-learn), "fashion-mnist", a Hugging Face id, a data set saved to disk, a CSV, JSONL or
-    Parquet file, or a folder with one folder of images for each class."""
+    Parquet file, or a folder with one folder of images for each class. For a language model also a text file, or a folder
+    of text files, each of which is a document."""
     folder: str | None = None
     """The folder with the IDX files of Fashion-MNIST. By default the folder of Debian's package is used, or else the hub."""
     validation: str | None = None
@@ -65,7 +67,8 @@ class DataConfig:
     out."""
     text_column: str | tuple[str, str] | None = None
     """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
-    is found by its name: text, sentence, content, review or title."""
+    is found by its name: text, sentence, content, review or title. Of a language model it may hold texts, chats (messages)
+    or token ids (input_ids), and two columns are a prompt and its completion."""
     label_column: str | None = None
     """The column with the labels, or with the masks. By default it is found by its name: label, labels, class, category or
     target; mask, annotation or segmentation."""
@@ -98,7 +101,13 @@ class DataConfig:
     tokenizer: str | None = None
     """The Hugging Face id or the folder of the tokenizer that teacher and student share. Texts need it."""
     max_length: PositiveInt = 128
-    """The number of tokens after which a text is cut off."""
+    """The number of tokens after which a text is cut off; of a language model with ``packing``, the tokens in a block."""
+    packing: bool | None = None
+    """Of a language model: whether documents are joined into blocks of ``max_length`` tokens. They stay apart in the attention
+    and in the loss. By default plain texts are joined; chats, pairs and rows of tokens are padded."""
+    loss_on: Literal["all", "assistant", "completion"] | None = None
+    """Of a language model: the tokens that count in the loss. Of a chat, the turns of the "assistant", the last of them
+    ("completion"), or "all"; by default the assistant's. Of a prompt and its completion, the "completion" or "all"."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """The random changes to images in training. Teacher and student see the same changed image."""
 

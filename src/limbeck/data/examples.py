@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,9 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.errors import ArgumentError, DataError
 from limbeck.losses import IGNORE_INDEX
 from limbeck.models import DataShape
+
+WITHOUT_CLASSES = ("regression", "embeddings")
+"""The tasks whose labels are numbers, any of which may be true: what is not known is NaN."""
 
 LoadRows = Callable[[list[int]], dict[str, Any]]
 """A function from row numbers of a data set to a batch of inputs, such as ``{"pixel_values": (N, C, H, W)}``."""
@@ -57,7 +61,8 @@ class Examples(Dataset[dict[str, Any]]):
     Args:
         load: a function from row numbers to a batch of inputs, such as ``TensorRows``.
         labels: (N,) integers, or (N, C) floats with 1 for each class of an example and 0 for the others; ``IGNORE_INDEX`` for
-            an example without a label. If the loader returns labels, any other number says that they are known.
+            an example without a label. In regression (N, K) floats, NaN for an example without a label; of embeddings (N, 0).
+            If the loader returns labels, any number but ``IGNORE_INDEX`` says that they are known.
         ids: (N,) int64, the row number of each example; by default 0 to N - 1.
         task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``.
     """
@@ -93,8 +98,7 @@ class Examples(Dataset[dict[str, Any]]):
     @property
     def labelled(self) -> Tensor:
         """Return a bool tensor (N,), True where the label is known."""
-        known = self.labels != IGNORE_INDEX
-        return known if known.dim() == 1 else known.any(-1)
+        return known_rows(self.labels, self.task)
 
     @property
     def tokenizer(self) -> Any:
@@ -116,7 +120,7 @@ class Examples(Dataset[dict[str, Any]]):
         """Return the same examples with other labels.
 
         Args:
-            labels: (N,) integers; ``IGNORE_INDEX`` for an example without a label.
+            labels: as those of the constructor.
 
         Returns:
             Examples with the same inputs and ids.
@@ -144,6 +148,28 @@ class Examples(Dataset[dict[str, Any]]):
     def as_one_batch(self) -> dict[str, Any]:
         """Return all examples as one batch."""
         return self.__getitems__(range(len(self)))
+
+
+def missing_label(task: str) -> float:
+    """Return what stands for a label that is not known.
+
+    Args:
+        task: the name of one of ``limbeck.tasks.TASKS``.
+    """
+    return math.nan if task in WITHOUT_CLASSES else IGNORE_INDEX
+
+
+def known_rows(labels: Tensor, task: str) -> Tensor:
+    """Return a bool tensor (N,), True at the examples that have a label: some class of several, or all numbers.
+
+    Args:
+        labels: as those of ``Examples``.
+        task: what they are for.
+    """
+    if task in WITHOUT_CLASSES:
+        return ~labels.isnan().any(-1)
+    known = labels != IGNORE_INDEX
+    return known if known.dim() == 1 else known.any(-1)
 
 
 def identity_collate(batch: Any) -> Any:
@@ -238,6 +264,15 @@ class Splits:
     def label_names(self) -> list[str]:
         """Return the names of the classes."""
         return self.preprocessing.label_names
+
+    @property
+    def output_names(self) -> list[str]:
+        """Return the names of the classes; of numbers with their unit, as a store keeps them."""
+        target = self.preprocessing.target
+        if target is None:
+            return self.label_names
+        units = zip(self.label_names, target.mean, target.std, strict=True)
+        return [f"{name} (standardised by {mean:.6g} and {std:.6g})" for name, mean, std in units]
 
     @property
     def task(self) -> str:

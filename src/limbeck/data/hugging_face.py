@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
+from limbeck.data.columns import find_column
 from limbeck.data.config import (
     BUILT_IN,
     READ_BY_FILES,
@@ -19,14 +21,16 @@ from limbeck.data.config import (
     DataConfig,
     check_all_are_read,
 )
-from limbeck.data.examples import Examples, LoadRows, Source
+from limbeck.data.examples import WITHOUT_CLASSES, Examples, LoadRows, Source
 from limbeck.data.groups import notes_on_groups, number_groups
 from limbeck.data.image_columns import ColumnImages, survey_images
 from limbeck.data.images import ImageFormat
 from limbeck.data.labels import are_lists, encode_label_lists, encode_labels, notes_on_labels
 from limbeck.data.masks import MASK, MaskedImages, encode_masks, read_folders
+from limbeck.data.numbers import encode_numbers, hold_numbers
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
+from limbeck.data.table_files import FILE_FORMATS, load_files, reason_of
 from limbeck.data.tags import encode_tags
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
@@ -34,7 +38,6 @@ from limbeck.data.words import Words
 from limbeck.errors import ArgumentError, DataError, closest
 from limbeck.models import DataShape
 
-FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 WORD_COLUMNS = ("tokens", "words")
@@ -51,11 +54,12 @@ Made = tuple[dict[str, LoadRows], DataShape, Preprocessing, list[str]]
 """A loader for each split, the shape, how a new input becomes a batch, and what was decided for the user."""
 
 
-def read_with_datasets(config: DataConfig) -> Source:
+def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
     """Read the data set that a config names with the ``datasets`` library.
 
     Args:
         config: the name of the data set, its columns, and how images or texts are read.
+        task: what the labels are for, or "auto" to see it by the labels.
 
     Returns:
         Its splits. Images are decoded when a batch is loaded, texts are tokenised now.
@@ -67,20 +71,22 @@ def read_with_datasets(config: DataConfig) -> Source:
     of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
     place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
-    tables = _load_tables(config)
+    tables = load_tables(config)
     columns = tables["train"].features
-    words = _word_columns(config, columns)
-    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else TAG_COLUMNS if words else LABEL_COLUMNS
-    label_column = find_column(config.label_column, usual, columns, "data.label_column")
+    words = [] if task in WITHOUT_CLASSES else _word_columns(config, columns)
+    label_column = _label_column(config, columns, bool(words), task)
     kind, inputs = ("words", words) if words else _find_inputs(config, columns, label_column)
-    task, mask, tags = _task_of(tables, kind, label_column), None, None
+    task, mask, tags = _task_of(tables, kind, label_column, task), None, None
     if task == "dense_prediction":
         labels, names, mask = encode_masks(tables, inputs[0], label_column, config.classes, config.ignore_index)
     elif task == "token_classification":
         labels, names, tags = encode_tags(tables, inputs[0], label_column)
+    elif task == "embeddings":
+        labels, names = {split: torch.zeros(len(table), 0) for split, table in tables.items()}, []
     else:
-        labels, names = (encode_label_lists if task == "multi_label" else encode_labels)(tables, label_column)
-    notes, groups = notes_on_labels(labels, names), None
+        encode = {"multi_label": encode_label_lists, "regression": encode_numbers}.get(task, encode_labels)
+        labels, names = encode(tables, label_column)
+    notes, groups = notes_on_labels(labels, names, task), None
     check_all_are_read(config, (*KINDS[kind].read, *of_place, *(READ_BY_MASKS if mask else ())), kind)
     for column in inputs:
         _check_that_all_have(tables, column, KINDS[kind].key)
@@ -92,7 +98,7 @@ def read_with_datasets(config: DataConfig) -> Source:
     masks = dict(tables)
     if more is not None:
         tables["train"] = join_unlabelled(tables["train"], more, inputs)
-        labels["train"] = with_unlabelled(labels["train"], len(more))
+        labels["train"] = with_unlabelled(labels["train"], len(more), task)
         notes.append(f"{len(more)} training examples come from {config.unlabelled}; labels there are not read.")
     loaders, shape, preprocessing, decided = KINDS[kind].make(tables, inputs, names, config)
     if mask is not None:
@@ -106,8 +112,21 @@ def read_with_datasets(config: DataConfig) -> Source:
     return Source(splits, shape, replace(preprocessing, task=task), notes + decided, groups)
 
 
-def _task_of(tables: dict[str, Any], kind: str, label_column: str) -> str:
-    """Return what labels are for: the name of one of ``limbeck.tasks.TASKS``."""
+def _label_column(config: DataConfig, columns: Any, are_words: bool, task: str) -> str:
+    """Return the column of labels; "" for embeddings, which have none."""
+    if task == "embeddings":
+        given = [key for key in ("label_column", "labelled") if getattr(config, key) is not None]
+        if given:
+            raise DataError(*(f"data.{key}: embeddings have no labels. Leave it out." for key in given))
+        return ""
+    usual = MASK_COLUMNS if len(_image_columns(columns)) > 1 else TAG_COLUMNS if are_words else LABEL_COLUMNS
+    return find_column(config.label_column, usual, columns, "data.label_column")
+
+
+def _task_of(tables: dict[str, Any], kind: str, label_column: str, task: str) -> str:
+    """Return what labels are for: the name of one of ``limbeck.tasks.TASKS``. What a config says is followed for numbers."""
+    if task in WITHOUT_CLASSES:
+        return task
     if kind == "words":
         if not are_lists(tables, label_column):
             raise DataError(
@@ -117,6 +136,8 @@ def _task_of(tables: dict[str, Any], kind: str, label_column: str) -> str:
         return "token_classification"
     if label_column in _image_columns(tables["train"].features):
         return "dense_prediction"
+    if task == "auto" and hold_numbers(tables, label_column):
+        return "regression"
     return "multi_label" if are_lists(tables, label_column) else "classification"
 
 
@@ -219,7 +240,7 @@ def _find_inputs(config: DataConfig, columns: Any, label_column: str) -> tuple[s
     if not named_as_table and (config.tokenizer or config.text_column or usual):
         given = config.text_column if isinstance(config.text_column, tuple) else [config.text_column]
         return "texts", [find_column(name, TEXT_COLUMNS, columns, "data.text_column") for name in given]
-    others = {label_column, *([config.group_column] if config.group_column else [])}
+    others = {name for name in (label_column, config.group_column) if name}
     return "a table", columns_to_read(config, list(columns), others)
 
 
@@ -252,13 +273,23 @@ KINDS = {
 def _load_unlabelled(name: str) -> Any:
     """Return the ``datasets.Dataset`` that ``data.unlabelled`` names."""
     try:
-        return _load_tables(DataConfig(name))["train"]
+        return load_tables(DataConfig(name))["train"]
     except DataError as error:
         raise DataError(*(fault.replace("data.name:", "data.unlabelled:", 1) for fault in error.faults)) from None
 
 
-def _load_tables(config: DataConfig) -> dict[str, Any]:
-    """Return a ``datasets.Dataset`` for each split, under the names that splits have here."""
+def load_tables(config: DataConfig) -> dict[str, Any]:
+    """Load the data set that a config names.
+
+    Args:
+        config: the name of the data set, and the files of its splits.
+
+    Returns:
+        A ``datasets.Dataset`` for each split, under the names that splits have here.
+
+    Raises:
+        DataError: it cannot be found or read, or has no training split.
+    """
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -267,7 +298,7 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
         if config.masks is not None:
             return read_folders(path, Path(config.masks), SPLIT_NAMES)
         if path.is_file():
-            loaded = _load_files(config)
+            loaded = load_files(config)
         elif path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(str(path))
         elif path.is_dir():
@@ -278,8 +309,8 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
         close = closest(config.name, BUILT_IN)
         meant = "" if close is None else f" Did you mean {close}?"
         raise DataError(
-            f"data.name: {config.name!r} cannot be read: {_reason(error)} Expected {', '.join(BUILT_IN)}, a Hugging Face id, a "
-            f"data set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each "
+            f"data.name: {config.name!r} cannot be read: {reason_of(error)} Expected {', '.join(BUILT_IN)}, a Hugging Face id, "
+            f"a data set saved to disk, a {'/'.join(FILE_FORMATS)} file, or a folder with one folder of images for each "
             f"class.{meant}"
         ) from None
     by_name: dict[Any, Any] = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
@@ -289,107 +320,8 @@ def _load_tables(config: DataConfig) -> dict[str, Any]:
     return {SPLIT_NAMES[name]: table for name, table in tables.items() if name in SPLIT_NAMES}
 
 
-def _load_files(config: DataConfig) -> Any:
-    import datasets
-
-    given = {"train": config.name, "validation": config.validation, "test": config.test}
-    files = {split: name for split, name in given.items() if name is not None}
-    for split, name in files.items():
-        if not Path(name).is_file():
-            raise DataError(f"data.{split}: no file {name}.")
-    suffix = Path(config.name).suffix
-    if suffix not in FILE_FORMATS:
-        raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
-    # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
-    return {
-        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **_options(suffix))
-        for split, name in files.items()
-    }
-
-
-def load_file(path: Path) -> Iterator[dict[str, Any] | DataError]:
-    """Read a CSV, JSONL or Parquet file row by row.
-
-    Args:
-        path: the file; its suffix, one of ``FILE_FORMATS``, tells its format.
-
-    Returns:
-        An iterator over the rows, each a dictionary of its cells by column. A line of a JSONL file that cannot be read is the
-        error that says why.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    suffix = path.suffix.lower()
-    try:
-        yield from datasets.load_dataset(FILE_FORMATS[suffix], data_files=str(path), split="train", **_options(suffix))
-    except (OSError, ValueError, DatasetsError) as error:
-        if suffix != ".jsonl":
-            raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
-        yield from _json_lines(path)
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any] | DataError]:
-    """Yield the object on each line of a JSONL file with the columns of all lines, or the error of a line without one."""
-    rows: list[dict[str, Any] | DataError] = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                rows.append(_json_object(line, f"{path}, line {number}"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    columns = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
-    return (columns | row if isinstance(row, dict) else row for row in rows)
-
-
-def _json_object(line: str, place: str) -> dict[str, Any] | DataError:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return DataError(f"{place}: no JSON ({error}).")
-    return row if isinstance(row, dict) else DataError(f"{place}: expected an object as {{...}}, got {line[:40]!r}.")
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of what an error says, or of its first cause, where ``datasets`` hides that."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _options(suffix: str) -> dict[str, Any]:
-    """Return the options for a file format: pandas would read a class called "None" or "NA" as an empty cell."""
-    return {"keep_default_na": False, "na_values": [""]} if suffix == ".csv" else {}
-
-
 def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:
     """Check that every split has the column that was found in the training split."""
     for split, table in tables.items():
         if column not in table.features:
             raise DataError(f"data.{key}: {split} has no column {column!r}; there are {', '.join(table.features)}.")
-
-
-def find_column(given: str | None, usual: tuple[str, ...], columns: Any, key: str) -> str:
-    """Find the column that holds something.
-
-    Args:
-        given: the column that the user names; None to find it by its name.
-        usual: the names that such a column usually has.
-        columns: the columns that there are.
-        key: the config's key, or the file, for messages.
-
-    Returns:
-        The given column, or the first one with a usual name.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    if given is not None and given not in columns:
-        raise DataError(f"{key}: no column {given!r}; there are {', '.join(columns)}.")
-    found = given or next((name for name in usual if name in columns), None)
-    if found is None:
-        raise DataError(f"{key}: none of the columns {', '.join(columns)} has a usual name; name it.")
-    return found

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import IGNORE_INDEX
+from limbeck.data.examples import IGNORE_INDEX, WITHOUT_CLASSES, known_rows
 from limbeck.errors import DataError
 
 NO_LABEL = (-1, IGNORE_INDEX)
@@ -125,19 +125,20 @@ def _lists_of_names(table: Any, column: str, split: str) -> list[list[str] | Non
     return [None if row is None else [str(named[i] if named else i) for i in row] for row in table[column]]
 
 
-def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str]) -> list[str]:
+def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str], task: str) -> list[str]:
     """Return a sentence for each split with examples that have no label.
 
     Args:
         labels: what ``encode_labels`` returned for each split.
         names: the names of the classes.
+        task: what the labels are for.
     """
-    notes = []
+    notes, marks = [], "" if task in WITHOUT_CLASSES else ", or -1"
     for split, values in labels.items():
-        count = int((values == IGNORE_INDEX).reshape(len(values), -1).all(-1).sum())
+        count = int((~known_rows(values, task)).sum())
         if count:
             doubt = " If -1 is a class here, give it a name." if sorted(names) == ["0", "1"] else ""
-            notes.append(f"{count} of {len(values)} examples of {split} have no label (an empty cell, or -1).{doubt}")
+            notes.append(f"{count} of {len(values)} examples of {split} have no label (an empty cell{marks}).{doubt}")
     return notes
 
 
@@ -168,7 +169,8 @@ def _plain(value: Any, column: str, split: str, no_label: Sequence[int]) -> Any:
             return None
         if not value.is_integer():
             raise DataError(
-                f"data.label_column: column {column!r} of {split} holds numbers such as {value:g}, which are no classes."
+                f"data.label_column: column {column!r} of {split} holds numbers such as {value:g}, which are no "
+                "classes. If they are what a model should predict, set task: regression."
             )
         value = int(value)  # a column of integers with empty cells is read as floats
     if value is None or (isinstance(value, str) and not value.strip()):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.data.hugging_face import FILE_FORMATS, TEXT_COLUMNS, WORD_COLUMNS, find_column, load_file
+from limbeck.data.hugging_face import TEXT_COLUMNS, WORD_COLUMNS, find_column
+from limbeck.data.table_files import FILE_FORMATS, load_file
 from limbeck.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -72,6 +73,8 @@ def read_new_inputs(
 def _fault(name: str, kind: Kind) -> str | None:
     """Return what is wrong with a name that stands for nothing."""
     path, kinds = Path(name), SUFFIXES[kind]
+    if not name.strip():
+        return "an empty name or text. Expected a text, a file, a folder or '-'."
     if kind == "row" and not path.exists():
         return f"{name}: no such file. The student reads rows with several columns: expected a folder or {', '.join(kinds)}."
     if name == STANDARD_INPUT or path.is_dir():

@@ -11,6 +11,7 @@ from typing import Any
 
 from limbeck.atomic_files import write_json
 from limbeck.data.images import ImageFormat
+from limbeck.data.number_format import NumberFormat
 from limbeck.data.tables import INPUTS, TableFormat
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.words import Words
@@ -40,6 +41,10 @@ class Preprocessing:
     """The format of the rows of a table; None where the inputs are images or texts."""
     values: list[int] | None = None
     """The value of each class in masks; None where examples have no masks."""
+    target: NumberFormat | None = None
+    """How the numbers that the student returns are standardised; None where its outputs are no numbers of a regression."""
+    chat: bool = False
+    """Whether the inputs of a language model are chats, which the tokenizer's template writes."""
 
     def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
         """Turn inputs into a batch.
@@ -87,7 +92,11 @@ class Preprocessing:
         image = None if self.image is None else dataclasses.asdict(self.image)
         settings = {"labels": self.label_names, "image": image, "max_length": self.max_length}
         table = None if self.table is None else dataclasses.asdict(self.table)
-        others = {"task": self.task, "column": self.column, "table": table, "values": self.values}
+        target = None if self.target is None else dataclasses.asdict(self.target)
+        others = {
+            "task": self.task, "column": self.column, "table": table, "values": self.values, "chat": self.chat,
+            "target": target,
+        }  # fmt: skip
         write_json(folder / PREPROCESSING_FILE, {**settings, **others})
 
     @classmethod
@@ -109,8 +118,10 @@ class Preprocessing:
             labels, image, max_length = saved["labels"], saved["image"], saved["max_length"]
             task, column = saved.get("task", "classification"), saved.get("column")  # files of version 0.1 have neither
             table = None if saved.get("table") is None else TableFormat(**saved["table"])
+            target = None if saved.get("target") is None else NumberFormat(**saved["target"])
             image_format = None if image is None else ImageFormat(**{**image, "size": tuple(image["size"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). A run writes it beside its student.") from None
         tokenizer = load_tokenizer(str(folder)) if image_format is None and table is None else None
-        return cls(labels, image_format, tokenizer, max_length, task, column, table, saved.get("values"))
+        values, chat = saved.get("values"), saved.get("chat", False)
+        return cls(labels, image_format, tokenizer, max_length, task, column, table, values, target, chat)

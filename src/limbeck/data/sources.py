@@ -12,6 +12,7 @@ from limbeck.data.config import READ_BY_ARRAYS, DataConfig, check_all_are_read
 from limbeck.data.examples import Examples, Source, TensorRows
 from limbeck.data.hugging_face import image_format, read_with_datasets
 from limbeck.data.images import read_idx
+from limbeck.data.language import TASK, read_language
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.errors import DataError
 from limbeck.models import DataShape
@@ -25,11 +26,12 @@ FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
 FASHION_HUB_ID = "zalando-datasets/fashion_mnist"
 
 
-def read_source(config: DataConfig) -> Source:
+def read_source(config: DataConfig, task: str = "auto") -> Source:
     """Read the data set that a config names.
 
     Args:
         config: the name of the data set, and how to read it.
+        task: what the examples are for: the name of one of ``limbeck.tasks.TASKS``, or "auto" to see it by the labels.
 
     Returns:
         Its splits, before what it lacks is drawn from the training examples.
@@ -37,11 +39,13 @@ def read_source(config: DataConfig) -> Source:
     Raises:
         DataError: it cannot be found or read, and the message says what was tried; or a setting has no effect on it.
     """
+    if task == TASK:
+        return read_language(config)
     if config.name == "digits":
         return _digits(config)
     if config.name == "fashion-mnist":
         return _fashion_mnist(config)
-    return read_with_datasets(config)
+    return read_with_datasets(config, task)
 
 
 def _digits(config: DataConfig) -> Source:

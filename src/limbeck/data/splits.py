@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from limbeck.data.config import DataConfig
-from limbeck.data.examples import IGNORE_INDEX, Examples, Source, Splits
+from limbeck.data.examples import Examples, Source, Splits, missing_label
+from limbeck.data.numbers import standardise_numbers
 from limbeck.data.sources import read_source
 from limbeck.data.table_columns import standardise
 from limbeck.errors import ArgumentError, DataError
@@ -21,12 +22,13 @@ HELD_OUT_FRACTION = 0.1
 """The fraction of the training examples that becomes a validation or test set which another data set lacks."""
 
 
-def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
+def load_splits(config: DataConfig, *, seed: int = 0, task: str = "auto") -> Splits:
     """Read a data set, split it, and hide the labels that are not known.
 
     Args:
         config: which data set, how to read it, and how many of its labels are known.
         seed: draws which labels are known. The split into training, validation and test does not depend on it.
+        task: what the labels are for: the name of one of ``limbeck.tasks.TASKS``, or "auto" to see it by the labels.
 
     Returns:
         The training, validation and test examples.
@@ -34,10 +36,11 @@ def load_splits(config: DataConfig, *, seed: int = 0) -> Splits:
     Raises:
         DataError: the data set cannot be read, or has fewer examples than labels that should be known.
     """
-    source = read_source(config)
+    source = read_source(config, task)
     train, validation, test = _complete(source, config.name)
     splits = Splits(train, validation, test, source.shape, source.preprocessing, train.labels, source.notes)
-    return hide_labels(standardise(splits), config.labelled, transfer=config.transfer == "all", seed=seed)
+    splits = standardise_numbers(standardise(splits))
+    return hide_labels(splits, config.labelled, transfer=config.transfer == "all", seed=seed)
 
 
 def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True, seed: int = 0) -> Splits:
@@ -60,14 +63,14 @@ def hide_labels(splits: Splits, labelled: float | None, *, transfer: bool = True
     train = splits.train.with_labels(splits.true_labels)
     known = train.labelled.nonzero().squeeze(-1)
     if labelled is not None:
-        known, _ = _draw_by_class(splits.true_labels, _label_count(labelled, len(known)), seed, "data.labelled")
+        known, _ = _draw_by_class(train, _label_count(labelled, len(known)), seed, "data.labelled")
     if not transfer and not len(known):
         raise DataError("data.transfer: none of the training examples has a label, so none would be left.")
     if not transfer:
         known = known.sort().values
         train, true_labels = train.subset(known), splits.true_labels[known]
     else:
-        labels = torch.full_like(splits.true_labels, IGNORE_INDEX)
+        labels = torch.full_like(splits.true_labels, missing_label(splits.task))
         labels[known] = splits.true_labels[known]
         train, true_labels = train.with_labels(labels), splits.true_labels
     return dataclasses.replace(splits, train=train, true_labels=true_labels)
@@ -87,11 +90,11 @@ def _complete(source: Source, name: str) -> tuple[Examples, Examples, Examples]:
         if split not in splits:
             size = HELD_OUT_SIZES.get(name, {}).get(split) or max(1, round(HELD_OUT_FRACTION * total))
             if source.groups is None:
-                held_out, rest = _draw_by_class(splits["train"].labels, size, 0, f"data.{split}")
-                how = "drawn by class"
+                held_out, rest = _draw_by_class(splits["train"], size, 0, f"data.{split}")
+                how = "drawn by class" if splits["train"].labels.dim() == 1 else "drawn at random"
             else:
                 groups = source.groups[splits["train"].ids]
-                held_out, rest = _draw_groups(splits["train"].labels, groups, size, split)
+                held_out, rest = _draw_groups(splits["train"], groups, size, split)
                 how = "all labelled ones of some groups"
             left_out = len(splits["train"]) - len(held_out) - len(rest)
             splits[split], splits["train"] = splits["train"].subset(held_out), splits["train"].subset(rest)
@@ -129,11 +132,11 @@ def _without_unlabelled(source: Source) -> dict[str, Examples]:
     return splits
 
 
-def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
+def _draw_by_class(examples: Examples, size: int, seed: int, key: str) -> tuple[Tensor, Tensor]:
     """Return the indices of ``size`` labelled examples, drawn in proportion to the classes if each has one, and all others."""
     from sklearn.model_selection import train_test_split
 
-    known = (labels != IGNORE_INDEX).reshape(len(labels), -1).any(-1).nonzero().squeeze(-1).numpy()
+    labels, known = examples.labels, examples.labelled.nonzero().squeeze(-1).numpy()
     classes = labels.numpy()[known] if labels.dim() == 1 else None  # with several labels, too few examples are alike
     if size == len(known):
         drawn = known
@@ -141,21 +144,23 @@ def _draw_by_class(labels: Tensor, size: int, seed: int, key: str) -> tuple[Tens
         try:
             drawn, _ = train_test_split(known, train_size=size, stratify=classes, random_state=seed)
         except ValueError as error:
+            reason = str(error).partition(". ")[0]
             raise DataError(
-                f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({error})."
+                f"{key}: cannot draw {size} of {len(known)} labelled examples class by class ({reason}). If the labels are "
+                "numbers to predict and no classes, set task: regression."
             ) from None
     rest = np.setdiff1d(np.arange(len(labels)), drawn)
     return torch.from_numpy(drawn), torch.from_numpy(rest)
 
 
-def _draw_groups(labels: Tensor, groups: Tensor, size: int, split: str) -> tuple[Tensor, Tensor]:
+def _draw_groups(examples: Examples, groups: Tensor, size: int, split: str) -> tuple[Tensor, Tensor]:
     """Return the indices of about ``size`` labelled examples of whole groups, in proportion to the classes, and all others.
 
     Examples without a label that belong to the same groups are in neither. Every class keeps labelled examples in the rest.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    known = (labels != IGNORE_INDEX).reshape(len(labels), -1).any(-1).nonzero().squeeze(-1)
+    labels, known = examples.labels, examples.labelled.nonzero().squeeze(-1)
     classes = labels[known] if labels.dim() == 1 else torch.zeros_like(known)  # with several labels, too few are alike
     count = len(groups[known].unique())
     folds = StratifiedGroupKFold(max(2, min(count, round(len(known) / size))), shuffle=True, random_state=0)

@@ -118,8 +118,7 @@ class TableFormat:
         start = len(self.numbers)
         for name, known in self.categories.items():
             part = found[:, start : start + len(known)]
-            texts = np.array([category or None for category in known], dtype=object)
-            columns[name] = np.where(part.any(1), texts[part.argmax(1)], None)
+            columns[name] = [known[row.argmax()] or None if row.any() else None for row in part]
             start += len(known)
         return pandas.DataFrame(columns)
 

@@ -40,6 +40,11 @@ class Texts:
             for name, values in encoded.items():
                 self.encoded.setdefault(name, []).extend(values)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each text."""
+        return [len(tokens) for tokens in next(iter(self.encoded.values()))]
+
     def __call__(self, rows: list[int]) -> dict[str, Any]:
         chosen = {name: [values[row] for row in rows] for name, values in self.encoded.items()}
         return dict(self.tokenizer.pad(chosen, return_tensors="pt"))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import IGNORE_INDEX
+from limbeck.data.examples import missing_label
 from limbeck.errors import DataError
 
 TEXT_TYPES = ("string", "large_string")
@@ -41,14 +41,15 @@ def join_unlabelled(train: Any, more: Any, columns: list[str]) -> Any:
     return datasets.concatenate_datasets(parts)
 
 
-def with_unlabelled(labels: Tensor, more: int) -> Tensor:
+def with_unlabelled(labels: Tensor, more: int, task: str) -> Tensor:
     """Return labels with those of examples without a label after them.
 
     Args:
         labels: (N,), or (N, C) where an example has several labels.
         more: how many examples without a label there are.
+        task: what the labels are for.
     """
-    return torch.cat([labels, labels.new_full((more, *labels.shape[1:]), IGNORE_INDEX)])
+    return torch.cat([labels, labels.new_full((more, *labels.shape[1:]), missing_label(task))])
 
 
 def _common_feature(name: str, ours: Any, theirs: Any) -> Any:

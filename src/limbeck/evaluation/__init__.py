@@ -10,6 +10,7 @@ from limbeck.evaluation.estimates import Estimate
 from limbeck.evaluation.inference import (
     aligned_outputs,
     answers_of,
+    batch_of,
     class_metric,
     evaluate_models,
     main_metric,
@@ -30,6 +31,7 @@ __all__ = [
     "Measured",
     "aligned_outputs",
     "answers_of",
+    "batch_of",
     "best_bias",
     "calibration_error",
     "class_metric",

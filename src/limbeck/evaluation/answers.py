@@ -27,11 +27,15 @@ class Answers:
     """(P,) int32, the class decided at each position that counts, example after example."""
     counted: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """(N,) int64, how many positions of each example count."""
+    comparisons: dict[str, Tensor] = field(default_factory=dict)
+    """By name, (N,) float64: the sum over positions of each of ``Task.comparisons``; empty without a teacher."""
 
     @property
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the whole set, without the agreement."""
-        return {name: value.item() for name, value in self._metrics(self.sums.sum(0)).items()}
+        found = {name: value.item() for name, value in self._metrics(self.sums.sum(0)).items()}
+        compared = {name: float(values.sum() / self.counted.sum()) for name, values in self.comparisons.items()}
+        return found | compared
 
     @property
     def class_metrics(self) -> dict[str, Tensor]:
@@ -70,21 +74,29 @@ class Answers:
         return {name: found[name] for name in self.task.columns if name in found}
 
 
-def collect_answers(task: Task, batches: Iterator[tuple[Tensor, Targets]]) -> Answers:
+def collect_answers(
+    task: Task, batches: Iterator[tuple[Tensor, Targets]], teacher: Iterator[tuple[Tensor, Targets]] | None = None
+) -> Answers:
     """Measure batches one by one.
 
     Args:
         task: measures.
         batches: aligned logits and their targets, of each batch.
+        teacher: the same of a teacher, to be compared; None for no comparison.
 
     Returns:
         The answers about all examples.
     """
-    sums, decisions, counted, names = [], [], [], []
+    sums, decisions, counted, names, compared = [], [], [], [], dict[str, list[Tensor]]()
     for logits, targets in batches:
         assert targets.labels is not None
         names, of_batch = task.sums(logits, targets.labels)
         sums.append(of_batch.double().cpu())
         decisions.append(task.decide(logits)[targets.mask].int().cpu())
         counted.append(targets.mask.flatten(1).sum(-1).cpu())
-    return Answers(task, names, torch.cat(sums), torch.cat(decisions), torch.cat(counted))
+        if teacher is not None:
+            for name, values in task.comparisons(logits, next(teacher)[0]).items():
+                of_batch = torch.where(targets.mask, values, 0).flatten(1).double().sum(-1)
+                compared.setdefault(name, []).append(of_batch.cpu())
+    comparisons = {name: torch.cat(values) for name, values in compared.items()}
+    return Answers(task, names, torch.cat(sums), torch.cat(decisions), torch.cat(counted), comparisons)

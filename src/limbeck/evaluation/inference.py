@@ -16,14 +16,16 @@ from torch.utils.data import DataLoader
 from limbeck.data import Examples, Splits, identity_collate
 from limbeck.evaluation.answers import Answers, collect_answers
 from limbeck.evaluation.arms import Measured
-from limbeck.models import count_parameters, forward_logits
-from limbeck.tasks import Targets, task_named
+from limbeck.models import count_parameters, forward_logits, token_columns
+from limbeck.tasks import CausalLM, Targets, task_named
 
 BATCH = 512
 SMALL_BATCH = 8
 """The examples in a batch, and those of examples with several positions, whose logits take more memory."""
 MOST_POSITIONS = 4096
 """The most positions of such a batch whose logits are kept."""
+MOST_LOGITS = 2**25
+"""The most logits of tokens that are made or kept at once; 128 MB in float32."""
 
 
 @torch.no_grad()
@@ -42,18 +44,25 @@ def predict_logits(
         Logits (N, V), float32 on the CPU.
     """
     batches = _outputs(model, examples, batch_size, progress)
-    logits = [logits.float().cpu() for logits, _ in batches]
+    task = task_named(examples.task)
+    logits = [(task.align(row) if task.unit == "example" else row).float().cpu() for row, _ in batches]
     return torch.cat(logits) if logits else torch.empty(0, 0)
 
 
 def answers_of(
-    model: nn.Module, examples: Examples, *, batch_size: int = BATCH, progress: str | None = None
+    model: nn.Module,
+    examples: Examples,
+    *,
+    teacher: nn.Module | None = None,
+    batch_size: int = BATCH,
+    progress: str | None = None,
 ) -> Tensor | Answers:
     """Ask a model about every example, at T = 1. The model stays in eval mode.
 
     Args:
         model: any model that ``limbeck.models.forward_logits`` can call.
         examples: the examples, in the order of the result.
+        teacher: run beside the model where a task has metrics that need the logits of both; None to leave these out.
         batch_size: examples in one batch.
         progress: the title of a progress bar; None for no bar.
 
@@ -64,27 +73,45 @@ def answers_of(
     if task.unit == "example":
         return predict_logits(model, examples, batch_size=batch_size, progress=progress)
     with torch.no_grad():
+        beside = None
+        if teacher is not None and isinstance(task, CausalLM):
+            size = min(batch_of(model, examples), batch_of(teacher, examples))
+            beside = aligned_outputs(teacher, examples, batch_size=size)
+            return collect_answers(task, aligned_outputs(model, examples, batch_size=size, progress=progress), beside)
         return collect_answers(task, aligned_outputs(model, examples, progress=progress))
 
 
 @torch.no_grad()
 def aligned_outputs(
-    model: nn.Module, examples: Examples, *, batch_size: int = SMALL_BATCH, progress: str | None = None
+    model: nn.Module, examples: Examples, *, batch_size: int | None = None, progress: str | None = None
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Yield a model's logits as the examples' task aligns them, and their targets, batch by batch.
 
     Args:
         model: any model that ``limbeck.models.forward_logits`` can call. It stays in eval mode.
         examples: the examples.
-        batch_size: examples in one batch.
+        batch_size: examples in one batch; by default few enough for their logits to take little memory.
         progress: the title of a progress bar; None for no bar.
     """
     task = task_named(examples.task)
-    for logits, batch in _outputs(model, examples, batch_size, progress):
+    for logits, batch in _outputs(model, examples, batch_size or batch_of(model, examples), progress):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* are interpolated to ")  # the trainer says it once
             logits = task.align(task.fit(logits, batch, "student"))
         yield logits.float(), task.targets(batch)
+
+
+def batch_of(model: nn.Module, examples: Examples) -> int:
+    """Return how many examples with several positions to run at once: fewer where there are many logits for each token.
+
+    Args:
+        model: the model that is run.
+        examples: the examples.
+    """
+    columns, lengths = token_columns(model), getattr(examples.load, "lengths", None)
+    if columns is None or not lengths:
+        return SMALL_BATCH
+    return max(1, min(SMALL_BATCH, MOST_LOGITS // (columns * max(lengths))))
 
 
 def rows_of(model: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
@@ -99,10 +126,13 @@ def rows_of(model: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
     if task_named(examples.task).unit == "example":
         return predict_logits(model, examples), examples.labels
     logits, labels = [], []
+    columns = token_columns(model) or 1
+    most = max(1, min(MOST_POSITIONS, MOST_LOGITS // (columns * max(1, len(examples)))))  # of each example
     for aligned, targets in aligned_outputs(model, examples):
         assert targets.labels is not None
         places = targets.mask.flatten().nonzero().squeeze(-1)
-        places = places[:: math.ceil(len(places) / MOST_POSITIONS)]
+        limit = MOST_POSITIONS if columns == 1 else most * len(aligned)
+        places = places[:: max(1, math.ceil(len(places) / limit))]
         logits.append(aligned[torch.unravel_index(places, targets.mask.shape)].cpu())
         labels.append(targets.labels.flatten()[places].cpu())
     return torch.cat(logits), torch.cat(labels)
@@ -163,7 +193,13 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
     Returns:
         For each model, the number of parameters, the test metrics and the milliseconds for one batch.
     """
-    answers = {name: answers_of(model, splits.test, progress=f"Testing the {name}") for name, model in models.items()}
+    teacher = models.get("teacher")
+    answers = {
+        name: answers_of(
+            model, splits.test, teacher=None if model is teacher else teacher, progress=f"Testing the {name}"
+        )
+        for name, model in models.items()
+    }
     results = {}
     for name, model in models.items():
         reference = answers.get("teacher") if name != "teacher" else None
@@ -174,12 +210,13 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
 
 
 def main_metric(splits: Splits) -> str:
-    """Return the metric that students are compared by: the task's score, or the agreement if the test set has no labels.
+    """Return the metric that students are compared by: the task's score, or the likeness if the test set has no labels.
 
     Args:
         splits: the examples.
     """
-    return task_named(splits.task).score if splits.has_test_labels else "agreement"
+    task = task_named(splits.task)
+    return task.score if splits.has_test_labels else task.likeness
 
 
 def test_metrics(logits: Tensor | Answers, splits: Splits, teacher_logits: Tensor | Answers | None) -> Measured:
@@ -197,27 +234,34 @@ def test_metrics(logits: Tensor | Answers, splits: Splits, teacher_logits: Tenso
         assert not isinstance(teacher_logits, Tensor)
         return _measure_answers(logits, splits, teacher_logits)
     assert not isinstance(teacher_logits, Answers)
-    task, labels = task_named(splits.task), splits.test.labels
+    task, labels, target = task_named(splits.task), splits.test.labels, splits.preprocessing.target
+    if not task.has_labels:  # what embeddings should be is what the teacher's are
+        if teacher_logits is None:
+            return Measured({})
+        labels, teacher_logits = teacher_logits, None
+    if target is not None:  # errors are told in the unit of the labels
+        labels, logits = target.undo(labels), target.undo(logits)
+        teacher_logits = None if teacher_logits is None else target.undo(teacher_logits)
     values: dict[str, Tensor] = {}
     if splits.has_test_labels:
-        values[task.score] = task.scores(logits, labels)[task.score]
+        values[task.score] = task.values(logits, labels)
     if teacher_logits is not None:
-        values["agreement"] = task.agreement(logits, teacher_logits)
+        values[task.likeness] = task.agreement(logits, teacher_logits)
     by_example = {name: value.double().numpy() for name, value in values.items()}
     if splits.has_test_labels:
         return Measured(task.metrics(logits, labels, teacher_logits), by_example)
     return Measured({name: float(row.mean()) for name, row in by_example.items()}, by_example)
 
 
-def validation_score(answers: Tensor | Answers, splits: Splits) -> float:
+def validation_score(answers: Tensor | Answers, examples: Examples) -> float:
     """Return the metric that choices are made by, of the validation set.
 
     Args:
         answers: what ``answers_of`` returned for a model and the validation examples.
-        splits: the examples.
+        examples: these examples, with the labels that count.
     """
-    task = task_named(splits.task)
-    metrics = answers.metrics if isinstance(answers, Answers) else task.metrics(answers, splits.validation.labels)
+    task = task_named(examples.task)
+    metrics = answers.metrics if isinstance(answers, Answers) else task.metrics(answers, examples.labels)
     return metrics[task.score]
 
 
@@ -226,6 +270,8 @@ def _measure_answers(answers: Answers, splits: Splits, teacher: Answers | None) 
     metrics, values = dict[str, float](), dict[str, Tensor]()
     if splits.has_test_labels:
         metrics = answers.metrics
+        if (size := getattr(splits.test.load, "bytes_per_token", None)) is not None:
+            metrics["bits_per_byte"] = -metrics["log_likelihood"] / math.log(2) / size
         values[answers.task.score] = answers.values_of_examples(answers.task.score)
     if teacher is not None:
         values["agreement"] = answers.agreement(teacher)

@@ -68,6 +68,9 @@ class _Found(NamedTuple):
     gradient: Tensor | None
 
 
+_TOO_CLOSE = _Found(math.nan, math.nan, None)
+
+
 def small_loss(student: Tensor, teacher: Tensor, call: PlainCall) -> tuple[Tensor, ...] | None:
     """Return the total and, where they are asked for, the soft and the hard term; None where a row kernel must compute them.
 
@@ -126,10 +129,18 @@ def _results(found: _Found, call: PlainCall, dtype: torch.dtype) -> tuple[Tensor
     return tuple(torch.scalar_tensor(x, dtype=dtype, device="cpu") for x in results)
 
 
-def _compute(
-    student: Tensor, teacher: Tensor, call: PlainCall, scales: tuple[float, float] | None, double: bool = False
-) -> _Found | None:
+def _compute(student: Tensor, teacher: Tensor, call: PlainCall, scales: tuple[float, float] | None) -> _Found | None:
     """Return the loss, with the sum of both terms' gradients times their scales; None where a row kernel must compute it."""
+    found = _compute_in(student, teacher, call, scales, double=False)
+    if found is _TOO_CLOSE and student.dtype == torch.float32:
+        found = _compute_in(student, teacher, call, scales, double=True)
+    return None if found is _TOO_CLOSE else found
+
+
+def _compute_in(
+    student: Tensor, teacher: Tensor, call: PlainCall, scales: tuple[float, float] | None, *, double: bool
+) -> _Found | None:
+    """Return what ``_compute`` does, in the dtype of the logits or in float64; ``_TOO_CLOSE`` if rows need more digits."""
     settings, labels, mask, weight, *_ = call
     on_logits, compensation = settings.on_logits, settings.compensation
     p, hard = None, 0.0
@@ -152,8 +163,7 @@ def _compute(
         terms, slopes = settings.terms_and_slopes(d, p_s, p_t, *settings.parameters)
         values = _values(terms.sum(-1), mask)
         if not on_logits and min(values) < settings.digits_lost_below * (LOST_LATER if double else 1):
-            may_again = not double and student.dtype == torch.float32
-            return _compute(student, teacher, call, scales, double=True) if may_again else None
+            return _TOO_CLOSE  # the gradient is made outside of inference mode, so not from here
         soft = compensation * weight * sum(values)
         if labels is not None:
             p = torch.log_softmax(s, -1)

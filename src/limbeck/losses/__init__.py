@@ -7,6 +7,12 @@ they give, ``inspection`` looks at the teacher, ``dispatch`` makes rows of it, a
 
 from limbeck.losses.arguments import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, IGNORE_INDEX
 from limbeck.losses.arithmetic import expectation
+from limbeck.losses.distance import (
+    DistanceLoss,
+    EmbeddingLoss,
+    distance_distillation_loss,
+    distance_distillation_loss_parts,
+)
 from limbeck.losses.divergences import DIVERGENCES, Divergence, register_divergence
 from limbeck.losses.functional import distillation_loss, distillation_loss_parts, logit_mse_loss
 from limbeck.losses.inspection import CollapsedTeacherWarning
@@ -26,8 +32,13 @@ from limbeck.losses.sparse import (
 )
 from limbeck.losses.sparse_targets import SparseTargets
 
-FAMILIES: dict[str, type[DistillationLoss]] = {"softmax": DistillationLoss, "sigmoid": SigmoidDistillationLoss}
-"""The loss for each way in which outputs become probabilities: one softmax over all classes, or a sigmoid for each."""
+FAMILIES: dict[str, type[DistillationLoss]] = {
+    "softmax": DistillationLoss,
+    "sigmoid": SigmoidDistillationLoss,
+    "distance": DistanceLoss,
+    "embedding": EmbeddingLoss,
+}
+"""The loss for each meaning of outputs: one softmax over all classes, a sigmoid for each class, numbers, or embeddings."""
 
 __all__ = [
     "DEFAULT_ALPHA",
@@ -36,11 +47,15 @@ __all__ = [
     "FAMILIES",
     "IGNORE_INDEX",
     "CollapsedTeacherWarning",
+    "DistanceLoss",
     "DistillationLoss",
     "Divergence",
+    "EmbeddingLoss",
     "LossParts",
     "SigmoidDistillationLoss",
     "SparseTargets",
+    "distance_distillation_loss",
+    "distance_distillation_loss_parts",
     "distillation_loss",
     "distillation_loss_parts",
     "expectation",

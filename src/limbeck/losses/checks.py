@@ -93,8 +93,8 @@ def check_columns(student_logits: Tensor, divergence: Divergence, *, has_hard_te
     raise ArgumentError(
         "student_logits",
         "one output column (V = 1), over which softmax is always 1: the loss and its gradient would be 0. For a single "
-        "sigmoid z pass both classes of both models, torch.cat([torch.zeros_like(z), z], -1). Regression needs another "
-        "loss, such as torch.nn.functional.mse_loss.",
+        "sigmoid z pass both classes of both models, torch.cat([torch.zeros_like(z), z], -1). For regression "
+        "use limbeck.losses.distance_distillation_loss.",
     )
 
 

@@ -3,10 +3,11 @@
 This room may import ``losses``, ``outputs`` and the top-level modules (``errors``, ``atomic_files``, ``field_checks``). Its
 files: ``networks`` has the built-in networks, ``loading`` builds, saves and loads models by name, ``names`` says what is wrong
 with a name or its settings, ``functions`` imports functions of the user's own, ``hugging_face`` and ``libraries`` build and
-load those of Transformers, timm and torchvision, ``input_format`` says what images they were trained on, ``forward`` turns a
-batch into logits whatever the model, ``classes`` and ``probabilities`` wrap a model whose columns stand in another order or
-that gives probabilities, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file,
-``tokens`` finds the tokens of a language model.
+load those of Transformers, timm and torchvision, ``sentences`` loads those of sentence-transformers, ``input_format`` says
+what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
+wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
+unit, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file, ``tokens`` finds the tokens of a language
+model.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -26,6 +27,8 @@ from limbeck.models.names import model_faults
 from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.onnx_files import OnnxModel, load_onnx
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
+from limbeck.models.rescaled import RescaledOutputs
+from limbeck.models.sentences import is_sentence_model
 from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "ModelConfig",
     "OnnxModel",
     "ResNet",
+    "RescaledOutputs",
     "SelectedColumns",
     "build_model",
     "class_names_in_config",
@@ -50,6 +54,7 @@ __all__ = [
     "functions_of",
     "input_format_of",
     "is_estimator",
+    "is_sentence_model",
     "load_estimator",
     "load_model",
     "load_onnx",

@@ -1,4 +1,7 @@
-"""Fitted estimators of scikit-learn as models: a batch goes in, and the logarithms of their probabilities come out."""
+"""Fitted estimators of scikit-learn as models: a batch goes in, and the logarithms of their probabilities come out.
+
+Of a regressor it is the predicted numbers.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +31,21 @@ def is_estimator(source: object) -> bool:
 
 
 class EstimatorModel(nn.Module):
-    """A model that gives logits, made from a fitted estimator or pipeline with ``predict_proba``.
+    """A model that gives logits, made from a fitted classifier with ``predict_proba``; or numbers, made from a regressor.
 
     It has no weights that can be trained, and its estimator stays on the CPU. The estimator is given the rows that the
     student is given, each as F numbers in float64: the images or rows of a batch after normalisation. For a table it is
     given the named columns that it was fitted on, with their own numbers and categories.
 
     Args:
-        estimator: a fitted classifier of scikit-learn, or of a package with its methods. It is not copied.
+        estimator: a fitted estimator or pipeline of scikit-learn, or of a package with its methods. It is not copied.
         digest: the digest of the file that it was read from, by which a store knows its teacher; by default that of the object.
         table: for the rows of a table, a function from (N, F) to a ``pandas.DataFrame`` of the columns as they were read,
             such as ``TableFormat.rows``. The estimator must then have been fitted on named columns of that table.
 
     Raises:
-        ArgumentError: it is not fitted, gives no probabilities, has several outputs, was fitted on named columns without
-            ``table``, or on rows without names with it.
+        ArgumentError: it is not fitted; it was fitted on named columns without ``table``, or on rows without names with it;
+            or it is a classifier that gives no probabilities or has several outputs.
 
     Example:
         >>> from sklearn.naive_bayes import GaussianNB
@@ -56,20 +59,20 @@ class EstimatorModel(nn.Module):
     def __init__(
         self, estimator: Any, digest: bytes | None = None, table: Callable[[Tensor], Any] | None = None
     ) -> None:
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
         super().__init__()
         self.name = type(estimator).__name__
-        if not hasattr(estimator, "predict_proba"):
-            raise ArgumentError(
-                "teacher",
-                f"{self.name} has no predict_proba, and a teacher needs a probability for each class. Fit it inside of "
-                "sklearn.calibration.CalibratedClassifierCV, or take another classifier.",
-            )
-        if not hasattr(estimator, "classes_"):
-            raise ArgumentError("teacher", f"this {self.name} is not fitted (it has no classes_). Call its fit first.")
-        if isinstance(estimator.classes_, list):
-            raise ArgumentError(
-                "teacher", f"this {self.name} has {len(estimator.classes_)} outputs. Fit one estimator on one of them."
-            )
+        self.is_regressor = _predicts_numbers(estimator)
+        self.class_names: tuple[str, ...] | None = None
+        if self.is_regressor:
+            try:
+                check_is_fitted(estimator)
+            except NotFittedError:
+                raise ArgumentError("teacher", f"this {self.name} is not fitted. Call its fit first.") from None
+        else:
+            self.class_names = self._classes_of(estimator)
         names = getattr(estimator, "feature_names_in_", None)
         if names is not None and table is None:
             raise ArgumentError(
@@ -83,20 +86,38 @@ class EstimatorModel(nn.Module):
                 f"this {self.name} was fitted on rows without column names, so which number is which column of the table is "
                 "not known. Fit it, or the pipeline it is a part of, on the pandas.DataFrame of the same columns.",
             )
-        self._names, self._table = names, table
+        self._names = [] if names is None else list(names)
+        self._table = table
         self.estimator, self._digest = estimator, digest
-        self.class_names = tuple(str(name) for name in estimator.classes_)
+
+    def _classes_of(self, estimator: Any) -> tuple[str, ...]:
+        """Return the names of the classes of a classifier, after checking that it gives a probability for each."""
+        if not hasattr(estimator, "predict_proba"):
+            raise ArgumentError(
+                "teacher",
+                f"{self.name} has no predict_proba, and a teacher needs a probability for each class. Fit it inside of "
+                "sklearn.calibration.CalibratedClassifierCV, or take another classifier.",
+            )
+        if not hasattr(estimator, "classes_"):
+            raise ArgumentError("teacher", f"this {self.name} is not fitted (it has no classes_). Call its fit first.")
+        if isinstance(estimator.classes_, list):
+            raise ArgumentError(
+                "teacher", f"this {self.name} has {len(estimator.classes_)} outputs. Fit one estimator on one of them."
+            )
+        return tuple(str(name) for name in estimator.classes_)
 
     def forward(self, inputs: Tensor) -> Tensor:
         rows = self._rows(inputs.detach().cpu())
+        method = "predict" if self.is_regressor else "predict_proba"
         try:
-            found = self.estimator.predict_proba(rows)
+            found = torch.as_tensor(np.asarray(getattr(self.estimator, method)(rows)))
         except Exception as error:  # what an estimator raises depends on its steps
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"{self.name}.predict_proba fails on an array {tuple(rows.shape)} of numbers: {reason}"
+                f"{self.name}.{method} fails on an array {tuple(rows.shape)} of numbers: {reason}"
             ) from error
-        return logits_of_probabilities(torch.as_tensor(np.asarray(found))).float().to(inputs.device)
+        logits = found.reshape(len(inputs), -1) if self.is_regressor else logits_of_probabilities(found)
+        return logits.float().to(inputs.device)
 
     def _rows(self, inputs: Tensor) -> Any:
         """Return the rows of a batch as the estimator knows them: named columns, or float64 numbers."""
@@ -107,7 +128,7 @@ class EstimatorModel(nn.Module):
                     f"{self.name} was fitted on the column {missing[0]!r}, which is no input of the data: they are "
                     f"{listed(list(frame))}."
                 )
-            return frame[list(self._names)]
+            return frame[self._names]
         rows = inputs.reshape(len(inputs), -1)
         expected = getattr(self.estimator, "n_features_in_", rows.shape[1])
         if rows.shape[1] != expected:
@@ -123,6 +144,16 @@ class EstimatorModel(nn.Module):
 
         digest = self._digest or bytes.fromhex(str(joblib.hash(self.estimator)))
         return torch.tensor(list(digest), dtype=torch.uint8)
+
+
+def _predicts_numbers(estimator: Any) -> bool:
+    """Return True for a regressor; False for a classifier, and for an object that does not say what it is."""
+    from sklearn.base import is_regressor
+
+    try:
+        return not hasattr(estimator, "predict_proba") and is_regressor(estimator)
+    except AttributeError:  # of another package, without the tags of scikit-learn
+        return False
 
 
 def load_estimator(

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ModelError
+from limbeck.models.sentences import is_sentence_model
 
 NOT_MODEL_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_weight"})
 """Entries of a batch that are never passed to a model. Labels are among them so that no model computes a loss of its own."""
+
+TOKENS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+"""What a model of sentence-transformers is given."""
 
 WRAPPED = ("module", "model", "base_model", "base", "wrapped", "inner")
 """The names by which wrappers know the model inside, as ``DataParallel`` does by the first."""
@@ -58,8 +62,12 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
     """
     inputs = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS}
     described = _described(signature_of or model)
+    if is_sentence_model(described):
+        return model(inputs)  # its forward takes and returns one dictionary
     parameters, accepts_any_name = _forward_parameters(type(described))
     named = {name: value for name, value in inputs.items() if name in parameters}
+    if "use_cache" in parameters and named:  # of keys and values, by which a text would be continued
+        inputs, named = {**inputs, "use_cache": False}, {**named, "use_cache": False}
     if named or (accepts_any_name and (len(inputs) > 1 or not parameters)):
         try:
             return model(**(inputs if accepts_any_name else named))
@@ -115,6 +123,8 @@ def input_names(model: nn.Module) -> frozenset[str]:
         model: any module; wrappers around it are looked through.
     """
     described = _described(model)
+    if is_sentence_model(described):
+        return TOKENS
     columns = getattr(described, "input_columns", None)  # an ONNX file names them itself
     return frozenset(inspect.signature(described.forward).parameters if columns is None else columns)
 
@@ -181,7 +191,8 @@ def logits_of(output: Any, model: object) -> Tensor:
 
     Args:
         output: logits, a tuple or list that begins with them, or an output object or mapping with ``logits``, or with
-            ``out``, as the segmentation models of torchvision. Of two heads (``heads_of``) it is the mean.
+            ``out``, as the segmentation models of torchvision, or ``sentence_embedding``, as those of sentence-transformers. Of
+            two heads (``heads_of``) it is the mean.
         model: the model, which an error names.
 
     Raises:
@@ -191,7 +202,7 @@ def logits_of(output: Any, model: object) -> Tensor:
     if heads is not None:
         found = (heads[0] + heads[1]) / 2
     elif isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
-        found = output.get("logits", output.get("out"))
+        found = output.get("logits", output.get("out", output.get("sentence_embedding")))
     elif hasattr(output, "logits"):
         found = output.logits
     elif isinstance(output, tuple | list) and output:

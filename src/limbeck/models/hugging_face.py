@@ -27,7 +27,8 @@ def build_classifier(
     Args:
         name: a Hugging Face id or folder with safetensors weights.
         settings: entries of the model's config that are changed.
-        classes: the number of classes. A head for another number is replaced by a new one.
+        classes: the number of classes; 0 for a head whose width is the model's, as over tokens. A head for another number is
+            replaced by a new one.
         labels: the names of the classes, which the model keeps in its config; None for the names it has.
         from_scratch: take only the architecture, with weights drawn at random.
         head: the class of Transformers that builds the model; by default that of a classifier of images or texts.
@@ -38,8 +39,8 @@ def build_classifier(
     Raises:
         ModelError: there is no such model, or it cannot be built with these settings.
     """
-    of_classes: dict[str, Any] = {"num_labels": classes}
-    if labels is not None:
+    of_classes: dict[str, Any] = {"num_labels": classes} if classes else {}
+    if classes and labels is not None:
         of_classes |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     config, auto = _classifier(name, settings, of_classes, head)
     try:

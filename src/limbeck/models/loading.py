@@ -26,6 +26,7 @@ from limbeck.models.hugging_face import build_classifier, load_as_saved, load_tr
 from limbeck.models.input_format import InputFormat, input_format_of_processor
 from limbeck.models.libraries import build_of_library, library_format, library_of, load_of_library
 from limbeck.models.networks import BUILT_IN
+from limbeck.models.sentences import load_sentence_model, names_sentence_model
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -46,7 +47,7 @@ class DataShape:
     """What a model must know about the data: how many classes there are, and how large an image or a row is."""
 
     classes: int
-    """The number of classes."""
+    """The number of classes, or of numbers in regression; 0 for embeddings and tokens, whose number is the model's."""
     image: tuple[int, int, int] | None = None
     """The channels, height and width of an image; None for texts and tables."""
     features: int | None = None
@@ -92,7 +93,7 @@ class ModelConfig:
     model: str
     """The model: "mlp", "cnn", "resnet"; "unet" or "fcn", which tell a class for each pixel; ``package.module:function``; a
     folder that Limbeck wrote, such as a run's ``student``; an image classifier of timm or torchvision, as in
-    "timm:resnet18"; or a Hugging Face id or folder."""
+    "timm:resnet18"; or a Hugging Face id or folder, also of sentence-transformers."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The arguments that the model is built with, such as {hidden: [64]} for "mlp", or entries of a Hugging Face config."""
     pretrained: bool = False
@@ -175,6 +176,10 @@ def build_model(
                 f"Name its network and settings instead, which are in its {CONFIG}."
             )
         return load_model(name, model=config.function)
+    if names_sentence_model(name):
+        if settings or config.from_scratch:
+            raise ModelError(f"model {name!r}: sentence-transformers takes neither settings nor from_scratch.")
+        return load_sentence_model(name)
     if problem_type is not None:
         settings = {"problem_type": problem_type, **settings}
     return build_classifier(name, settings, shape.classes, labels, from_scratch=config.from_scratch, head=head)
@@ -213,6 +218,8 @@ def load_trained_model(config: ModelConfig, shape: DataShape, *, head: str | Non
         return first.eval()
     if is_written_by_limbeck(Path(name)):
         return load_model(name, model=config.function)
+    if names_sentence_model(name):
+        return load_sentence_model(name)
     return load_trained_classifier(name, dict(config.settings), head=head).eval()
 
 
@@ -315,6 +322,8 @@ def load_model(folder: str | Path, *, model: str | Collection[str] | None = None
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if names_sentence_model(str(folder)):
+        return load_sentence_model(str(folder))
     folder = Path(folder)
     if folder.is_dir() and not (folder / CONFIG).is_file():
         raise ModelError(

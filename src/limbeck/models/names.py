@@ -13,6 +13,7 @@ from limbeck.models.hugging_face import read_config, unknown_settings
 from limbeck.models.libraries import library_faults, library_of
 from limbeck.models.loading import CONFIG, ModelConfig, is_written_by_limbeck
 from limbeck.models.networks import BUILT_IN
+from limbeck.models.sentences import names_sentence_model
 
 OTHER_NAMES = (
     "package.module:function",
@@ -50,6 +51,12 @@ def model_faults(config: ModelConfig) -> dict[str, str]:
 
 
 def _faults_of_folder(folder: Path, config: ModelConfig) -> dict[str, str]:
+    if names_sentence_model(str(folder)):
+        return (
+            {"settings": "have no effect on a model of sentence-transformers. Leave them out."}
+            if config.settings
+            else {}
+        )
     if not (folder / CONFIG).is_file():
         return {"model": f"{folder} has no {CONFIG}. Expected the folder of a model, such as a run's student/."}
     if not is_written_by_limbeck(folder):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from limbeck.models.forward import underlying
+from limbeck.models.sentences import is_sentence_model
 
 TOKENIZER_FILES = (
     "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model",
@@ -39,6 +40,8 @@ def saved_tokens(model: nn.Module) -> Mapping[str, int] | None:
     Returns:
         The ids by token, or None if there is no tokenizer.
     """
+    if is_sentence_model(underlying(model)):
+        return tokens_of(cast(Any, underlying(model)).tokenizer)  # it has loaded its own
     name = getattr(underlying(model), "name_or_path", None)
     folder = folder_with(TOKENIZER_FILES, name) if isinstance(name, str) and name else None
     if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES):

@@ -13,7 +13,7 @@ from limbeck.report.pages import (
     write_run_page,
     write_search_page,
 )
-from limbeck.report.tables import Table, class_table, comparison_table, metrics_table, table_caption
+from limbeck.report.tables import Table, class_table, comparison_table, is_share, metrics_table, table_caption
 from limbeck.report.temperatures import analysis_table, search_figure, search_table
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "class_table",
     "comparison_figure",
     "comparison_table",
+    "is_share",
     "loss_figure",
     "metrics_table",
     "save_figure",

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from limbeck.data import Examples, Splits
 from limbeck.evaluation import ArmResult, aligned_outputs, predict_logits
 from limbeck.report.drawing import STUDENT_COLOUR, TEACHER_COLOUR, as_drawn, hide_frame, new_axes, new_figure
-from limbeck.tasks import Task, task_named
+from limbeck.report.tables import COLUMNS, is_share
+from limbeck.tasks import Task, has_numbers, task_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ CANDIDATES = 500
 
 
 def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult], metric: str = "accuracy") -> Figure:
-    """Draw the test accuracy of every arm with its standard error, and write the NLL beside it where it is known.
+    """Draw the test score of every arm with its standard error, and write the NLL beside it where it is known.
 
     Args:
         teacher: the teacher's metrics.
@@ -33,22 +34,26 @@ def comparison_figure(teacher: Mapping[str, float], arms: Mapping[str, ArmResult
         The figure.
     """
     names = list(arms)
+    scale, digits, unit = (100, 1, " %") if is_share(metric) else (1, 3, "")
     figure, axes = new_axes(8.6, 0.9 + 0.42 * len(names))
     for row, name in enumerate(names):
         reached = arms[name][metric]
-        error = 0.0 if math.isnan(reached.error) else 100 * reached.error
-        axes.errorbar(100 * reached.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
-        text = f"{100 * reached.mean:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
+        error = 0.0 if math.isnan(reached.error) else scale * reached.error
+        axes.errorbar(scale * reached.mean, row, xerr=error, fmt="o", color=STUDENT_COLOUR, capsize=3)
+        text = f"{scale * reached.mean:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "") + unit
         text += f"   NLL {arms[name]['nll'].mean:.2f}" if "nll" in arms[name].metrics else ""
         axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     if metric in teacher:
-        reached = 100 * teacher[metric]
+        reached = scale * teacher[metric]
         axes.axvline(reached, color=TEACHER_COLOUR, linestyle="--", linewidth=1)
-        axes.annotate(f"teacher {reached:.1f} %", (reached, -0.62), color=TEACHER_COLOUR, fontsize=9, ha="right")
+        axes.annotate(
+            f"teacher {reached:.{digits}f}{unit}", (reached, -0.62), color=TEACHER_COLOUR, fontsize=9, ha="right"
+        )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.9)
-    what = "agreement with the teacher" if metric == "agreement" else metric.replace("_", " ").replace("iou", "IoU")
-    axes.set_xlabel(f"test {what}, % (T = 1; bars: standard error over seeds and test examples)")
+    what = "agreement with the teacher, %" if metric == "agreement" else COLUMNS[metric]
+    at = "T = 1; " if unit else ""
+    axes.set_xlabel(f"test {what} ({at}bars: standard error over seeds and test examples)")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -112,9 +117,9 @@ def uncertain_images_figure(
         images: how many images to draw.
 
     Returns:
-        The figure, or None if the examples are not images.
+        The figure, or None if the examples are not images, or the teacher gives no probabilities.
     """
-    if splits.shape.image is None:
+    if splits.shape.image is None or has_numbers(task_named(splits.task)):
         return None
     some, task = splits.test.subset(torch.arange(min(CANDIDATES, len(splits.test)))), task_named(splits.task)
     if task.unit == "pixel":

@@ -38,13 +38,13 @@ def write_run_page(
         splits: the run's examples.
         results: the test metrics of each model, by its name.
         findings: what they rest on and show, in sentences.
-        distillation: the settings of the objective, by name.
+        distillation: the settings of the objective that were used, by name.
         log: the entries of the trainer's log.
         teacher: the teacher, for its soft targets; None leaves them out.
     """
     soft_targets = None
     if teacher is not None:
-        t = distillation["temperature"]
+        t = distillation.get("temperature", 1.0)
         soft_targets = uncertain_images_figure(splits, teacher, [1.0] if isinstance(t, dict) else [1.0, t])
     _write(
         path,

@@ -15,9 +15,19 @@ Table = list[tuple[str, ...]]
 COLUMNS = {
     "parameters": "parameters",
     **{metric: header for task in TASKS.values() for metric, header in task.columns.items()},
+    "bits_per_byte": "bits / byte",
     "milliseconds_per_batch": "ms / batch",
 }
 """The header of each metric's column. A table has the columns that one of its rows has a value for."""
+
+
+def is_share(metric: str) -> bool:
+    """Return True if a metric is a share between 0 and 1, which is shown in percent.
+
+    Args:
+        metric: its name.
+    """
+    return COLUMNS[metric].endswith("%")
 
 
 def metrics_table(results: Mapping[str, Mapping[str, float]]) -> Table:
@@ -123,6 +133,6 @@ def _cell(metric: str, value: Estimate | None) -> str:
         return f"{value.mean:,.0f}"
     if metric == "milliseconds_per_batch":
         return f"{value.mean:.2f}"
-    scale, digits = (100, 1) if COLUMNS[metric].endswith("%") else (1, 3)
+    scale, digits = (100, 1) if is_share(metric) else (1, 3)
     shown = f"{scale * value.mean:.{digits}f}"
     return shown if math.isnan(value.error) else f"{shown} ± {scale * value.error:.{digits}f}"

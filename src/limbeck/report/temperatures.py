@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.report.drawing import GREY, STUDENT_COLOUR, TEACHER_COLOUR, new_axes
-from limbeck.report.tables import Table
+from limbeck.report.tables import Table, is_share
 from limbeck.temperature import Choice, Trial
 from limbeck.temperature.analysis import Analysis, Rank, Softness
 
@@ -31,10 +31,17 @@ def search_table(choice: Choice) -> Table:
     """
     assert choice.curve is not None
     behind, error = choice.curve.behind_best()
-    rows: Table = [("T", "behind the best, points", "students, %")]
+    scale, unit, digits = _scale(choice)
+    rows: Table = [("T", f"behind the best{', points' if unit else ''}", f"students{unit}")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
-        own = [100 * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
-        rows.append((f"{t:g}", f"{100 * b:.2f} ± {100 * e:.2f}", " ".join(f"{value:.1f}" for value in own)))
+        own = [scale * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
+        rows.append(
+            (
+                f"{t:g}",
+                f"{scale * b:.{digits + 1}f} ± {scale * e:.{digits + 1}f}",
+                " ".join(f"{value:.{digits}f}" for value in own),
+            )
+        )
     return rows
 
 
@@ -53,22 +60,28 @@ def search_figure(choice: Choice) -> Figure:
     students = [(trial.temperature, v) for trial, v in choice.trials if _is_plain(trial)]
     level = np.mean([v - curve.at(x) for x, v in students])
     _, error = curve.behind_best()
-    mean = 100 * (curve.mean + level)
+    scale, unit, _ = _scale(choice)
+    mean = scale * (curve.mean + level)
     axes.axvspan(*choice.interval, color=STUDENT_COLOUR, alpha=0.1, label="within one standard error of the best")
     axes.plot(t, mean, color=STUDENT_COLOUR, label="fit")
-    axes.fill_between(t, mean - 100 * error, mean + 100 * error, color=STUDENT_COLOUR, alpha=0.2)
-    points = [(x, 100 * v) for x, v in students]
+    axes.fill_between(t, mean - scale * error, mean + scale * error, color=STUDENT_COLOUR, alpha=0.2)
+    points = [(x, scale * v) for x, v in students]
     axes.scatter(*zip(*points, strict=True), s=22, color=STUDENT_COLOUR, label="students")
-    alone = [100 * v for trial, v in choice.trials if trial.alpha == 0]
+    alone = [scale * v for trial, v in choice.trials if trial.alpha == 0]
     if alone:
         axes.axhline(
             float(np.mean(alone)), color=TEACHER_COLOUR, linestyle="--", linewidth=1, label="without a teacher"
         )
     axes.axvline(choice.temperature, color=STUDENT_COLOUR, linestyle=":", label=f"chosen: {choice.temperature:g}")
     _log_axis(axes, t)
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(f"validation {choice.metric.replace('_', ' ')}{unit}")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _scale(choice: Choice) -> tuple[int, str, int]:
+    """Return the factor, the unit and the digits of the quality: a share is shown in percent."""
+    return (100, ", %", 1) if is_share(choice.metric) else (1, "", 3)
 
 
 def _is_plain(trial: Trial) -> bool:

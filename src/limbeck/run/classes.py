@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from limbeck.config import Config
-from limbeck.data import Splits
+from limbeck.data import NumberFormat, Splits
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import EstimatorModel, SelectedColumns, class_names_in_config, saved_tokens, tokens_of
+from limbeck.models import (
+    EstimatorModel,
+    RescaledOutputs,
+    SelectedColumns,
+    class_names_in_config,
+    saved_tokens,
+    tokens_of,
+)
 from limbeck.models.forward import underlying
 from limbeck.outputs import ClassNames, Vocabulary, align_classes, check_inputs, specialist_columns
 from limbeck.outputs.classes import listed
 from limbeck.run.faults import Faults
 from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
+from limbeck.run.language import check_language_model
 from limbeck.store import TeacherStore
-from limbeck.tasks import task_named, task_of_data
+from limbeck.tasks import CausalLM, has_numbers, task_named, task_of_data
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
@@ -36,14 +45,22 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         check_tokens(student, splits, key)
     with faults.under(key):
         splits.notes.extend(notes_on_images(student, splits, key))
-        check_outputs(student, splits, key, columns=splits.shape.classes)
+        has_columns = task_named(splits.task).has_labels and splits.shape.classes > 0
+        check_outputs(student, splits, key, columns=splits.shape.classes if has_columns else None)
+        if splits.task == CausalLM.name:
+            check_language_model(student, splits, key)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
     faults.raise_all()
 
 
 def check_task(
-    config: Config, splits: Splits, *, needs_softmax: str | None = None, needs_examples: str | None = None
+    config: Config,
+    splits: Splits,
+    *,
+    needs_softmax: str | None = None,
+    needs_examples: str | None = None,
+    needs_temperature: bool = False,
 ) -> None:
     """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
 
@@ -52,6 +69,7 @@ def check_task(
         splits: the examples.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
         needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_temperature: the command looks for a temperature.
 
     Raises:
         ConfigError: they are for another task, or the command does not know it.
@@ -59,11 +77,13 @@ def check_task(
     if config.task not in ("auto", splits.task):
         raise ConfigError(
             f"task: {config.task}, but the labels of the data are for {splits.task} (one class is for classification, a "
-            "list of classes for multi_label, a mask for dense_prediction, a tag for each word for token_classification). "
-            "Leave it out, or change data.label_column."
+            "list of classes for multi_label, a number for regression, a mask for dense_prediction, a tag for each word for "
+            "token_classification). Leave it out, or change data.label_column."
         )
+    if needs_temperature and has_numbers(task_named(splits.task)):
+        raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
     unit = task_named(splits.task).unit
-    if unit != "example":
+    if unit != "example" and splits.task != CausalLM.name:
         _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
@@ -163,10 +183,16 @@ def _arranged(
     with faults.under(key):
         width = check_outputs(teacher, splits, key)
         try:
-            task_of_data(splits.task, teacher)
-            names = class_names_of(teacher, saved, key)
-            found = specialist_columns(names, ClassNames(tuple(splits.label_names))) if specialists and names else None
-            if found is None:
+            task = task_of_data(splits.task, teacher)
+            if not task.has_labels:
+                return teacher, None
+            is_language = splits.task == CausalLM.name  # tokens are compared by their ids
+            names, found = None if is_language else class_names_of(teacher, saved, key), None
+            if specialists and names and not has_numbers(task):
+                found = specialist_columns(names, ClassNames(tuple(splits.label_names)))
+            if is_language:
+                check_language_model(teacher, splits, key)
+            elif found is None:
                 columns = _columns(names, width, key, splits)
             else:
                 columns, known = found
@@ -174,6 +200,8 @@ def _arranged(
         except ArgumentError as error:
             raise ConfigError(f"{key}: {error.message}") from None
     faults.raise_all()
+    if splits.preprocessing.target is not None:
+        return _in_unit_of_data(teacher, saved, splits.preprocessing.target, columns), known
     if columns is None and isinstance(teacher, EstimatorModel):
         columns = range(width)  # says that its classes are those of the data, which have no other place there
     return (teacher if columns is None else SelectedColumns(teacher, columns).eval()), known
@@ -184,6 +212,25 @@ def _told(key: str, known: tuple[int, ...], width: int, splits: Splits) -> str:
     dustbin = " Its class for everything else is left out." if width > len(known) else ""
     names = listed([splits.label_names[i] for i in known])
     return f"{key} is a specialist: it knows {len(known)} of the {splits.shape.classes} classes ({names}).{dustbin}"
+
+
+def _in_unit_of_data(
+    teacher: nn.Module, saved: SavedInputs | None, ours: NumberFormat, columns: Sequence[int] | None
+) -> nn.Module:
+    """Return a teacher whose numbers are standardised as the labels of the data are.
+
+    Without an ``inputs.json`` that says otherwise, its numbers have the unit of the labels themselves.
+    """
+    count = len(ours.mean)
+    theirs = NumberFormat([0.0] * count, [1.0] * count) if saved is None or saved.target is None else saved.target
+    if columns is not None:
+        theirs = NumberFormat([theirs.mean[i] for i in columns], [theirs.std[i] for i in columns])
+        teacher = SelectedColumns(teacher, columns)
+    if theirs == ours:
+        return teacher.eval()
+    scale = [a / b for a, b in zip(theirs.std, ours.std, strict=True)]
+    shift = [(a - b) / c for a, b, c in zip(theirs.mean, ours.mean, ours.std, strict=True)]
+    return RescaledOutputs(teacher, scale, shift).eval()
 
 
 def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | None:
@@ -199,13 +246,19 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
     """
-    return _columns(store.class_names, store.description.classes, str(store.storage), splits)
+    if (
+        not task_named(splits.task).has_labels or splits.task == CausalLM.name
+    ):  # tokens are compared by their ids, in training
+        return None
+    return _columns(store.class_names, store.description.classes, str(store.storage), splits, splits.output_names)
 
 
-def _columns(names: ClassNames | None, width: int, source: str, splits: Splits) -> tuple[int, ...] | None:
+def _columns(
+    names: ClassNames | None, width: int, source: str, splits: Splits, ours: Sequence[str] | None = None
+) -> tuple[int, ...] | None:
     if names is None or len(names) != width:
         names = ClassNames(tuple(f"LABEL_{i}" for i in range(width)), source)
-    columns = align_classes(names, ClassNames(tuple(splits.label_names), "the data"))
+    columns = align_classes(names, ClassNames(tuple(splits.label_names if ours is None else ours), "the data"))
     if columns is not None:
         unused = len(names) - len(columns)
         left_out = f" {unused} of its {len(names)} classes are not in the data and are left out." if unused else ""

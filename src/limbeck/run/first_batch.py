@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data import Splits, Texts
+from limbeck.data import Splits
 from limbeck.errors import ConfigError, LimbeckError
 from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
-from limbeck.tasks import Targets, Task, task_named
+from limbeck.tasks import CausalLM, Targets, Task, task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
+LOOKED_AT_OF_TOKENS = 2
+"""The same where each token has as many logits as there are tokens."""
 
 
 def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | None = None) -> int:
@@ -44,8 +46,12 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
             try:
                 output = call_model(model.eval(), batch)
                 logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
-                if task.unit != "example":  # the task says what is wrong with another shape
+                rows = len(batch["labels"])
+                if task.unit == "example":
+                    logits = task.align(logits)
+                else:  # the task says what is wrong with another shape
                     logits, _, targets = meet(task, logits, None, batch)
+                    rows = int(targets.mask.sum())
                     if logits.shape[:-1] == targets.mask.shape:
                         logits = logits[targets.mask]
             except LimbeckError as error:
@@ -53,8 +59,7 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
             except Exception as error:  # whatever a model raises, the run would end in it
                 faults |= {_failure(key, model, batch, error): None}
             else:
-                rows = len(batch["labels"]) if task.unit == "example" else int(batch["mask"].sum())
-                faults |= dict.fromkeys(_faults(key, logits, rows, task.unit, splits.shape.classes, columns))
+                faults |= dict.fromkeys(_faults(key, logits, rows, splits, columns))
                 width = logits.shape[-1] if logits.dim() else 0
     model.train(training)
     if faults:
@@ -68,12 +73,12 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
     Args:
         splits: the examples.
     """
-    yield splits.train.__getitems__(range(min(LOOKED_AT, len(splits.train))))
+    count = LOOKED_AT if splits.shape.classes else LOOKED_AT_OF_TOKENS
+    yield splits.train.__getitems__(range(min(count, len(splits.train))))
     longest = None, 0, 0
     for part in (splits.train, splits.validation, splits.test):
-        if isinstance(part.load, Texts):
-            tokens = next(iter(part.load.encoded.values()))
-            lengths = [len(tokens[i]) for i in part.ids.tolist()]
+        if (known := getattr(part.load, "lengths", None)) is not None:
+            lengths = [known[i] for i in part.ids.tolist()]
             if lengths and max(lengths) > longest[2]:
                 longest = part, lengths.index(max(lengths)), max(lengths)
     if longest[0] is not None:
@@ -84,6 +89,8 @@ def meet(
     task: Task, student: Tensor, teacher: Tensor | SparseTargets | None, batch: dict[str, Any]
 ) -> tuple[Tensor, Tensor | SparseTargets | None, Targets]:
     """Return the aligned logits of a student and a teacher, and the targets, as the trainer takes them.
+
+    Embeddings of another width than the teacher's become zeros of that width: the trainer projects them.
 
     Args:
         task: that of the batch.
@@ -96,19 +103,31 @@ def meet(
         student = task.align(task.fit(student, batch, "student"))
         if isinstance(teacher, Tensor):
             teacher = task.align(task.fit(teacher, batch, "teacher"))
+            if not task.has_labels and student.shape[-1] != teacher.shape[-1]:  # in the place of a projector
+                student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
+        elif teacher is not None:
+            teacher = teacher.apply(task.align)
+    if isinstance(task, CausalLM) and isinstance(
+        teacher, Tensor
+    ):  # what one has alone is padding: the tokens were compared
+        columns = min(student.shape[-1], teacher.shape[-1])
+        student, teacher = student[..., :columns], teacher[..., :columns]
     return student, teacher, task.targets(batch)
 
 
-def _faults(key: str, logits: Tensor, rows: int, unit: str, classes: int, columns: int | None) -> Iterator[str]:
+def _faults(key: str, logits: Tensor, rows: int, splits: Splits, columns: int | None) -> Iterator[str]:
     """Yield what is wrong with the logits of some examples."""
+    task, width = task_named(splits.task), splits.shape.classes or "D"
+    family, unit = task.family, task.unit
+    what = "numbers" if family == "distance" else "classes"
     if logits.dim() != 2 or len(logits) != rows:
         yield (
-            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} {unit}s. Expected ({rows}, {classes}): one row "
+            f"{key}: returned logits of shape {tuple(logits.shape)} for {rows} {unit}s. Expected ({rows}, {width}): one row "
             f"of logits for each {unit}."
         )
     elif columns is not None and logits.shape[-1] != columns:
         yield (
-            f"{key}: has {logits.shape[-1]} output columns, and the data has {columns} classes. Build it for {columns}: a "
+            f"{key}: has {logits.shape[-1]} output columns, and the data has {columns} {what}. Build it for {columns}: a "
             "function that takes an argument classes or num_classes is given the number; else set it in settings."
         )
     if not logits.is_floating_point():
@@ -118,7 +137,7 @@ def _faults(key: str, logits: Tensor, rows: int, unit: str, classes: int, column
             f"{key}: its logits of the first training examples are not finite. Check its weights, its inputs (data.mean, "
             "data.std) and its dtype: float16 goes up to 65,504."
         )
-    elif logits.dim() == 2 and logits.shape[-1] > 1 and are_probabilities(logits):
+    elif family in ("softmax", "sigmoid") and logits.dim() == 2 and logits.shape[-1] > 1 and are_probabilities(logits):
         remedy = "Set teacher.outputs: probabilities" if columns is None else "Leave out the softmax at its end"
         yield f"{key}: every row that it returned lies in [0, 1] and sums to 1: probabilities, not logits. {remedy}."
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.config import Config
-from limbeck.data import DataConfig, Splits, load_splits
+from limbeck.data import DataConfig, NumberFormat, Splits, load_splits
 from limbeck.data.images import ImageFormat
 from limbeck.data.preprocessing import PREPROCESSING_FILE
 from limbeck.data.splits import HELD_OUT_SIZES
@@ -32,6 +32,8 @@ class SavedInputs:
     """The names of the model's classes."""
     image: dict[str, Any] = field(default_factory=dict)
     """The fields of the ``ImageFormat`` that it was trained on; empty if they are not told."""
+    target: NumberFormat | None = None
+    """How the numbers that it returns are standardised; None if it returns others."""
     table: dict[str, Any] | None = None
     """The fields of the ``TableFormat`` that it was trained on; None if it takes no rows of a table."""
 
@@ -53,7 +55,10 @@ def read_inputs(folder: Path | None) -> SavedInputs | None:
         return None
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return SavedInputs(str(path), tuple(saved["labels"]), dict(saved.get("image") or {}), saved.get("table"))
+        target = NumberFormat(**saved["target"]) if saved.get("target") else None
+        return SavedInputs(
+            str(path), tuple(saved["labels"]), dict(saved.get("image") or {}), target, saved.get("table")
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
 
@@ -75,11 +80,11 @@ def load_run_splits(config: Config) -> Splits:
     told = next((found for model in named if model.model and (found := model.input_format()) is not None), None)
     data = config.data if told is None else _as_trained(config.data, told)
     if told is None or data == config.data:
-        return load_splits(config.data, seed=config.seed)
+        return load_splits(config.data, seed=config.seed, task=config.task)
     try:
-        splits = load_splits(data, seed=config.seed)
+        splits = load_splits(data, seed=config.seed, task=config.task)
     except DataError:  # the data are no such images: what is wrong is said in terms of the config
-        return load_splits(config.data, seed=config.seed)
+        return load_splits(config.data, seed=config.seed, task=config.task)
     image = splits.preprocessing.image
     if image is not None:
         splits.notes.append(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.config import Config, write_config
 from limbeck.data import Splits
 from limbeck.distributed import process_state
-from limbeck.errors import ConfigError
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import forward_logits
 from limbeck.run.classes import check_student, check_task
@@ -21,10 +21,11 @@ from limbeck.run.faults import Faults
 from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.inputs import load_run_splits
+from limbeck.run.language import check_vocabularies
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named
+from limbeck.tasks import CausalLM, task_named
 
 if TYPE_CHECKING:
     from limbeck.training import DistillationArguments
@@ -74,6 +75,7 @@ def inspect_run(
     live_teacher: bool = False,
     needs_softmax: str | None = None,
     needs_examples: str | None = None,
+    needs_temperature: bool = False,
     faults: Faults | None = None,
 ) -> OpenedRun:
     """Find everything that can be found wrong with a run before hours of training. Nothing is written.
@@ -84,6 +86,7 @@ def inspect_run(
         live_teacher: the teacher itself is run, also where the config names a store.
         needs_softmax: the command that is run, if it knows nothing but one class for each example.
         needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_temperature: the command looks for a temperature.
         faults: what was found wrong before.
 
     Returns:
@@ -98,7 +101,13 @@ def inspect_run(
         arguments = training_arguments(config, folder)
     with faults.under("data.name"):
         loaded = load_run_splits(config)
-        check_task(config, loaded, needs_softmax=needs_softmax, needs_examples=needs_examples)
+        check_task(
+            config,
+            loaded,
+            needs_softmax=needs_softmax,
+            needs_examples=needs_examples,
+            needs_temperature=needs_temperature,
+        )
         splits = loaded
     if splits is None:  # what models must take and return depends on the data
         faults.raise_all()
@@ -112,11 +121,17 @@ def inspect_run(
     key = "ensemble" if config.teacher.ensemble else config.teacher.key
     with faults.under(f"teacher.{'cache' if stored else key}"):
         teacher = open_stored_teacher(config, splits) if stored else load_teacher(config, splits, folder)
+        if teacher is None and not task_named(splits.task).has_labels:
+            raise ConfigError(
+                "teacher.training: embeddings have no labels to train a teacher on. Name a trained model."
+            )
         if teacher is None:
             with faults.under("teacher.training"):
                 training_arguments(teacher_training_config(config), folder)
             untrained = build_seeded_model(config.teacher, splits, config.seed)
             check_student(untrained, splits, "teacher.model")
+    with faults.under("distillation"):
+        _check_objective(config, folder, splits)
     faults.raise_all()
     assert student is not None
     assert arguments is not None
@@ -127,19 +142,31 @@ def inspect_run(
     return opened
 
 
+def _check_objective(config: Config, folder: Path, splits: Splits) -> None:
+    """Raise an error if a setting of the objective has no meaning for the task of the data."""
+    try:
+        training_arguments(config, folder).objective(task_named(splits.task).family)
+    except ArgumentError as error:
+        raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
+
+
 @torch.no_grad()
 def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
     source = opened.teacher or opened.untrained
     if source is None or arguments.alpha == 0:
         return
+    task = task_named(opened.splits.task)
+    if isinstance(task, CausalLM) and opened.teacher is not None:
+        check_vocabularies(opened.student, opened.teacher, opened.splits)
     batch = next(look_batches(opened.splits))
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
         teacher = output.logits if output.targets is None else output.targets
     else:
         teacher = forward_logits(source.eval(), batch)
-    task = task_named(opened.splits.task)
+        if opened.teacher is None:  # it will be trained first, so its first values say nothing
+            teacher = torch.zeros_like(teacher)
     student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
     objective = arguments.objective(task.family)
     with warnings.catch_warnings():

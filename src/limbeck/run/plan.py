@@ -6,13 +6,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.config import Config
-from limbeck.data import Splits
+from limbeck.config.schema import DistillationConfig
+from limbeck.data import Splits, TokenBlocks
 from limbeck.distributed import process_state
 from limbeck.evaluation import rows_of
 from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
@@ -23,7 +24,7 @@ from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named
+from limbeck.tasks import CausalLM, Task, has_numbers, task_named
 from limbeck.teachers import Ensemble, EnsembleModel, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
@@ -73,7 +74,7 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
         "data": _describe_data(config, splits),
         "teacher": _describe_teacher(config, opened),
         "student": f"{config.student.model}, {count_parameters(opened.student):,} parameters",
-        "objective": f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}",
+        "objective": _describe_objective(objective, task_named(splits.task)),
         "training": f"{steps:,} steps of {_batch(config)} examples",
     }
     warnings = notes_on_images(opened.student, splits, "student.model")
@@ -108,6 +109,8 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
         most = ASKED if task.unit == "example" else ASKED_OF_MANY
         some = splits.validation.subset(_spread(splits.validation.labelled.nonzero().squeeze(-1), most))
         return calibrate(*rows_of(teacher, some)) if len(some) else None
+    if task.unit != "example":
+        return None
     some = splits.train.subset(_spread(splits.labelled.nonzero().squeeze(-1)))
     output = teacher.store.look_up(some.ids, None if teacher.views is None else torch.zeros_like(some.ids))
     logits, targets = output.logits, output.targets
@@ -129,6 +132,8 @@ def teacher_warnings(found: Calibration, unit: str = "example") -> list[str]:
     """
     if found.nothing_to_teach:
         return [found.nothing_to_teach.replace(" labelled examples", f" labelled {unit}s")]
+    if unit == "token":  # the best language model is often wrong about the next token
+        return []
     told = found.against_chance.replace(" labelled examples", f" labelled {unit}s")
     if found.label_classes > 1 and found.accuracy - found.chance_accuracy < 0.5 * (1 - found.chance_accuracy):
         return [f"{told}: it has little to teach. Compare with a student of the labels alone: limbeck compare."]
@@ -159,10 +164,10 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
     elif config.data.augmentation.is_on and not isinstance(teacher, StoredTeacher):
         batch = config.data.augmentation(batch)
     batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-    objective = arguments.objective(task_named(splits.task).family).to(device)
     task = task_named(splits.task)
+    objective = arguments.objective(task.family).to(device)
     if teacher is None:  # a training on labels alone has one for each example
-        batch["labels"] = torch.where(batch["labels"] < 0, 0, batch["labels"])
+        batch["labels"] = torch.where(batch["labels"] < 0, 0, batch["labels"]).nan_to_num()
     optimizer = torch.optim.AdamW(student.to(device).train().parameters(), lr=0.0)
     times = []
     with torch.random.fork_rng():
@@ -229,11 +234,37 @@ def _describe_data(config: Config, splits: Splits) -> str:
     if (table := splits.preprocessing.table) is not None:
         inputs = f"rows of {len(table.numbers)} numbers and {len(table.categories)} categories"
     known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
+    if splits.task == CausalLM.name:
+        return _describe_tokens(config, splits)
+    outputs = f"{shape.classes} classes"
+    if splits.task == "regression":
+        outputs = f"numbers: {', '.join(splits.label_names)}"
+    elif not task_named(splits.task).has_labels:
+        known, outputs = "without labels", "embeddings"
     test = "" if splits.has_test_labels else " without labels"
     return (
         f"{config.data.name}: {len(splits.train):,} for training ({known}), {len(splits.validation):,} for validation, "
-        f"{len(splits.test):,} for testing{test}; {inputs}, {shape.classes} classes"
+        f"{len(splits.test):,} for testing{test}; {inputs}, {outputs}"
     )
+
+
+def _describe_objective(objective: DistillationConfig, task: Task) -> str:
+    if not has_numbers(task):
+        return f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}"
+    alpha = f"alpha = {objective.alpha:g}" if task.has_labels else "alpha = 1, since embeddings have no labels"
+    return f"{objective.distance or 'mse'} between outputs, without a temperature; {alpha}"
+
+
+def _describe_tokens(config: Config, splits: Splits) -> str:
+    parts = {"training": splits.train, "validation": splits.validation, "testing": splits.test}
+    told = (
+        f"{len(part):,} sequences with {int(cast(TokenBlocks, part.load).counted.sum()):,} tokens for {use}"
+        for use, part in parts.items()
+    )
+    packed = (
+        f"blocks of {config.data.max_length}" if isinstance(splits.train.load, TokenBlocks) else "one document each"
+    )
+    return f"{config.data.name}: {', '.join(told)}; {packed}"
 
 
 def _describe_teacher(config: Config, opened: OpenedRun) -> str:

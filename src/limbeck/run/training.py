@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,16 @@ import torch
 from torch import nn
 
 from limbeck.config import Config
+from limbeck.config.schema import StudentConfig
 from limbeck.data import Examples, Splits, identity_collate
 from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
+from limbeck.evaluation import Answers, answers_of
 from limbeck.interruption import Interrupted, wait_when_interrupted
 from limbeck.models import ModelConfig, build_model
+from limbeck.models.shrink import TeacherLayers, choose_layers, count_layers, keep_layers, with_layers
 from limbeck.store import StoredTeacher
-from limbeck.tasks import task_named, task_of_data
+from limbeck.tasks import CausalLM, task_named, task_of_data
 from limbeck.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ NO_LOGS = {"logging_strategy": "no", "eval_strategy": "no"}
 """Training arguments for a training of which only the model is kept."""
 NO_LOGS_OR_CHECKPOINTS = {**NO_LOGS, "save_strategy": "no"}
 """Training arguments for a training that is repeated if it is interrupted."""
+MEASURED = 8
+"""The training sequences on which the layers of a teacher are measured, at most."""
+_MEASURED: dict[tuple[str, str, int], list[int]] = {}
+"""The layers that were chosen, by the teacher, what was wanted and the length of the sequences."""
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 """How much of a run a crash may cost, unless the config says when to write checkpoints."""
 
@@ -59,7 +67,35 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
     """
     torch.manual_seed(seed)
     task = task_named(splits.task)
-    return build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
+    model = build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
+    wanted = config.from_teacher if isinstance(config, StudentConfig) else None
+    return model if wanted is None else keep_layers(model, _layers(config.model, wanted, model, splits))
+
+
+def _layers(name: str, wanted: TeacherLayers, teacher: nn.Module, splits: Splits) -> list[int]:
+    """Return the layers of a teacher that a student begins with. They are measured once in a process, on training texts."""
+
+    def measure(layers: Sequence[int]) -> float:
+        some = splits.train.subset(torch.arange(min(MEASURED, len(splits.train))))
+        with with_layers(teacher, layers):
+            answers = answers_of(teacher, some)
+        assert isinstance(answers, Answers)
+        return answers.metrics["log_likelihood"]
+
+    key = name, repr(wanted), splits.preprocessing.max_length
+    if key not in _MEASURED:
+        if splits.task != CausalLM.name:
+            raise ConfigError(
+                "student.from_teacher: is for language models, and the data are not theirs. Name a model."
+            )
+        try:
+            _MEASURED[key] = choose_layers(wanted, count_layers(teacher), measure)
+        except ArgumentError as error:
+            raise ConfigError(f"student.from_teacher.{error.argument}: {error.message}") from None
+    note = f"The student begins with the layers {', '.join(map(str, _MEASURED[key]))} of {name}."
+    if note not in splits.notes:
+        splits.notes.append(note)
+    return _MEASURED[key]
 
 
 def train(

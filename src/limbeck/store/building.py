@@ -35,6 +35,7 @@ from limbeck.store.output_layer import (
 from limbeck.store.shards import Shard, shards_with_manifest, split_into_shards
 from limbeck.store.sparse_codecs import TopK
 from limbeck.store.storage import open_storage
+from limbeck.store.stored_teacher import token_mask
 from limbeck.store.values import check_softmax
 from limbeck.teachers import LiveTeacher
 
@@ -270,9 +271,9 @@ def _without_padding(values: Tensor, batch: dict[str, Any]) -> _Positions:
         raise StoreError(
             f"teacher: it gives {tuple(values.shape)}, a class for each pixel. A store keeps (N, V) or (N, L, V)."
         )
-    if "attention_mask" not in batch:
+    mask = token_mask(batch)
+    if mask is None:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
-    mask = batch["attention_mask"].bool()
     return _Positions(values[mask].cpu(), mask.sum(-1).cpu().numpy())
 
 

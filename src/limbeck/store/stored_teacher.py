@@ -33,7 +33,7 @@ class StoredTeacher(Teacher):
         StoreArgumentError: ``columns`` leaves classes out, and the store keeps some classes of each position alone.
     """
 
-    columns = ("example_id", "view_id", "attention_mask")
+    columns = ("example_id", "view_id", "attention_mask", "position_ids")
 
     def __init__(self, store: TeacherStore | str | Path, columns: Sequence[int] | None = None) -> None:
         self.store = store if isinstance(store, TeacherStore) else TeacherStore(store)
@@ -101,9 +101,10 @@ class StoredTeacher(Teacher):
 
     def _token_mask(self, batch: Mapping[str, Any], ids: Tensor) -> Tensor:
         """Return bool (N, L), True at tokens, after checking that the store has as many tokens."""
-        if "attention_mask" not in batch:
+        mask = token_mask(batch)
+        if mask is None:
             raise StoreError("attention_mask: missing in the batch; it tells where the stored tokens belong.")
-        mask = batch["attention_mask"].bool().cpu()
+        mask = mask.cpu()
         given, stored = mask.sum(-1).numpy(), self.store.token_counts(ids)
         if not np.array_equal(given, stored):
             first = int(np.flatnonzero(given != stored)[0])
@@ -112,6 +113,18 @@ class StoredTeacher(Teacher):
                 "in the batch. Truncate and tokenise as the store was built, or build it again."
             )
         return mask
+
+
+def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
+    """Return bool (N, L), True at the tokens of a batch of sequences; None if nothing tells.
+
+    Args:
+        batch: with ``attention_mask``; or with ``position_ids`` alone, where documents fill whole blocks.
+    """
+    mask, positions = batch.get("attention_mask"), batch.get("position_ids")
+    if mask is None and positions is not None:
+        return torch.ones_like(positions, dtype=torch.bool)
+    return None if mask is None else mask.bool()
 
 
 def _pad(output: TeacherOutput, mask: Tensor) -> TeacherOutput:

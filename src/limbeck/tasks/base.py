@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import IGNORE_INDEX, SparseTargets, distillation_loss
+from limbeck.losses import FAMILIES, IGNORE_INDEX, DistanceLoss, SparseTargets, distillation_loss
 from limbeck.losses.labels import is_rows, labelled_positions, most_likely_classes
 from limbeck.tasks.metrics import CLASS_COLUMNS, classification_metrics
 
@@ -58,8 +58,11 @@ class Task(ABC):
     """The class of Transformers that builds a model with the head for this task, such as "AutoModelForTokenClassification";
     None for a classifier of images or texts."""
     score: ClassVar[str] = "accuracy"
-    """The metric that choices are made by; higher is better. It is one of ``metrics``, and where the unit is an example also
-    one of ``scores``."""
+    """The metric that choices are made by; higher is better. It is one of ``metrics``."""
+    likeness: ClassVar[str] = "agreement"
+    """The metric of how alike the student and the teacher are: the mean of ``agreement`` over a set."""
+    has_labels: ClassVar[bool] = True
+    """Whether data can have labels. If not, what a student should return is what the teacher returned."""
     where_labels_come_from: ClassVar[str] = "Name their column with label_names=['...'] in the arguments"
     """What to do where a batch has no labels: the beginning of a sentence."""
     columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
@@ -131,7 +134,8 @@ class Task(ABC):
             raise ArgumentError(
                 "model",
                 "the student has one output column, as for regression or a single sigmoid. The softmax of one column is "
-                "always 1, so there is nothing to distil. Give it a column for each class, also where there are two.",
+                "always 1, so there is nothing to distil. Give it a column for each class, also where there are two; or name "
+                "task='regression' if its output is a number.",
             )
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -168,6 +172,15 @@ class Task(ABC):
         theirs = _top_class(teacher) if isinstance(teacher, SparseTargets) else self.decide(teacher)
         return (self.decide(student) == theirs).float()
 
+    def comparisons(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Return metrics that need the logits of both models at once, as means over positions: (...,) by name; here none.
+
+        Args:
+            student: aligned logits, (..., V).
+            teacher: aligned logits of the same positions.
+        """
+        return {}
+
     def scores(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return metrics that are means over positions: the value of each position, (...,), by the metric's name.
 
@@ -185,6 +198,17 @@ class Task(ABC):
             rows = logits.float().flatten(0, -2)
             entropies = cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         return {"loss": entropies.view_as(right), "accuracy": (right & self.labelled(labels)).float()}
+
+    def values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the values whose mean over the labelled positions of a whole set is its ``score``: (...,).
+
+        It is asked where the unit is an example.
+
+        Args:
+            logits: aligned, (..., V), of the whole set.
+            labels: as in ``Targets``.
+        """
+        return self.scores(logits, labels)[self.score]
 
     def counts(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return what is counted in each example for metrics that are no means over positions, (N, K); here nothing.
@@ -228,7 +252,7 @@ class Task(ABC):
         scores = self.scores(logits, labels)
         columns = (self.labelled(labels), *scores.values())
         sums = torch.stack([column.reshape(len(labels), -1).float().sum(-1) for column in columns], -1)
-        return list(scores), torch.cat([sums, self.counts(logits, labels).float()], -1)
+        return list(scores), torch.cat([sums, self.counts(logits, labels)], -1)  # in float64 if the counts are
 
     def metrics_of_sums(self, names: Sequence[str], total: Tensor) -> dict[str, Tensor]:
         """Return the mean of each score per labelled position, and the metrics that follow from the counts.
@@ -269,6 +293,15 @@ class Task(ABC):
             The name of the most likely class, and the probability of each class by its name.
         """
         return names[int(logits.argmax())], dict(zip(names, self.probabilities(logits).tolist(), strict=True))
+
+
+def has_numbers(task: Task) -> bool:
+    """Return True if a task's outputs are numbers, which have no probabilities and no temperature.
+
+    Args:
+        task: any task.
+    """
+    return issubclass(FAMILIES[task.family], DistanceLoss)
 
 
 def _top_class(targets: SparseTargets) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses import IGNORE_INDEX
+from limbeck.models import EstimatorModel, is_sentence_model
 from limbeck.models.forward import NOT_MODEL_INPUTS, underlying
 from limbeck.tasks.base import Targets, Task
 from limbeck.tasks.causal_lm import CausalLM
@@ -17,11 +18,22 @@ from limbeck.tasks.classification import Classification
 from limbeck.tasks.dense_prediction import DensePrediction
 from limbeck.tasks.encoder_decoder import EncoderDecoder
 from limbeck.tasks.multi_label import MultiLabel
+from limbeck.tasks.numbers import Embeddings, Regression
 from limbeck.tasks.tokens import MaskedLM, TokenClassification
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (Classification, MultiLabel, DensePrediction, TokenClassification, MaskedLM, EncoderDecoder, CausalLM)
+    for task in (
+        Classification,
+        MultiLabel,
+        Regression,
+        Embeddings,
+        DensePrediction,
+        TokenClassification,
+        MaskedLM,
+        EncoderDecoder,
+        CausalLM,
+    )
 }
 """The tasks by their names. A new one is added here."""
 
@@ -47,6 +59,10 @@ def recognise(model: nn.Module) -> str:
     from transformers import PreTrainedModel
 
     model = underlying(model)
+    if isinstance(model, EstimatorModel):
+        return Regression.name if model.is_regressor else Classification.name
+    if is_sentence_model(model):
+        return Embeddings.name
     if not isinstance(model, PreTrainedModel):
         inner = (part for part in model.modules() if isinstance(part, PreTrainedModel))
         held = [_task_of_class(type(part), part.config) for part in inner]
@@ -60,15 +76,18 @@ def recognise(model: nn.Module) -> str:
 def _task_of_problem(model: Any) -> str:
     """Return the task that the ``problem_type`` of a classifier stands for."""
     problem = getattr(model.config, "problem_type", None)
+    if problem is None and getattr(model.config, "num_labels", None) == 1:
+        return Regression.name  # as Transformers itself takes one output
     if problem in (None, "single_label_classification"):
         return Classification.name
     for task in TASKS.values():
         if task.problem_type == problem:
             return task.name
+    known = ["single_label_classification", *(task.problem_type for task in TASKS.values() if task.problem_type)]
     raise ArgumentError(
         "task",
-        f"{type(model).__name__} is configured for {problem}, and these losses compare the classes of a softmax, of which "
-        "one is right. If the student does that, set config.problem_type to None; if not, pass a task= of your own.",
+        f"{type(model).__name__} is configured for {problem}, for which there is no task. Set config.problem_type to one "
+        f"of {', '.join(known)}, or pass a task= of your own.",
     )
 
 
@@ -204,12 +223,13 @@ class _SeenByItsLabels(Classification):
         if counted is not None and not counted.any():
             return self._task  # this batch tells nothing, the next one may
         per_token = labels is None or labels.dim() > 1
-        if labels is not None and labels.is_floating_point() and labels.dim() > 1:
+        if labels is not None and labels.is_floating_point():
             raise ArgumentError(
                 "task",
                 f"the student is a module of your own, and its labels are numbers of shape {tuple(labels.shape)}. Name the "
-                "task: task='multi_label' if they say for each class whether it is there, task='classification' if they are "
-                "the probabilities of classes of which one is right.",
+                "task: task='regression' if they are what the student should return, task='multi_label' if they say for each "
+                "class whether it is there, task='classification' if they are the probabilities of classes of which one is "
+                "right.",
             )
         if labels is not None and labels.dim() > 2:
             raise ArgumentError(

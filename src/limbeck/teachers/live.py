@@ -256,10 +256,11 @@ def check_numbered(teacher: nn.Module) -> None:
     Raises:
         ArgumentError: it is such an estimator.
     """
-    if isinstance(teacher, EstimatorModel) and not are_numbers(teacher.class_names):
+    names = teacher.class_names if isinstance(teacher, EstimatorModel) else None
+    if isinstance(teacher, EstimatorModel) and names is not None and not are_numbers(names):
         raise ArgumentError(
             "teacher",
-            f"the classes_ of this {teacher.name} are {listed(teacher.class_names)}, and the student does not say which number "
+            f"the classes_ of this {teacher.name} are {listed(names)}, and the student does not say which number "
             "each of them has. Fit it on the numbers 0, 1 and so on that the labels have, or give the student a config with "
             "id2label. If they are the numbers of some of the labels, pass a function that puts each column in its place: "
             "p = numpy.zeros((len(x), classes)); p[:, estimator.classes_] = estimator.predict_proba(x).",

@@ -62,6 +62,8 @@ class Choice:
     """All students with their quality."""
     verdict: Verdict | None = None
     """Whether the teacher pays, does not pay, or cannot be told to, and what that rests on."""
+    metric: str = "accuracy"
+    """What the quality of a student is."""
 
     @property
     def worthwhile(self) -> bool:

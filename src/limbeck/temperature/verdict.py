@@ -115,11 +115,12 @@ class Verdict:
             return "does not pay"
         return "cannot be told"
 
-    def describe(self, labels: int | None = None) -> str:
-        """Return the verdict and what it rests on as plain text, for qualities that are accuracies.
+    def describe(self, labels: int | None = None, metric: str = "accuracy") -> str:
+        """Return the verdict and what it rests on as plain text.
 
         Args:
             labels: the number of labelled training examples; None leaves it out.
+            metric: what the quality is. Accuracies are told in points.
         """
         if not self.seeds:
             return "It cannot be told whether the teacher pays: no student was trained with and without it on one seed."
@@ -128,16 +129,20 @@ class Verdict:
             known.append(f"{self.examples} validation examples")
         if labels is not None:
             known.append(f"{labels} training labels")
+        scale, digits, unit = (100, 1, " points of") if metric == "accuracy" else (1, 3, " in")
         measured = (
-            f"Over the same student without a teacher: {100 * self.gain:+.1f} ± {100 * self.error:.1f} points of validation "
-            f"accuracy ({', '.join(known)}). "
+            f"Over the same student without a teacher: {scale * self.gain:+.{digits}f} ± {scale * self.error:.{digits}f}{unit} "
+            f"validation {metric.replace('_', ' ')} ({', '.join(known)}). "
         )
         if self.validation_error is None:
             measured += "The error leaves out that of the validation set, which is not known. "
         if self.answer == "pays":
             return measured + "The teacher pays."
         if self.answer == "does not pay":
-            return measured + f"The teacher does not pay: a gain of {100 * WORTH:g} points or more is unlikely."
+            return (
+                measured
+                + f"The teacher does not pay: a gain of {scale * WORTH:g}{' points' if scale > 1 else ''} or more is unlikely."
+            )
         more = "seeds" if self.training_error > self._of_the_set else "validation examples"
         return measured + f"These students cannot tell whether the teacher pays; more {more} would help most."
 

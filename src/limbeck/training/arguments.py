@@ -13,7 +13,8 @@ import torch
 from transformers import TrainingArguments
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, FAMILIES, IGNORE_INDEX, DistillationLoss
+from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, FAMILIES, IGNORE_INDEX, DistanceLoss, DistillationLoss
+from limbeck.losses.distance import NO_TEMPERATURE
 from limbeck.temperature import Policy, policy_from
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -25,7 +26,7 @@ else:
 
 LOSS_SETTINGS = (
     "temperature", "teacher_temperature", "alpha", "divergence", "beta", "skew", "compensate", "label_smoothing_factor",
-    "class_weights",
+    "class_weights", "distance",
 )  # fmt: skip
 """The settings that describe the loss."""
 
@@ -49,6 +50,8 @@ class DistillationArguments(TrainingArguments):
             divergences ignore it.
         compensate: True multiplies the soft term by C(T), which keeps the size of its gradient independent of T; False does
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
+        distance: the soft term of the tasks "regression" and "embeddings", which take no temperature: "mse", by default, the
+            mean squared difference of outputs; or "cosine", 1 minus the cosine of their angle.
         task: how outputs meet labels: one of ``limbeck.tasks.TASKS``, such as "multi_label"; or "auto", which recognises the
             student: models of Transformers by their classes, through adapters and subclasses; a module of your own by its
             first labels. What is not recognised is refused.
@@ -100,6 +103,9 @@ class DistillationArguments(TrainingArguments):
         default=True,
         metadata={"help": "Whether the soft term is multiplied by its compensation C(T): True, False or 'curvature'."},
     )
+    distance: str | None = field(
+        default=None, metadata={"help": "Soft term of regression and embeddings: 'mse', the default, or 'cosine'."}
+    )
     task: str = field(
         default="auto",
         metadata={"help": "How outputs meet labels: one of limbeck.tasks.TASKS, or 'auto' to see by the model."},
@@ -125,7 +131,7 @@ class DistillationArguments(TrainingArguments):
             self.compensate = self.compensate.lower() == "true"
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # without an accelerator pinning has no use, and torch warns
-        self.objective()
+        self.objective("softmax" if self.distance is None else "distance")
 
     def policy(self) -> Policy | None:
         """Return a new policy for the temperature, or None if the temperature is a number."""
@@ -160,6 +166,15 @@ class DistillationArguments(TrainingArguments):
             ArgumentError: a setting is outside its range, or a policy stands beside ``teacher_temperature``.
         """
         policy, shared = self.policy(), self.teacher_temperature is None
+        are_numbers = issubclass(FAMILIES[family], DistanceLoss)
+        if are_numbers and policy is not None:
+            raise ArgumentError("temperature", NO_TEMPERATURE)
+        if are_numbers and not shared:
+            raise ArgumentError("teacher_temperature", NO_TEMPERATURE)
+        if self.distance is not None and not are_numbers:
+            raise ArgumentError(
+                "distance", "is for the tasks regression and embeddings. The soft term of classes is set by divergence."
+            )
         if policy is not None and not shared:
             raise ArgumentError("teacher_temperature", POLICY_SETS_BOTH)
         if policy is not None and family != "softmax" and policy.reads_softmax:
@@ -178,6 +193,7 @@ class DistillationArguments(TrainingArguments):
             compensate=self.compensate,  # pyright: ignore[reportArgumentType]
             label_smoothing=self.label_smoothing_factor,
             weight=None if self.class_weights is None else torch.tensor(self.class_weights, dtype=torch.float32),
+            **({"distance": self.distance or "mse"} if are_numbers else {}),  # pyright: ignore[reportArgumentType]
         )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import Trainer, TrainerState
 
-from limbeck.temperature import Policy
-
 POLICY_FILE = "temperature.safetensors"
+PROJECTOR_FILE = "projector.safetensors"
+OF_THE_RUN = frozenset({POLICY_FILE, PROJECTOR_FILE})
+"""The files of what a run learns beside the student."""
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:
@@ -73,30 +75,32 @@ def load_if_finished(trainer: Trainer, checkpoint: str | Path) -> bool:
     return True
 
 
-def save_policy(policy: Policy, checkpoint: str | Path) -> None:
-    """Write what a temperature policy has learned into a checkpoint. A policy that learns nothing writes no file.
+def save_beside(module: nn.Module, checkpoint: str | Path, name: str) -> None:
+    """Write what a run learns beside the student into a checkpoint. A module that learns nothing writes no file.
 
     It stands beside the optimiser's state, since it belongs to the run and never to the student.
 
     Args:
-        policy: the policy of the run.
+        module: the temperature policy of the run, or the projector of its embeddings.
         checkpoint: an existing folder.
+        name: the file's name, one of ``OF_THE_RUN``.
     """
-    state = policy.state_dict()
+    state = module.state_dict()
     if state:
-        save_file(state, Path(checkpoint) / POLICY_FILE)
+        save_file(state, Path(checkpoint) / name)
 
 
-def load_policy(policy: Policy, checkpoint: str | Path) -> None:
-    """Read into ``policy`` what ``save_policy`` wrote. A checkpoint without the file changes nothing.
+def load_beside(module: nn.Module, checkpoint: str | Path, name: str) -> None:
+    """Read into a module what ``save_beside`` wrote. A checkpoint without the file changes nothing.
 
     Args:
-        policy: the policy of the run, with the settings that it had when the checkpoint was written.
+        module: the module of the run, with the settings that it had when the checkpoint was written.
         checkpoint: the checkpoint's folder.
+        name: the file's name.
     """
-    path = Path(checkpoint) / POLICY_FILE
+    path = Path(checkpoint) / name
     if path.is_file():
-        policy.load_state_dict(load_file(path))
+        module.load_state_dict(load_file(path))
 
 
 def _fault(checkpoint: Path) -> str | None:
@@ -110,7 +114,7 @@ def _fault(checkpoint: Path) -> str | None:
     parts = [path for path in checkpoint.iterdir() if not path.name.startswith(".")]
     present = {path.name for path in parts}
     is_one_folder = not any(path.is_dir() for path in parts)  # FSDP and DeepSpeed write folders of parts
-    if is_one_folder and not any(name.endswith((".safetensors", ".bin")) for name in present - {POLICY_FILE}):
+    if is_one_folder and not any(name.endswith((".safetensors", ".bin")) for name in present - OF_THE_RUN):
         return "the weights are missing"
     index = checkpoint / "model.safetensors.index.json"
     if index.is_file():

@@ -15,7 +15,7 @@ from limbeck.deprecation import stacklevel_of_user
 from limbeck.errors import ArgumentError
 from limbeck.losses import IGNORE_INDEX, DistillationLoss, LossParts, SparseTargets
 from limbeck.losses.labels import mixed_labels, most_likely_classes
-from limbeck.models import floating_dtype, tokens_of
+from limbeck.models import floating_dtype, forward_logits, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
 from limbeck.tasks import CausalLM, Targets, Task, resolve_task
 from limbeck.teachers import Teacher, TeacherLike
@@ -23,6 +23,7 @@ from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.batches import Collate
+from limbeck.training.checkpoints import POLICY_FILE, PROJECTOR_FILE, load_beside, save_beside
 from limbeck.training.columns import drop_unused_columns, teacher_only_columns
 from limbeck.training.teacher import (
     Augment,
@@ -51,6 +52,7 @@ class RunParts(Trainer):
     _policy_moves: bool
     _teacher_only: frozenset[str]
     _prepared_policy: Policy | None
+    _projector: nn.Linear | None = None
     _unwrapped: tuple[Any, Any] = (None, None)
     _said_that_nothing_counts = False
 
@@ -188,6 +190,60 @@ class RunParts(Trainer):
         temperature = both[0] if isinstance(both, tuple | list) else both
         several = isinstance(temperature, Tensor) and temperature.numel() > 1
         return None if self.policy is not None or several else float(temperature)
+
+    def _learned_beside(self) -> dict[str, nn.Module]:
+        """Return what the run learns beside the student, by the name of its file in a checkpoint."""
+        parts = {POLICY_FILE: self.policy, PROJECTOR_FILE: self._projector}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Return the Trainer's optimiser, which also trains a learned temperature and the projector of embeddings."""
+        existed = self.optimizer is not None
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        if existed:
+            return optimizer
+        learned = [] if self.policy is None else list(self.policy.parameters())
+        if learned:
+            optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        self._projector = self._new_projector()
+        if self._projector is not None:
+            projected = list(self._projector.parameters())
+            optimizer.add_param_group({"params": projected, "weight_decay": self.args.weight_decay})
+        return optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        for name, part in self._learned_beside().items() if self.args.should_save else ():
+            save_beside(part, output_dir, name)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for name, part in self._learned_beside().items() if checkpoint is not None else ():
+            load_beside(part, cast(str, checkpoint), name)
+
+    def _new_projector(self) -> nn.Linear | None:
+        """Return a linear map from the student's embeddings to those of the teacher; None if their widths are the same.
+
+        Its weights are those that ``torch.nn.Linear`` draws after ``torch.manual_seed(args.seed)``.
+        """
+        if self.task.family != "embedding" or self.teacher is None:
+            return None
+        was_training = self.student.training
+        with torch.no_grad(), torch.random.fork_rng():
+            batch = cast(dict[str, Any], self._prepare_inputs(next(iter(self.get_train_dataloader()))))
+            batch = batch if self.augment is None else self.augment(batch)
+            student = forward_logits(self.student.eval(), self._student_inputs(batch))
+            teacher = cast(Tensor, self._teacher_targets(batch))
+        self.student.train(was_training)
+        if student.shape[-1] == teacher.shape[-1]:
+            return None
+        with torch.random.fork_rng():
+            torch.manual_seed(self.args.seed)
+            projector = nn.Linear(student.shape[-1], teacher.shape[-1])
+        projector.to(self.args.device, floating_dtype(self.student))
+        for parameter in projector.parameters():  # DDP does not know of them
+            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
+        return projector
 
     def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return a batch with the inputs that the task makes from its labels, for the student and the teacher alike."""

@@ -20,9 +20,10 @@ from limbeck.models import (
     load_estimator,
     load_model,
 )
+from limbeck.models.forward import underlying
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
-from limbeck.tasks import Task
+from limbeck.tasks import Task, has_numbers
 from limbeck.teachers import Ensemble, Teacher, TeacherLike, as_teacher
 from limbeck.teachers.live import check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
@@ -98,7 +99,7 @@ def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) ->
 
 
 def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationArguments) -> None:
-    """Check that a teacher gives what a task's loss compares.
+    """Check that a teacher gives what a task's loss compares: the logits of classes, or numbers.
 
     Args:
         teacher: the teacher of the run; None for none.
@@ -106,15 +107,24 @@ def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationAr
         args: the run's settings, of which ``teacher_outputs`` is read.
 
     Raises:
-        ArgumentError: it gives probabilities of one class out of all, and the task has others.
+        ArgumentError: it gives something else, or probabilities of one class out of all, which only a softmax has.
     """
-    if teacher is None or task.family == "softmax":
+    if teacher is None:
+        return
+    are_numbers = has_numbers(task)
+    for model in map(underlying, teacher.models):
+        if isinstance(model, EstimatorModel) and model.is_regressor != are_numbers:
+            gives = "numbers" if model.is_regressor else "probabilities of classes"
+            raise ArgumentError("teacher", f"{model.name} gives {gives}, and task={task.name!r} learns others.")
+    if task.family == "softmax":
         return
     if isinstance(teacher, Ensemble) and teacher.average == "probabilities":
         raise ArgumentError(
             "teacher",
             f"averages probabilities of one class each, which task={task.name!r} lacks. Set average='logits'.",
         )
+    if are_numbers and args.teacher_outputs == "probabilities":
+        raise ArgumentError("teacher_outputs", f"task={task.name!r} learns numbers. Leave it out.")
     if args.teacher_outputs == "probabilities" and not isinstance(teacher, StoredTeacher):
         raise ArgumentError(
             "teacher_outputs",

@@ -20,11 +20,11 @@ from limbeck.losses import LossParts
 from limbeck.models import forward_logits, save_model
 from limbeck.models.forward import call_model, heads_of, logits_of
 from limbeck.models.loading import model_files
-from limbeck.tasks import Task, resolve_task
+from limbeck.tasks import Task, has_numbers, resolve_task
 from limbeck.teachers import TeacherLike
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
-from limbeck.training.checkpoints import find_checkpoint, load_policy, save_policy
+from limbeck.training.checkpoints import find_checkpoint
 from limbeck.training.meters import TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.student_evaluation import StudentEvaluation
@@ -229,8 +229,8 @@ class DistillationTrainer(StudentEvaluation):
         self._follow_arguments()
         self._policy_moves = True
         self._training_meter.begin_step()
-        if self.policy is not None:
-            self.policy.zero_grad()  # the Trainer clears the model's gradients only
+        for part in self._learned_beside().values():
+            part.zero_grad()  # the Trainer clears the model's gradients only
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         return batches, self._over_processes(self._count(batches).to(device))
 
@@ -272,10 +272,13 @@ class DistillationTrainer(StudentEvaluation):
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
         if not self._output_checked:
-            check_first_batch(output, raw_logits, teacher, targets, logits.shape[-1])
+            may_be_probabilities = None if has_numbers(self.task) else teacher
+            check_first_batch(output, raw_logits, may_be_probabilities, targets, logits.shape[-1])
             self._output_checked = True
         if not self._teacher_quality.is_known and "mixup_weight" not in inputs:
             self._teacher_quality.add(teacher, targets)
+        if self._projector is not None:
+            logits = self._projector(logits)
         targets = self._mixed(targets, inputs, logits)
         heads = heads_of(output) if teacher is not None and 0 < self.objective.alpha < 1 else None
         trained = logits if heads is None else torch.stack([self.task.align(head) for head in heads])
@@ -303,15 +306,6 @@ class DistillationTrainer(StudentEvaluation):
             logs.update(self._training_meter.means(self._over_processes))
         super().log(logs, start_time)
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """Return the Trainer's optimiser, which also trains the temperature if that is learned."""
-        existed = self.optimizer is not None
-        optimizer = super().create_optimizer(*([] if model is None else [model]))
-        learned = [] if self.policy is None else list(self.policy.parameters())
-        if learned and not existed:
-            optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-        return optimizer
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write safetensors, also for plain modules with tied weights, and no pickle of the arguments."""
         folder = Path(cast(str, self.args.output_dir) if output_dir is None else output_dir)
@@ -326,16 +320,6 @@ class DistillationTrainer(StudentEvaluation):
             save_model(self.student, folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(folder))
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.policy is not None and self.args.should_save:
-            save_policy(self.policy, output_dir)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.policy is not None and checkpoint is not None:
-            load_policy(self.policy, checkpoint)
 
 
 @contextmanager

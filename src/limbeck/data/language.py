@@ -1,0 +1,276 @@
+"""Read the data of a causal language model: files of text, or the texts, chats or tokens of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from limbeck.data.columns import find_column
+from limbeck.data.config import READ_BY_FILES, READ_BY_HUB, READ_BY_LANGUAGE, DataConfig, check_all_are_read
+from limbeck.data.documents import Document, Encoded, encode_chats, encode_pairs, encode_texts, take_tokens
+from limbeck.data.examples import Examples, Source
+from limbeck.data.hugging_face import TEXT_COLUMNS, load_tables
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.texts import load_tokenizer
+from limbeck.data.token_rows import PaddedTokens, TokenBlocks
+from limbeck.errors import DataError
+from limbeck.models import DataShape
+
+TEXT_FILES = (".txt", ".md")
+USUAL_PAIRS = ("prompt", "completion")
+USUAL_COLUMNS = ("messages", "input_ids", *TEXT_COLUMNS)
+HELD_OUT = 0.1
+"""The part of the documents that becomes a validation or test set which the data lack."""
+LOSS_ON = {
+    "texts": ("all",),
+    "tokens": ("all",),
+    "pairs": ("completion", "all"),
+    "chats": ("assistant", "completion", "all"),
+}
+"""What the loss of each kind of documents can count, the default first."""
+TASK = "causal_lm"
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Documents before they are tokenised."""
+
+    kind: str
+    """A key of ``LOSS_ON``."""
+    splits: dict[str, list[Any]]
+    column: str | None = None
+    """The column that a prompt stands in; None where the texts are files."""
+    labels: dict[str, list[Any]] | None = None
+
+
+def read_language(config: DataConfig) -> Source:
+    """Read documents for a causal language model, split them by document, tokenise them, and pack or pad them.
+
+    Args:
+        config: the name of the data set or of a file or folder of texts, and how it is read.
+
+    Returns:
+        Its splits, each with its own documents.
+
+    Raises:
+        DataError: the data cannot be read, a column is missing, there is too little text, nothing counts in the loss, or a
+            setting has no effect.
+    """
+    path = Path(config.name)
+    place = READ_BY_FILES if path.exists() else READ_BY_HUB
+    check_all_are_read(config, (*READ_BY_LANGUAGE, *place), "texts for a language model")
+    if config.labelled is not None:
+        raise DataError("data.labelled: every token of a text has a label, which is the next token. Leave it out.")
+    raw = _read_files(config) if _is_text(path) else _read_columns(config)
+    loss_on = config.loss_on or LOSS_ON[raw.kind][0]
+    if loss_on not in LOSS_ON[raw.kind]:
+        raise DataError(f"data.loss_on: {loss_on} is not for {raw.kind}. Expected {' or '.join(LOSS_ON[raw.kind])}.")
+    raw, notes = _complete(raw)
+    tokenizer = None if raw.kind == "tokens" and config.tokenizer is None else load_tokenizer(config.tokenizer)
+    if tokenizer is not None and not tokenizer.is_fast:
+        raise DataError(
+            f"data.tokenizer: {config.tokenizer} is no fast tokenizer, which tells where each token stands."
+        )
+    is_packed = raw.kind == "texts" if config.packing is None else config.packing
+    splits, decided = {}, []
+    for split, cells in raw.splits.items():
+        labels = None if raw.labels is None else raw.labels[split]
+        encoded = _encode(raw.kind, cells, labels, tokenizer, loss_on, f"data.text_column: {raw.column} of {split}")
+        encoded = _without_empty(encoded, split, decided)
+        load = (
+            _load_packed(encoded, config, tokenizer, split)
+            if is_packed
+            else _load_padded(encoded, config, tokenizer, split, decided)
+        )
+        splits[split] = Examples(load, torch.zeros(len(load.lengths)), task=TASK)
+    preprocessing = Preprocessing(
+        [], tokenizer=tokenizer, max_length=config.max_length, task=TASK, column=raw.column, chat=raw.kind == "chats"
+    )
+    return Source(splits, DataShape(0), preprocessing, [*notes, *decided])
+
+
+def _is_text(path: Path) -> bool:
+    """Return True for a file of text, and for a folder that is no data set saved to disk."""
+    if path.is_dir():
+        return not any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
+    return path.suffix.lower() in TEXT_FILES
+
+
+def _read_files(config: DataConfig) -> _Raw:
+    """Return the texts of files. Each file is a document."""
+    given = {
+        "train": ("name", config.name),
+        "validation": ("validation", config.validation),
+        "test": ("test", config.test),
+    }
+    splits = {}
+    for split, (key, name) in given.items():
+        if name is None:
+            continue
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f"data.{key}: no file or folder {name}.")
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT_FILES)
+        if not files:
+            raise DataError(
+                f"data.{key}: {name} holds no text. Expected a file or a folder with {' or '.join(TEXT_FILES)}."
+            )
+        try:
+            texts = [file.read_text(encoding="utf-8") for file in files]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"data.{key}: {name} cannot be read as UTF-8 text ({error}).") from None
+        splits[split] = [text for text in texts if text.strip()]
+        if not splits[split]:
+            raise DataError(
+                f"data.{key}: {name} holds no text: {len(files)} empty files. Name files with text in them."
+            )
+    return _Raw("texts", splits)
+
+
+def _read_columns(config: DataConfig) -> _Raw:
+    """Return the documents in the columns of a data set."""
+    tables = load_tables(config)
+    columns = tables["train"].features
+    if isinstance(config.text_column, tuple) or (config.text_column is None and set(USUAL_PAIRS) <= set(columns)):
+        pair = config.text_column or USUAL_PAIRS
+        cells = {split: [_column(table, name, split) for name in pair] for split, table in tables.items()}
+        return _Raw("pairs", {split: list(zip(*both, strict=True)) for split, both in cells.items()}, str(pair[0]))
+    column = find_column(config.text_column, USUAL_COLUMNS, columns, "data.text_column")
+    splits = {split: _column(table, column, split) for split, table in tables.items()}
+    kind = _kind(splits["train"][0] if splits["train"] else "", column)
+    labels = None
+    if kind == "tokens" and "labels" in columns:
+        labels = {split: _column(table, "labels", split) for split, table in tables.items()}
+    return _Raw(kind, splits, column, labels)
+
+
+def _column(table: Any, name: str, split: str) -> list[Any]:
+    """Return the cells of a column."""
+    if name not in table.features:
+        raise DataError(f"data.text_column: {split} has no column {name!r}; there are {', '.join(table.features)}.")
+    cells = list(table[name])
+    if None in cells:
+        raise DataError(f"data.text_column: row {cells.index(None)} of {split} has an empty cell in column {name!r}.")
+    return cells
+
+
+def _kind(cell: Any, column: str) -> str:
+    if isinstance(cell, str):
+        return "texts"
+    if isinstance(cell, list) and all(isinstance(part, int) for part in cell):
+        return "tokens"
+    if isinstance(cell, list) and all(isinstance(part, dict) for part in cell):
+        return "chats"
+    raise DataError(
+        f"data.text_column: column {column!r} holds {type(cell).__name__}. Expected texts, lists of token ids, or chats: lists "
+        "of messages with role and content."
+    )
+
+
+def _complete(raw: _Raw) -> tuple[_Raw, list[str]]:
+    """Return the documents with validation and test documents of their own, and what was decided."""
+    missing = [split for split in ("test", "validation") if split not in raw.splits]
+    if not missing:
+        return raw, []
+    train = raw.splits["train"]
+    if len(train) == 1 and raw.kind == "texts":
+        parts = _cut(train[0], len(missing))
+        splits = {
+            **raw.splits,
+            "train": [parts[0]],
+            **{split: [part] for split, part in zip(reversed(missing), parts[1:], strict=True)},
+        }
+        return replace(raw, splits=splits), [
+            f"The text is one document; its end is the {' and the '.join(reversed(missing))} set."
+        ]
+    size = max(1, round(HELD_OUT * len(train)))
+    if len(train) < 1 + size * len(missing):
+        raise DataError(
+            f"data.name: {len(train)} documents are too few to hold some out. Name files for data.validation and data.test."
+        )
+    order = np.random.default_rng(0).permutation(len(train))
+    drawn = {split: np.sort(order[i * size : (i + 1) * size]) for i, split in enumerate(missing)}
+    drawn["train"] = np.sort(order[len(missing) * size :])
+    splits = {**raw.splits, **{split: [train[i] for i in rows] for split, rows in drawn.items()}}
+    labels = raw.labels
+    if labels is not None:
+        labels = {**labels, **{split: [labels["train"][i] for i in rows] for split, rows in drawn.items()}}
+    notes = [f"{size} of the {len(train)} documents, drawn at random, are the {split} set." for split in missing]
+    return replace(raw, splits=splits, labels=labels), notes
+
+
+def _cut(text: str, held_out: int) -> list[str]:
+    """Return the beginning of a text and its last tenths, cut where a paragraph or at least a line ends."""
+    places = [0]
+    for part in range(held_out, 0, -1):
+        place = round(len(text) * (1 - HELD_OUT * part))
+        found = [text.find(end, place) for end in ("\n\n", "\n")]
+        places.append(next((f + 1 for f in found if f >= 0), place))
+    return [text[a:b] for a, b in zip(places, [*places[1:], len(text)], strict=True)]
+
+
+def _encode(
+    kind: str, cells: Sequence[Any], labels: Sequence[Any] | None, tokenizer: Any, loss_on: str, place: str
+) -> Encoded:
+    if kind == "tokens":
+        return take_tokens(cells, labels, place)
+    if kind == "chats":
+        return encode_chats(cells, tokenizer, loss_on, place)
+    return encode_pairs(cells, tokenizer, loss_on) if kind == "pairs" else encode_texts(cells, tokenizer)
+
+
+def _without_empty(encoded: Encoded, split: str, notes: list[str]) -> Encoded:
+    """Return the documents in which a token can be predicted."""
+    some = [document for document in encoded.documents if any(document.counted[1:])]
+    if not some:
+        raise DataError(
+            f"data.text_column: nothing in the {split} set counts in the loss: of {len(encoded.documents)} documents each is "
+            "empty, or all of its tokens are masked. Check the texts, the labels and data.loss_on."
+        )
+    if len(some) < len(encoded.documents):
+        notes.append(
+            f"{len(encoded.documents) - len(some)} documents of {split} have nothing to predict and are left out."
+        )
+    return replace(encoded, documents=some)
+
+
+def _load_packed(encoded: Encoded, config: DataConfig, tokenizer: Any, split: str) -> TokenBlocks:
+    total = sum(len(document.tokens) for document in encoded.documents)
+    if split == "train" and total < config.max_length:
+        raise DataError(
+            f"data.max_length: the training texts have {total} tokens in all, less than one block of {config.max_length}. Set "
+            "data.max_length lower, set data.packing: false, or name more text."
+        )
+    return TokenBlocks(encoded, config.max_length, _padding(tokenizer), tokenizer)
+
+
+def _load_padded(encoded: Encoded, config: DataConfig, tokenizer: Any, split: str, notes: list[str]) -> PaddedTokens:
+    length, kept = config.max_length, []
+    cut = [len(document.tokens) - length for document in encoded.documents if len(document.tokens) > length]
+    for document in encoded.documents:
+        short = Document(document.tokens[:length], document.counted[:length])
+        kept += [short] if any(short.counted[1:]) else []
+    if cut:
+        lost = len(encoded.documents) - len(kept)
+        left_out = f"; {lost} of them had nothing left to predict and are left out" if lost else ""
+        notes.append(
+            f"{len(cut)} of {len(encoded.documents)} documents of {split} are longer than {length} tokens and are cut there, "
+            f"{sum(cut):,} tokens in all{left_out}."
+        )
+    if not kept:
+        raise DataError(
+            f"data.max_length: cut at {length} tokens, no document of {split} has anything left to predict. Set it higher."
+        )
+    side = getattr(tokenizer, "padding_side", "right")
+    return PaddedTokens(replace(encoded, documents=kept), _padding(tokenizer), side, tokenizer)
+
+
+def _padding(tokenizer: Any) -> int:
+    """Return the id that fills the rest of a row. It is never attended to and never counts."""
+    known = (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None))
+    return next((id_ for id_ in known if id_ is not None), 0)
