@@ -3,7 +3,8 @@
     python examples/manuals/prepare.py
     limbeck compare examples/manuals/manuals.yaml
 
-It asks `apt-get download` and `pip download` for the packages (85 MB and 83 MB), and unpacks them with `dpkg-deb`. Nothing is installed.
+It asks `apt-get download` and `pip download` for the packages (85 MB and 83 MB), and unpacks them with `dpkg-deb`. Nothing is
+installed.
 """
 
 import json
@@ -87,7 +88,9 @@ for name, (_, patterns, own_words) in MANUALS.items():
         found = sorted({one for page in part for one in paragraphs(page)})
         Random(0).shuffle(found)
         if len(found) < IN_CLASS[split]:
-            raise SystemExit(f"{name}: {len(found)} paragraphs for {split} on {len(part)} pages, {IN_CLASS[split]} are needed")
+            raise SystemExit(
+                f"{name}: {len(found)} paragraphs for {split} on {len(part)} pages, {IN_CLASS[split]} are needed"
+            )
         for text in found[: IN_CLASS[split]]:
             hidden = re.sub(rf"(?i:{own_words})" if name != "r" else own_words, "it", text)
             rows[split].append({"text": hidden, "label": name})

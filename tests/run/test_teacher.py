@@ -2,11 +2,13 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import skops.io
 import torch
 from sklearn.naive_bayes import GaussianNB
+from torch import nn
 
 from limbeck.config import config_from
 from limbeck.data import load_splits
@@ -16,6 +18,7 @@ from limbeck.models import SelectedColumns, forward_logits, save_model
 from limbeck.run.opening import OpenedRun
 from limbeck.run.plan import plan_of
 from limbeck.run.teacher import (
+    _as_logits,
     check_has_logits,
     load_or_train_teacher,
     load_teacher,
@@ -282,3 +285,20 @@ class TestSpecialists:
             members = self.members(splits, tmp_path, names)
             with pytest.raises(ConfigError, match=r"teacher\.ensemble\.1\.sklearn: .*lacks"):
                 load_teacher(config(teacher=members), splits, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "to_probabilities"), [("classification", nn.Softmax(-1)), ("multi_label", nn.Sigmoid())]
+)
+def test_probabilities_become_the_logits_of_the_task(task, to_probabilities):
+    logits = torch.randn(5, 3)
+    named, splits = SimpleNamespace(outputs="probabilities"), SimpleNamespace(task=task)
+    found = _as_logits(to_probabilities, named, splits, "teacher")(logits)
+    torch.testing.assert_close(to_probabilities(found), to_probabilities(logits))
+
+
+def test_numbers_are_no_probabilities():
+    with pytest.raises(ConfigError, match=r"^teacher\.outputs: regression has no probabilities"):
+        _as_logits(
+            nn.Identity(), SimpleNamespace(outputs="probabilities"), SimpleNamespace(task="regression"), "teacher"
+        )

@@ -13,8 +13,9 @@ from limbeck.data import Examples, TensorRows
 from limbeck.errors import ArgumentError
 from limbeck.models import SelectedColumns
 from limbeck.store import Dense, StoredTeacher, build_store
-from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput
-from limbeck.training.teacher import choose_augmentation, match_classes, resolve_teacher
+from limbeck.tasks import task_named
+from limbeck.teachers import Ensemble, InMemoryTeacher, LiveTeacher, TeacherOutput, as_teacher
+from limbeck.training.teacher import check_teacher_fits, choose_augmentation, match_classes, resolve_teacher
 from support.onnx_files import write_linear
 from support.workbench import Net
 
@@ -232,3 +233,12 @@ class TestEstimators:
     def test_columns_that_were_chosen_already_are_not_chosen_again(self, tmp_path):
         teacher = SelectedColumns(self.student(["low", "medium", "high"]), [2, 0])
         assert resolve_teacher(teacher, self.student(["high", "low"]), arguments(tmp_path)).model is teacher
+
+
+def test_an_estimator_of_one_class_cannot_teach_several_labels(tmp_path):
+    estimator = GaussianNB().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+    check_teacher_fits(as_teacher(estimator), task_named("classification"), arguments(tmp_path))
+    with pytest.raises(
+        ArgumentError, match="GaussianNB gives probabilities of one class out of all, and task='multi_label'"
+    ):
+        check_teacher_fits(as_teacher(estimator), task_named("multi_label"), arguments(tmp_path))

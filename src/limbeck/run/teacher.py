@@ -19,10 +19,10 @@ from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import predict_logits
 from limbeck.models import (
     LogProbabilities,
+    OnnxModel,
     functions_of,
     load_estimator,
     load_model,
-    load_onnx,
     load_trained_model,
     save_model,
 )
@@ -80,15 +80,22 @@ def _load_trained(
         estimator = load_estimator(named.sklearn, named.trusted, table and table.rows)
         return arrange(estimator, None, splits, key=key)
     if named.onnx is not None:
-        return arrange(load_onnx(named.onnx, named.outputs), None, splits, key=key)
+        return arrange(_as_logits(OnnxModel(named.onnx, named.outputs), named, splits, section), None, splits, key=key)
     if named.is_untrained:
         raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
     teacher = load_trained_model(named, splits.shape, head=task_named(splits.task).head)
-    if named.outputs == "probabilities":
-        is_sigmoid = task_named(splits.task).family == "sigmoid"
-        teacher = LogProbabilities(teacher, "sigmoid" if is_sigmoid else "softmax")
     folder = Path(named.model)
-    return arrange(teacher, folder if folder.is_dir() else None, splits, key=key)
+    return arrange(_as_logits(teacher, named, splits, section), folder if folder.is_dir() else None, splits, key=key)
+
+
+def _as_logits(teacher: nn.Module, named: TrainedConfig, splits: Splits, section: str) -> nn.Module:
+    """Return a teacher that gives logits of the task's family, also where it itself gives probabilities."""
+    if named.outputs == "logits":
+        return teacher
+    family = task_named(splits.task).family
+    if family not in ("softmax", "sigmoid"):
+        raise ConfigError(f"{section}.outputs: {splits.task} has no probabilities. Leave it out.")
+    return LogProbabilities(teacher, family)
 
 
 def _load_ensemble(config: Config, named: Sequence[MemberConfig], splits: Splits) -> EnsembleModel:

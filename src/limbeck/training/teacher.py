@@ -113,8 +113,8 @@ def check_teacher_fits(teacher: Teacher | None, task: Task, args: DistillationAr
         return
     are_numbers = has_numbers(task)
     for model in map(underlying, teacher.models):
-        if isinstance(model, EstimatorModel) and model.is_regressor != are_numbers:
-            gives = "numbers" if model.is_regressor else "probabilities of classes"
+        if isinstance(model, EstimatorModel) and (model.is_regressor != are_numbers or task.family == "sigmoid"):
+            gives = "numbers" if model.is_regressor else "probabilities of one class out of all"
             raise ArgumentError("teacher", f"{model.name} gives {gives}, and task={task.name!r} learns others.")
     if task.family == "softmax":
         return
