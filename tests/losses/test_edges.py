@@ -56,7 +56,9 @@ def test_num_items_of_zero_gives_zero():
 
 
 ONE = torch.randn(3, 1, dtype=torch.float64), torch.randn(3, 1, dtype=torch.float64)
-ONE_COLUMN = r"student_logits: one output column.*torch\.cat.*For regression use limbeck\.losses\.distance_distillation_loss"
+ONE_COLUMN = (
+    r"student_logits: one output column.*torch\.cat.*For regression use limbeck\.losses\.distance_distillation_loss"
+)
 
 
 @every_divergence
