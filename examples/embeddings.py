@@ -19,7 +19,7 @@ from torch import nn
 
 CONFIG = """\
 task: embeddings
-data: {name: FOLDER/docstrings.csv, tokenizer: TEACHER, max_length: 32}
+data: {name: FOLDER/docstrings.csv, tokenizer: TEACHER, max_length: 48}
 teacher: {model: TEACHER}
 student: {model: FOLDER/two-layers}
 training: {max_steps: 60, per_device_train_batch_size: 32, learning_rate: 2e-4}
@@ -47,7 +47,7 @@ def main(teacher: str, folder: Path = Path("runs/embeddings")) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "docstrings.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["text"], *([text] for text in first_paragraphs()[:2000])])
+        csv.writer(file).writerows([["text"], *([text] for text in first_paragraphs()[:2400])])
     student = SentenceTransformer(teacher, device="cpu")
     bert = student[0].auto_model
     bert.encoder.layer = nn.ModuleList([bert.encoder.layer[0], bert.encoder.layer[-1]])
