@@ -196,7 +196,7 @@ def test_teachers_of_something_else_are_refused(tmp_path):
     line = LinearRegression().fit(np.zeros((4, 6)), np.zeros((4, 4)))
     ensemble = Ensemble([Net(24), Net(24)])
     for task, teacher, message in (
-        ("regression", forest, "RandomForestClassifier gives probabilities of classes"),
+        ("regression", forest, "RandomForestClassifier gives probabilities of one class"),
         ("classification", line, "LinearRegression gives numbers"),
         ("regression", ensemble, "Set average='logits'"),
     ):
