@@ -237,13 +237,11 @@ class DistanceLoss(DistillationLoss):
         if self.weight is not None:
             raise ArgumentError("weight", "is for classes, and these outputs are numbers. Leave it out.")
 
-    def _look_at(self, teacher: Any, labels: Tensor | None, mask: Tensor | None, temperature: Any) -> None:
-        """Check that the first teacher's outputs that are seen are numbers."""
-        if self._teacher_was_seen or not isinstance(teacher, Tensor) or torch.compiler.is_compiling():
-            return
-        self._teacher_was_seen = True
+    def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Any) -> bool:
+        """Check that the outputs are numbers."""
         if bool((teacher if mask is None else teacher[mask]).isnan().any()):
             raise ArgumentError("teacher_outputs", "NaN. Check the teacher's weights, its inputs and its dtype.")
+        return True
 
     def _loss(
         self,

@@ -180,9 +180,13 @@ class DistillationLoss(nn.Module):
         """Check the first teacher's logits that are seen, after the loss has checked that all shapes fit."""
         if self._teacher_was_seen or not isinstance(teacher, Tensor) or torch.compiler.is_compiling():
             return  # a compiled graph cannot decide by values
+        self._teacher_was_seen = self._inspect(teacher, labels, mask, temperature)
+
+    def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Temperature) -> bool:
+        """Raise an error if a teacher's outputs are not what the loss takes. Return True if they told enough."""
         counted = counted_positions(labels_last(labels, teacher, self.class_dim), mask, self.ignore_index)
         logits = classes_last("teacher_logits", teacher, self.class_dim)
-        self._teacher_was_seen = inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
+        return inspect_teacher(logits, temperature, counted, sharded=self.group is not None)
 
     def _check_settings(self) -> None:
         """Call the function itself, so that a wrong setting is known before the first batch."""

@@ -293,11 +293,8 @@ class SigmoidDistillationLoss(DistillationLoss):
         weight = None if self.weight is None else self.weight.cpu()
         self._loss(logits, logits, logits, with_parts=True, class_dim=-1, weight=weight, backend="auto")
 
-    def _look_at(self, teacher: Any, labels: Tensor | None, mask: Tensor | None, temperature: Temperature) -> None:
-        """Check the first teacher's logits that are seen."""
-        if self._teacher_was_seen or not isinstance(teacher, Tensor) or torch.compiler.is_compiling():
-            return
-        self._teacher_was_seen = True
+    def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Temperature) -> bool:
+        """Check that the logits are no probabilities of several labels."""
         rows = classes_last("teacher_logits", teacher.detach(), self.class_dim)
         rows = rows if mask is None else rows[mask]
         if bool(rows.isnan().any()):
@@ -307,6 +304,7 @@ class SigmoidDistillationLoss(DistillationLoss):
                 "teacher_logits",
                 "all lie between 0 and 1: these are probabilities, and the losses take logits. Pass teacher.logit().",
             )
+        return True
 
     def _loss(
         self,
