@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.commands.temperature_search import CHOICE, SEARCH
 from limbeck.config import load_config
 from limbeck.data import load_splits
 from limbeck.models import load_model
@@ -145,13 +146,6 @@ def test_a_segformer_is_built_for_the_classes_and_a_module_may_return_a_mapping(
 @pytest.mark.parametrize(
     ("command", "settings", "message"),
     [
-        (("temperature", "search"), [], "task: limbeck temperature search knows examples with one answer"),
-        (("temperature", "analyze"), [], "task: limbeck temperature analyze knows examples with one answer"),
-        (
-            ("distill",),
-            ["teacher={cache: store}"],
-            "teacher.cache: a store keeps the outputs of examples with one answer",
-        ),
         (("distill",), ["data.augmentation={mixup: 0.2}"], "data.augmentation.mixup: mixes images with one answer"),
         (("distill",), ["student.model=cnn", "data.image_size=8", "student.settings={}"], "expects (N, C, H, W)"),
         (("distill",), ["task=masked_lm"], "masked_lm is a task of DistillationTrainer in Python alone"),
@@ -170,9 +164,31 @@ def test_what_is_refused(compared, tmp_path, capsys, command, settings, message)
     assert not (tmp_path / "run").exists()
 
 
-def test_cache_build_is_refused(compared, tmp_path, capsys):
-    config, _, _ = compared
-    status, _, err = limbeck(capsys, "cache", "build", config, "--out", tmp_path / "store")
-    assert status == 2
-    assert "limbeck cache build knows examples with one answer, and dense_prediction has a label for each pixel" in err
-    assert not (tmp_path / "store").exists()
+def test_a_store_in_every_command(compared, tmp_path, capsys):
+    config, run, _ = compared
+    store, views = tmp_path / "store", "data.augmentation={shift: 1, flip: true}"
+    model = options(f"teacher={{model: {run / 'teacher'}}}", views, "cache.views=2")
+    assert "bytes / pixel" in run_limbeck("cache", "build", config, "--out", store, *model)
+    told = run_limbeck("cache", "info", store)
+    assert "8 x 12 of each" in told
+    assert "payload for each pixel" in told
+    assert run_limbeck("cache", "verify", store).strip().endswith("whole")
+    stored = options(f"teacher={{cache: {store}}}", views)
+    run_limbeck("distill", config, "--out", tmp_path / "run", *stored)
+    assert "mean_iou" in json.loads((tmp_path / "run" / "metrics.json").read_text())["results"]["student"]
+    run_limbeck("temperature", "analyze", config, "--out", tmp_path / "analysis", *stored)
+    analysis = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
+    assert analysis["classes"] == 3
+    assert 16 * 8 * 12 - 40 < analysis["examples"] <= 16 * 8 * 12 - 16  # a view may repeat the corner without a label
+
+
+def test_a_temperature_is_searched_and_analysed(compared, tmp_path):
+    config, run, _ = compared
+    search = "search={temperatures: [1, 2, 4], batches: [2]}"
+    model = options(f"teacher={{model: {run / 'teacher'}}}", search, "training.max_steps=1")
+    run_limbeck("temperature", "search", config, "--out", tmp_path / "search", *model)
+    choice = json.loads((tmp_path / "search" / SEARCH / CHOICE).read_text())
+    assert choice["temperature"] in (1, 2, 4)
+    assert all(0 <= student["validation_mean_iou"] <= 1 for student in choice["students"])
+    run_limbeck("temperature", "analyze", config, "--out", tmp_path / "analysis", *model)
+    assert json.loads((tmp_path / "analysis" / "analysis.json").read_text())["calibration"] is not None

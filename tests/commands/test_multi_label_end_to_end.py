@@ -89,11 +89,11 @@ def test_what_does_not_fit_is_refused(compared, tmp_path, capsys):
     assert "should be auto, or one of classification, multi_label" in err
     status, _, err = limbeck(capsys, "temperature", "analyze", config, *out)
     assert status == 2
-    assert "knows one class for each example" in err
+    assert "knows one class out of all" in err
     status, _, err = limbeck(
         capsys, "cache", "build", config, "--out", tmp_path / "store", *out, *options("cache={format: topk, k: 2}")
     )
     assert status == 2
-    assert "cache.format: topk; dense serves all tasks) knows one class for each example" in err
+    assert "cache.format: topk; dense serves all tasks) knows one class out of all" in err
     assert not (tmp_path / "store").exists()
     assert not (tmp_path / "run").exists()

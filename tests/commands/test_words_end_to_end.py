@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from limbeck.config import load_config
 from limbeck.data import load_splits
@@ -83,9 +85,24 @@ def test_distill_with_a_trained_teacher_and_what_is_refused(compared, tmp_path, 
     config, run, _ = compared
     teacher = options(f"teacher={{model: {run / 'teacher'}}}", f"out={tmp_path / 'run'}")
     assert limbeck(capsys, "distill", config, "--check", *teacher)[0] == 0
-    status, _, err = limbeck(capsys, "cache", "build", config, "--out", tmp_path / "store", *teacher)
-    assert status == 2
-    assert "and token_classification has a label for each word" in err
     status, _, err = limbeck(capsys, "predict", run, "ada", "--out", tmp_path / "masks")
     assert status == 2
     assert "--out: takes masks" in err
+
+
+def test_a_student_from_the_store_is_the_live_teachers_student(compared, tmp_path):
+    config, run, _ = compared
+    store, teacher = tmp_path / "store", f"teacher={{model: {run / 'teacher'}}}"
+    assert "bytes / token" in run_limbeck(
+        "cache", "build", config, "--out", store, *options(teacher, "cache.format=hidden", "cache.dtype=float32")
+    )
+    for name, source in (("live", teacher), ("stored", f"teacher={{cache: {store}}}")):
+        run_limbeck("distill", config, "--out", tmp_path / name, *options(source))
+    stored, live = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("stored", "live"))
+    for name, tensor in stored.items():
+        torch.testing.assert_close(tensor, live[name], rtol=1e-3, atol=1e-5)
+    run_limbeck(
+        "temperature", "analyze", config, "--out", tmp_path / "analysis", *options(f"teacher={{cache: {store}}}")
+    )
+    words = sum(len(row["tags"]) for row in rows(40, 0))
+    assert json.loads((tmp_path / "analysis" / "analysis.json").read_text())["examples"] == words

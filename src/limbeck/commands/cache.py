@@ -19,6 +19,7 @@ from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
+from limbeck.store.description import StoreDescription
 from limbeck.tasks import CausalLM, has_numbers, task_named
 
 SAMPLE = 256
@@ -56,19 +57,16 @@ def build_cache(
         config = with_temperature(config, config.search.temperatures[0])
     keeps_classes = config.cache.format in ("topk", "sampled")
     needs = f"cache build (cache.format: {config.cache.format}; dense serves all tasks)" if keeps_classes else None
-    opened, teacher = open_and_tell(
-        config, Path(config.out), live_teacher=True, needs_softmax=needs, needs_examples="cache build"
-    )
-    splits = opened.splits
+    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True, needs_softmax=needs)
+    splits, task = opened.splits, task_named(opened.splits.task)
     assert isinstance(teacher, nn.Module)
-    has_classes = task_named(splits.task).family == "softmax"
-    if has_numbers(task_named(splits.task)) and codec == Dense():
+    if has_numbers(task) and codec == Dense():
         codec = Dense("float32")  # numbers are kept exactly, unless another dtype is asked for
     check_has_logits(teacher, "cache build")
     state = process_state()
     teacher.to(state.device)
     is_tokens = splits.task == CausalLM.name
-    if is_tokens:
+    if task.unit != "example":
         batch_size = batch_of(teacher, splits.train)
     built = build_store(
         teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
@@ -79,9 +77,9 @@ def build_cache(
     state.wait_for_everyone()
     some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
     logits = rows_of(teacher, some)[0]
-    if not has_classes:
+    if task.family != "softmax":
         return built, _bytes_table(logits.shape[1], codec)
-    return built, formats_table(logits, codec, config, "token" if is_tokens else "example")
+    return built, formats_table(logits, codec, config, _position(built.description))
 
 
 def views_of(config: Config) -> FixedViews | None:
@@ -122,14 +120,13 @@ def formats_table(logits: Tensor, chosen: Codec, config: Config, position: str =
         logits: (N, V), the teacher's.
         chosen: the format that the config asks for.
         config: the run; ``cache`` has the settings of the other formats.
-        position: what has logits of its own: "example" or "token".
+        position: what has logits of its own, such as "example" or "token".
 
     Returns:
         A header, then one row for each format, the chosen one first.
     """
     others: list[Codec] = [Dense(dtype) for dtype in NUMPY_DTYPES]
     others += [replace(config.cache, format=name).codec(_temperature(config)) for name in ("topk", "sampled")]
-    position = position if config.cache.views == 1 else "view"
     rows: Table = [("format", f"bytes / {position}", "mean |Δ log p|", "largest")]
     first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
     for codec in dict.fromkeys([*first, *others]):
@@ -165,11 +162,13 @@ def store_table(folder: str | Path) -> Table:
     if description.views is not None:
         shown = f"{description.views.count} of each, shift {description.views.shift}, flip {description.views.flip}"
         view_rows = [("views", shown)]
+    pixel_rows = [] if description.pixels is None else [("pixels", "{} x {} of each".format(*description.pixels))]
     return [
         ("property", "value"),
         ("format", str(store.codec)),
         ("examples", f"{len(store):,}"),
         *view_rows,
+        *pixel_rows,
         ("classes", f"{description.classes:,}"),
         ("shards", f"{len(store.shards)} of {description.shard_rows:,} examples"),
         ("bytes", size_line(store)),
@@ -186,13 +185,16 @@ def size_line(store: TeacherStore) -> str:
     """
     payload = store.codec.payload_bytes(store.description.classes)
     overhead = 100 * (store.bytes / (payload * store.positions) - 1)
-    return f"{store.bytes:,} in all files: {payload:.1f} payload for each {_position(store)} (+{overhead:.1f} %)"
+    return f"{store.bytes:,} in all files: {payload:.1f} payload for each {_position(store.description)} (+{overhead:.1f} %)"
 
 
-def _position(store: TeacherStore) -> str:
-    if store.description.tokens:
+def _position(description: StoreDescription) -> str:
+    """Return what has logits of its own in a store."""
+    if description.tokens:
         return "token"
-    return "example" if store.description.views is None else "view"
+    if description.pixels is not None:
+        return "pixel"
+    return "example" if description.views is None else "view"
 
 
 def sizes_table(folder: str | Path) -> Table:
@@ -210,7 +212,7 @@ def sizes_table(folder: str | Path) -> Table:
     store = TeacherStore(folder)
     classes, count = store.description.classes, store.positions
     codecs: list[Codec] = [*(Dense(dtype) for dtype in NUMPY_DTYPES), *(TopK(k, (2.0,)) for k in (8, 64)), Sampled(12)]
-    rows: Table = [("format", f"bytes / {_position(store)}", "for all, MB")]
+    rows: Table = [("format", f"bytes / {_position(store.description)}", "for all, MB")]
     for codec in codecs:
         payload = codec.payload_bytes(classes)
         rows.append((str(codec), f"{payload:.1f}", f"{payload * count / 1e6:.1f}"))

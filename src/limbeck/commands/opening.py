@@ -24,7 +24,6 @@ def open_and_tell(
     resume: bool = False,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
-    needs_examples: str | None = None,
     needs_temperature: bool = False,
 ) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
     """Look at a run, print its plan, and train the teacher if it must be trained first.
@@ -35,8 +34,7 @@ def open_and_tell(
         begin: write the config into the folder, which then holds a run.
         resume: continue what was begun in the folder.
         live_teacher: the teacher itself is run, also where the config names a store.
-        needs_softmax: the command that is run, if it knows nothing but one class for each example.
-        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
 
     Returns:
@@ -53,7 +51,6 @@ def open_and_tell(
             folder,
             live_teacher=live_teacher,
             needs_softmax=needs_softmax,
-            needs_examples=needs_examples,
             needs_temperature=needs_temperature,
         )
     tell(plan_of(config, opened, folder))

@@ -23,7 +23,7 @@ from limbeck.run.folder import REPORT, STUDENT, read_run
 from limbeck.run.teacher import check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import StoredTeacher
-from limbeck.tasks import CausalLM
+from limbeck.tasks import task_named
 from limbeck.temperature.analysis import Analysis, Calibration, analyze
 
 ANALYSIS = "analysis.json"
@@ -31,8 +31,9 @@ EXAMPLES = 5000
 """The training examples that are analysed, at most."""
 VIEWS = 8
 """The views of each example that a teacher is run on."""
-DOCUMENTS = 32
-"""The training sequences of a language model from which tokens are analysed, at most."""
+WITH_POSITIONS = {"token": 32, "pixel": 32, "word": 256}
+"""The training examples from which tokens, pixels or words are analysed, at most."""
+KEEPS_FEW = "teacher.cache: this store keeps a few classes of each position; the analysis needs all logits."
 
 
 def analyze_temperatures(config: Config, folder: Path, *, student: Path | None = None) -> Analysis:
@@ -61,10 +62,9 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     check_has_logits(teacher, "temperature analyze")
     splits = opened.splits
     labelled = splits.train.with_labels(splits.true_labels)
-    generator = torch.Generator().manual_seed(config.seed)
-    some = labelled.subset(torch.randperm(len(labelled), generator=generator)[:EXAMPLES].sort().values)
-    if splits.task == CausalLM.name:
-        return _analyze_tokens(config, folder, splits, teacher, student)
+    if task_named(splits.task).unit != "example":
+        return _analyze_positions(config, folder, splits, teacher, student)
+    some = _some(labelled, EXAMPLES, config.seed)
     if isinstance(teacher, StoredTeacher):
         seen, held_out = _stored_logits(teacher, some), None
     else:
@@ -82,20 +82,37 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     return _written(analysis, folder)
 
 
-def _analyze_tokens(
+def _analyze_positions(
     config: Config, folder: Path, splits: Splits, teacher: nn.Module | StoredTeacher, student: Path | None
 ) -> Analysis:
-    """Analyse a language model on tokens that are spread over some training documents."""
+    """Analyse a teacher of tokens, words or pixels on positions that are spread over some training examples."""
+    labelled, count = splits.train.with_labels(splits.true_labels), WITH_POSITIONS[task_named(splits.task).unit]
+    some, held_out = (_some(examples, count, config.seed) for examples in (labelled, splits.validation))
     if isinstance(teacher, StoredTeacher):
-        raise ConfigError("teacher.cache: the analysis of a language model runs the teacher. Name it in teacher.model.")
-    some = splits.train.subset(torch.arange(min(DOCUMENTS, len(splits.train))))
-    logits, labels = rows_of(teacher, some)
+        if teacher.views is not None:
+            some = _FixedViewExamples(some, teacher.views, 0)
+        logits, labels = rows_of(partial(_dense_logits, teacher), some)
+    else:
+        logits, labels = rows_of(teacher, some)
     theirs = None
     if student is not None:
         theirs = rows_of(load_model(student / STUDENT, model=functions_of(config.student)), some)[0]
-    held_out = splits.validation.subset(torch.arange(min(DOCUMENTS, len(splits.validation))))
-    analysis = analyze(logits, labels, student_logits=theirs, held_out=rows_of(teacher, held_out))
-    return _written(analysis, folder)
+    beside = rows_of(teacher, held_out) if isinstance(teacher, nn.Module) else None
+    return _written(analyze(logits, labels, student_logits=theirs, held_out=beside), folder)
+
+
+def _dense_logits(teacher: StoredTeacher, batch: dict[str, Any]) -> Tensor:
+    """Return what a store says of a batch; raise a ConfigError if that is not all logits."""
+    logits = teacher(batch).logits
+    if logits is None:
+        raise ConfigError(KEEPS_FEW)
+    return logits
+
+
+def _some(examples: Examples, count: int, seed: int) -> Examples:
+    """Return at most so many of the examples, drawn at random, in their order."""
+    drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
+    return examples.subset(drawn[:count].sort().values)
 
 
 def _written(analysis: Analysis, folder: Path) -> Analysis:
@@ -145,9 +162,7 @@ def _stored_logits(teacher: StoredTeacher, examples: Examples) -> _TeacherLogits
     numbers = [None] if stored is None else [torch.full_like(examples.ids, v) for v in range(stored.count)]
     outputs = [teacher.store.look_up(examples.ids, view).logits for view in numbers]
     if outputs[0] is None:
-        raise ConfigError(
-            "teacher.cache: this store keeps a few classes of each example; the analysis needs all logits."
-        )
+        raise ConfigError(KEEPS_FEW)
     views = torch.stack([logits.float() for logits in outputs if logits is not None])
     return _TeacherLogits(views[0], views if stored is not None else None, "the store's views")
 
@@ -170,7 +185,7 @@ class _FixedViewExamples(Examples):
     """The same view of every example."""
 
     def __init__(self, examples: Examples, views: FixedViews, view: int) -> None:
-        super().__init__(examples.load, examples.labels, examples.ids)
+        super().__init__(examples.load, examples.labels, examples.ids, task=examples.task)
         self._views, self._view = views, view
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _trial_trainer(
     config: Config, folder: Path, train_student: Callable[..., Any]
 ) -> tuple[Callable[[Trial], Quality], str]:
     """Look at the run, and return a function that trains the student of a trial and measures it, and the metric's name."""
-    opened, found = open_and_tell(config, Path(config.out), needs_examples="temperature search", needs_temperature=True)
+    opened, found = open_and_tell(config, Path(config.out), needs_temperature=True)
     splits, teacher = opened.splits, cast("nn.Module | Teacher", found)
     if isinstance(teacher, nn.Module) and not config.data.augmentation.is_on:
         teacher = precompute_teacher(teacher, splits.train) or teacher  # students see one view of each example

@@ -249,16 +249,15 @@ class FixedViews:
         Returns:
             A new batch with these views, and ``view_id`` (N,), their numbers.
         """
-        images: Tensor = batch["pixel_values"]
         pairs = zip(batch["example_id"].tolist(), view.tolist(), strict=True)
         drawn = torch.tensor([xxhash.xxh3_64_intdigest(f"{self.seed} {i} {v}".encode()) >> 1 for i, v in pairs])
-        drawn = drawn.to(images.device)
+        drawn = drawn.to(batch["pixel_values"].device)
         if self.shift:
             places = 2 * self.shift + 1
-            images = _shift(images, self.shift, drawn % places, drawn // places % places)
+            batch = _moved(batch, lambda pixels: _shift(pixels, self.shift, drawn % places, drawn // places % places))
         if self.flip:
-            images = _mirror(images, (drawn >> 62).bool())
-        return {**batch, "pixel_values": images, "view_id": view}
+            batch = _moved(batch, lambda pixels: _mirror(pixels, (drawn >> 62).bool()))
+        return {**batch, "view_id": view}
 
 
 def _partners(images: Tensor, labels: Tensor | None) -> Tensor:

@@ -6,7 +6,8 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ MOST_POSITIONS = 4096
 """The most positions of such a batch whose logits are kept."""
 MOST_LOGITS = 2**25
 """The most logits of tokens that are made or kept at once; 128 MB in float32."""
+
+Answer = Callable[[dict[str, Any]], Tensor]
+"""A function from a batch to logits."""
 
 
 @torch.no_grad()
@@ -83,12 +87,13 @@ def answers_of(
 
 @torch.no_grad()
 def aligned_outputs(
-    model: nn.Module, examples: Examples, *, batch_size: int | None = None, progress: str | None = None
+    model: nn.Module | Answer, examples: Examples, *, batch_size: int | None = None, progress: str | None = None
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Yield a model's logits as the examples' task aligns them, and their targets, batch by batch.
 
     Args:
-        model: any model that ``limbeck.models.forward_logits`` can call. It stays in eval mode.
+        model: any model that ``limbeck.models.forward_logits`` can call, which stays in eval mode; or a function from a batch
+            to logits.
         examples: the examples.
         batch_size: examples in one batch; by default few enough for their logits to take little memory.
         progress: the title of a progress bar; None for no bar.
@@ -101,32 +106,35 @@ def aligned_outputs(
         yield logits.float(), task.targets(batch)
 
 
-def batch_of(model: nn.Module, examples: Examples) -> int:
+def batch_of(model: nn.Module | Answer, examples: Examples) -> int:
     """Return how many examples with several positions to run at once: fewer where there are many logits for each token.
 
     Args:
         model: the model that is run.
         examples: the examples.
     """
-    columns, lengths = token_columns(model), getattr(examples.load, "lengths", None)
+    columns = token_columns(model) if isinstance(model, nn.Module) else None
+    lengths = getattr(examples.load, "lengths", None)
     if columns is None or not lengths:
         return SMALL_BATCH
     return max(1, min(SMALL_BATCH, MOST_LOGITS // (columns * max(lengths))))
 
 
-def rows_of(model: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
+def rows_of(model: nn.Module | Answer, examples: Examples) -> tuple[Tensor, Tensor]:
     """Return a model's logits at the positions of some examples that count, (P, V), and the labels there, (P,).
 
     Of many positions some are taken, spread evenly over all of them.
 
     Args:
-        model: any model that ``limbeck.models.forward_logits`` can call.
+        model: any model that ``limbeck.models.forward_logits`` can call; or, where an example has several positions, a function
+            from a batch to logits.
         examples: a few examples: all of these logits are kept.
     """
     if task_named(examples.task).unit == "example":
+        assert isinstance(model, nn.Module)
         return predict_logits(model, examples), examples.labels
     logits, labels = [], []
-    columns = token_columns(model) or 1
+    columns = (token_columns(model) if isinstance(model, nn.Module) else None) or 1
     most = max(1, min(MOST_POSITIONS, MOST_LOGITS // (columns * max(1, len(examples)))))  # of each example
     for aligned, targets in aligned_outputs(model, examples):
         assert targets.labels is not None
@@ -139,19 +147,21 @@ def rows_of(model: nn.Module, examples: Examples) -> tuple[Tensor, Tensor]:
 
 
 def _outputs(
-    model: nn.Module, examples: Examples, batch_size: int, progress: str | None
+    model: nn.Module | Answer, examples: Examples, batch_size: int, progress: str | None
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield what a model returns for each batch, and the batch."""
     from tqdm import tqdm
 
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    model.eval()
+    device, answer = torch.device("cpu"), model
+    if isinstance(model, nn.Module):
+        device = next((parameter.device for parameter in model.parameters()), device)
+        answer = partial(forward_logits, model.eval())
     # An unshuffled loader still draws a seed for its workers. It draws from its own generator, so that evaluating a
     # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     for batch in tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None):
         batch = _to(batch, device)
-        yield forward_logits(model, batch), batch
+        yield answer(batch), batch
 
 
 @torch.no_grad()

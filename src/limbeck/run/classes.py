@@ -59,7 +59,6 @@ def check_task(
     splits: Splits,
     *,
     needs_softmax: str | None = None,
-    needs_examples: str | None = None,
     needs_temperature: bool = False,
 ) -> None:
     """Check that the labels of the data are for the task that a config names, and that its teacher is made for it.
@@ -67,8 +66,7 @@ def check_task(
     Args:
         config: the run.
         splits: the examples.
-        needs_softmax: the command that is run, if it knows nothing but one class for each example.
-        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
 
     Raises:
@@ -84,20 +82,16 @@ def check_task(
         raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
     unit = task_named(splits.task).unit
     if unit != "example" and splits.task != CausalLM.name:
-        _check_positions(config, splits.task, unit, needs_softmax or needs_examples)
+        _check_positions(config, splits.task, unit)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
-            f"task: limbeck {needs_softmax} knows one class for each example, and these data are {splits.task}."
+            f"task: limbeck {needs_softmax} knows one class out of all, and these data are {splits.task}."
         )
 
 
-def _check_positions(config: Config, task: str, unit: str, command: str | None) -> None:
+def _check_positions(config: Config, task: str, unit: str) -> None:
     """Refuse what is not there for examples with a label for each pixel or token."""
     faults, each = [], f"and {task} has a label for each {unit}"
-    if command is not None:
-        faults.append(f"task: limbeck {command} knows examples with one answer, {each}.")
-    elif config.teacher.cache is not None:
-        faults.append(f"teacher.cache: a store keeps the outputs of examples with one answer, {each}. Name a model.")
     for section, augmentation in (("data", config.data.augmentation), ("teacher", config.teacher.augmentation)):
         if augmentation is not None and augmentation.mixes:
             name = "mixup" if augmentation.mixup else "cutmix"

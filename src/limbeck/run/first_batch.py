@@ -106,7 +106,7 @@ def meet(
             if not task.has_labels and student.shape[-1] != teacher.shape[-1]:  # in the place of a projector
                 student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
         elif teacher is not None:
-            teacher = teacher.apply(task.align)
+            teacher = task.align_targets(teacher)
     if isinstance(task, CausalLM) and isinstance(
         teacher, Tensor
     ):  # what one has alone is padding: the tokens were compared

@@ -74,7 +74,6 @@ def inspect_run(
     *,
     live_teacher: bool = False,
     needs_softmax: str | None = None,
-    needs_examples: str | None = None,
     needs_temperature: bool = False,
     faults: Faults | None = None,
 ) -> OpenedRun:
@@ -84,8 +83,7 @@ def inspect_run(
         config: the run.
         folder: the run's folder, which keeps a teacher that the run has trained.
         live_teacher: the teacher itself is run, also where the config names a store.
-        needs_softmax: the command that is run, if it knows nothing but one class for each example.
-        needs_examples: the command that is run, if it knows no labels of pixels or tokens.
+        needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
         faults: what was found wrong before.
 
@@ -105,7 +103,6 @@ def inspect_run(
             config,
             loaded,
             needs_softmax=needs_softmax,
-            needs_examples=needs_examples,
             needs_temperature=needs_temperature,
         )
         splits = loaded

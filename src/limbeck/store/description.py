@@ -5,9 +5,10 @@ Both are JSON. The names of their fields are the keys on the disk.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from limbeck.data import FixedViews
 from limbeck.store.codec_base import Column
@@ -20,6 +21,7 @@ Version = Literal[1, 2, 3]
 SHOWN_NAMES = 10
 """The most class names that a message shows."""
 Count = Annotated[int, Field(ge=0, lt=2**48)]
+Size = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class StoreDescription(BaseModel):
@@ -43,6 +45,9 @@ class StoreDescription(BaseModel):
     """The number of examples in every shard but the last."""
     tokens: bool = False
     """True if an example is a sequence, with a position for each of its tokens."""
+    pixels: tuple[Size, Size] | None = None
+    """The height and width of the teacher's logits of an image, in a store with a position for each of its pixels; else None.
+    It is written only where it is not None."""
     views: FixedViews | None = None
     """The augmented views of each example that are stored; None if each example is stored once, as it is."""
     head: str = ""
@@ -56,6 +61,16 @@ class StoreDescription(BaseModel):
     def view_count(self) -> int:
         """Return how many views of each example are stored."""
         return self.views.count if self.views else 1
+
+    @property
+    def pixel_count(self) -> int:
+        """Return how many positions each view of an example has: its pixels, or 1. In a store of sequences it says nothing."""
+        return math.prod(self.pixels or ())
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields without ``pixels`` where there are none, as earlier versions wrote and read them."""
+        return {name: value for name, value in write(self).items() if name != "pixels" or value is not None}
 
     def columns(self) -> list[Column]:
         """Return the columns of every shard.
@@ -76,9 +91,9 @@ class StoreDescription(BaseModel):
         """
         expected_values, found_values = self.model_dump(), found.model_dump()
         return [
-            _difference(name, found_values[name], expected)
-            for name, expected in expected_values.items()
-            if expected != found_values[name]
+            _difference(name, found_values.get(name), expected_values.get(name))
+            for name in {**expected_values, **found_values}
+            if expected_values.get(name) != found_values.get(name)
         ]
 
 

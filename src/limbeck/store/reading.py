@@ -68,9 +68,9 @@ class TeacherStore:
 
     @property
     def positions(self) -> int:
-        """Return how many positions are stored: examples, views of examples, or tokens. A URL's tokens must be downloaded."""
+        """Return how many positions are stored: examples, views, pixels or tokens. A URL's tokens must be downloaded."""
         if not self.description.tokens:
-            return len(self) * self.description.view_count
+            return len(self) * self.description.view_count * self.description.pixel_count
         return sum(int(self._columns(number)["offsets"][-1]) for number in range(len(self.shards)))
 
     @property
@@ -110,8 +110,8 @@ class TeacherStore:
             view: (N,) the number of the view of each example, for stores with several views; else None.
 
         Returns:
-            Targets of N positions in the order of ``ids``; or, from a store of sequences, of all tokens of the first
-            example, then all tokens of the second one, and so on.
+            Targets of N positions in the order of ``ids``; or, from a store of sequences or of pixels, of all tokens or
+            pixels of the first example, then all of the second one, and so on.
 
         Raises:
             StoreError: an id is not in the store, a view is missing, or a view is given and the store has no views.
@@ -202,11 +202,14 @@ class TeacherStore:
                 starts, stops = columns["offsets"][positions], columns["offsets"][positions + 1]
                 positions = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
                 asked = np.repeat(asked, stops - starts)
+            elif (count := self.description.pixel_count) > 1:
+                positions = (positions[:, None] * count + np.arange(count)).reshape(-1)
+                asked = np.repeat(asked, count)
             parts.append({name: columns[name][positions] for name in names})
             order.append(asked)
         if len(parts) == 1:
             return parts[0]
-        into = np.argsort(np.concatenate(order), kind="stable")  # keeps the tokens of an example in their order
+        into = np.argsort(np.concatenate(order), kind="stable")  # keeps the positions of an example in their order
         return {name: np.concatenate([part[name] for part in parts])[into] for name in names}
 
 

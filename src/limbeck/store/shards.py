@@ -97,7 +97,8 @@ class Shard:
 
         Args:
             ids: (rows,) the examples' ids, ascending.
-            columns: the codec's columns, (positions, width). The views or tokens of an example stand one after the other.
+            columns: the codec's columns, (positions, width). The views, tokens or pixels (row by row) of
+                an example stand one after the other.
             description: the description of the store.
             token_counts: (rows,) the number of tokens of each example, for stores of sequences.
 
@@ -270,10 +271,12 @@ def shards_with_manifest(storage: Storage) -> list[Shard]:
 
 
 def _arrow_type(column: Column, description: StoreDescription) -> pa.DataType:
-    """Return the Arrow type of a column: a list of numbers, inside a list of tokens or views if examples have several."""
+    """Return the Arrow type of a column: a list of numbers, inside lists of tokens, pixels or views if there are several."""
     numbers = pa.list_(ARROW_TYPES[column.dtype], column.width)
     if description.tokens:
         return pa.large_list(numbers)
+    if description.pixels:
+        numbers = pa.list_(numbers, description.pixel_count)
     return pa.list_(numbers, description.views.count) if description.views else numbers
 
 
@@ -281,7 +284,9 @@ def _record_batch(
     columns: Mapping[str, np.ndarray], description: StoreDescription, rows: int, token_counts: np.ndarray | None
 ) -> pa.RecordBatch:
     """Return the columns of a shard as Arrow arrays, with the store's description as metadata."""
-    positions = rows * description.view_count if token_counts is None else int(token_counts.sum())
+    positions = rows * description.view_count * description.pixel_count
+    if token_counts is not None:
+        positions = int(token_counts.sum())
     arrays: dict[str, pa.Array] = {}
     for column in description.columns():
         values = np.ascontiguousarray(columns[column.name], dtype=column.dtype)
@@ -291,7 +296,9 @@ def _record_batch(
         if token_counts is not None:
             offsets = np.concatenate([[0], np.cumsum(token_counts)]).astype(np.int64)
             array = pa.LargeListArray.from_arrays(pa.array(offsets), array)
-        elif description.views:
+        if description.pixels:
+            array = pa.FixedSizeListArray.from_arrays(array, description.pixel_count)
+        if description.views:
             array = pa.FixedSizeListArray.from_arrays(array, description.views.count)
         arrays[column.name] = array
     batch = pa.record_batch(list(arrays.values()), names=list(arrays))
@@ -313,7 +320,7 @@ def _numpy_columns(
             if "offsets" in arrays and not np.array_equal(offsets, arrays["offsets"]):
                 raise StoreError(f"{location}: its columns do not have the same tokens.")
             arrays["offsets"] = offsets
-        elif description.views:
+        for _ in filter(None, (description.views, description.pixels)):
             array = array.flatten()
         values = array.flatten().to_numpy(zero_copy_only=True)
         arrays[column.name] = values.reshape(len(array), column.width)

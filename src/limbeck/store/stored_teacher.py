@@ -72,7 +72,7 @@ class StoredTeacher(Teacher):
 
         Returns:
             Logits (N, V) or sparse targets (N, k); for sequences (N, L, V) or (N, L, k), with logits 0 or class -1 at
-            padding.
+            padding; for pixels (N, V, H, W) as the teacher gave them, or (N, H, W, k).
 
         Raises:
             StoreError: an entry is missing in the batch, or an example is not in the store or has another number of tokens
@@ -84,6 +84,8 @@ class StoredTeacher(Teacher):
         output = self._in_order(self.store.look_up(ids, batch.get("view_id")))
         if self.store.description.tokens:
             output = _pad(output, self._token_mask(batch, ids))
+        elif (pixels := self.store.description.pixels) is not None:
+            output = _as_images(output, pixels)
         if output.logits is not None:
             return TeacherOutput(output.logits.to(self._device))
         assert output.targets is not None
@@ -140,3 +142,15 @@ def _pad(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
         return TeacherOutput(spread(output.logits))
     targets = output.targets.apply(spread)
     return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))
+
+
+def _as_images(output: TeacherOutput, pixels: tuple[int, int]) -> TeacherOutput:
+    """Return the outputs of the pixels of all images, (N H W, ...), as images. Nothing is copied."""
+
+    def unflatten(values: Tensor) -> Tensor:
+        return values.unflatten(0, (-1, *pixels))
+
+    if output.targets is not None:
+        return TeacherOutput(targets=output.targets.apply(unflatten))
+    assert output.logits is not None
+    return TeacherOutput(unflatten(output.logits).movedim(-1, 1))

@@ -96,6 +96,14 @@ class Task(ABC):
         """
         return logits
 
+    def align_targets(self, targets: SparseTargets) -> SparseTargets:
+        """Return sparse targets of the positions that have a target, aligned as ``align`` aligns logits.
+
+        Args:
+            targets: of (N,), (N, L) or (N, H, W) positions, with the classes last.
+        """
+        return targets.apply(self.align)
+
     def complete(self, batch: dict[str, Any], models: Sequence[nn.Module]) -> dict[str, Any]:
         """Return a batch with the inputs that follow from its labels; here the batch as it is.
 

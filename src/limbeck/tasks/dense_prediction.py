@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from limbeck.errors import ArgumentError
+from limbeck.losses import SparseTargets
 from limbeck.models import first_input
 from limbeck.tasks.base import Targets, Task
 
@@ -89,6 +90,10 @@ class DensePrediction(Task):
     def align(self, logits: Tensor) -> Tensor:
         """Return the logits with the classes in the last axis, (N, C, H, W) -> (N, H, W, C). Nothing is copied."""
         return logits.movedim(1, -1)
+
+    def align_targets(self, targets: SparseTargets) -> SparseTargets:
+        """Return sparse targets of pixels as they are: their classes are in the last axis."""
+        return targets
 
     def check_logits(self, logits: Tensor) -> None:
         """Check that there are two classes or more.

@@ -295,7 +295,7 @@ class RunParts(Trainer):
             return None
         output = self.teacher(batch)
         if output.targets is not None:
-            return output.targets.apply(self.task.align)
+            return self.task.align_targets(output.targets)
         assert output.logits is not None
         return self.task.align(self.task.fit(output.logits, batch, "teacher"))
 
