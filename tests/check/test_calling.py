@@ -106,6 +106,13 @@ def test_a_name_of_nothing_is_refused(name):
         import_loss(name)
 
 
+def test_a_module_that_cannot_be_imported_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "broken_losses.py").write_text("raise TypeError('no')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ArgumentError, match=r"^loss: 'broken_losses:kd': importing it fails: TypeError: no\. Expected"):
+        import_loss("broken_losses:kd")
+
+
 def test_a_call_in_text():
     call = call_from_text("loss(student, teacher, labels, T, alpha=0.5)", zoo.by_hand)
     torch.testing.assert_close(call(S, T, Y, 2.0), TRUTH)

@@ -41,13 +41,18 @@ def test_evaluate_and_predict_call_only_what_is_named(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    "teacher", ['{model: "os:system", settings: {command: "exit 1"}}', "{model: T, function: x:y}"]
+    ("teacher", "option"),
+    [
+        ('{model: "os:system", settings: {command: "exit 1"}}', "--function os:system"),
+        ("{model: T, function: x:y}", "--function x:y"),
+        ("{sklearn: t.skops, trusted: [a.Type]}", "--trusted a.Type"),
+    ],
 )
-def test_a_runs_config_does_not_choose_the_teachers_function(teacher, tmp_path, capsys):
+def test_a_runs_config_does_not_choose_what_the_teacher_runs(teacher, option, tmp_path, capsys):
     run = tmp_path / "run"
     (run / "student").mkdir(parents=True)
     (run / "student" / "inputs.json").write_text("{}")
     (run / "config.yaml").write_text(f"data: {{name: digits}}\nteacher: {teacher}\nstudent: {{model: mlp}}\n")
     status, _, err = limbeck(capsys, "evaluate", run)
     assert status == 2
-    assert "If you trust it: --function" in err
+    assert f"If you trust it: {option}\n" in err

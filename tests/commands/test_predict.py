@@ -62,12 +62,16 @@ def test_a_folder_is_its_images_in_order_and_nothing_else(finished_run, images, 
     assert sum(together[0].probabilities.values()) == pytest.approx(1)
 
 
-def test_predicting_what_is_not_there(finished_run, tmp_path, capsys):
+def test_predicting_what_is_not_there(finished_run, images, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run.folder, run)
     status, _, err = limbeck(capsys, "predict", run, tmp_path / "absent.png")
     assert status == 2
     assert "no such file" in err
+    there = images / "0.png"
+    status, out, err = limbeck(capsys, "predict", run, there, tmp_path / "absent.png", there)
+    assert (status, len(out.splitlines())) == (1, 2)
+    assert err.splitlines()[0].startswith(f"{tmp_path / 'absent.png'}: no such file")
     (tmp_path / "empty").mkdir()
     status, _, err = limbeck(capsys, "predict", run, tmp_path / "empty")
     assert status == 2

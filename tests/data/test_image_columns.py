@@ -85,11 +85,25 @@ def test_unreadable_files_are_all_named_before_anything_is_trained(tmp_path):
         assert f"{path}: not an image that can be read" in fault
 
 
-def test_an_image_cut_short_is_named_when_it_is_decoded(tmp_path):
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_an_image_cut_short_is_named_in_the_one_look(tmp_path, kind):
+    for number in range(4):
+        picture(height=64, width=64).save(tmp_path / f"{number}.{kind.lower()}")
+    paths = sorted(tmp_path.iterdir())
+    paths[1].write_bytes(paths[1].read_bytes()[: paths[1].stat().st_size // 2])
+    with paths[2].open("ab") as file:
+        file.write(b"more")  # which decoders do not read
+    for cells in ([{"bytes": path.read_bytes(), "path": path.name} for path in paths], [str(path) for path in paths]):
+        with pytest.raises(DataError, match=rf"1\.{kind.lower()}: not an image that can be read") as caught:
+            survey_images({"train": table(cells)}, "image")
+        assert len(caught.value.faults) == 1
+
+
+def test_a_damaged_image_is_named_when_it_is_decoded(tmp_path):
     paths = write(tmp_path, [picture(height=64, width=64) for _ in range(9)])
     cells = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
-    cells[4]["bytes"] = cells[4]["bytes"][:3000]
-    assert survey_images({"train": table(cells)}, "image").sizes.total() == 9  # its header is whole
+    cells[4]["bytes"] = cells[4]["bytes"][:3000] + cells[4]["bytes"][-1000:]
+    assert survey_images({"train": table(cells)}, "image").sizes.total() == 9  # its beginning and its end are whole
     load = ColumnImages(table(cells), "image", ImageFormat((6, 5), 3))
     with pytest.raises(DataError, match=r"^004\.png: not an image that can be read \(") as caught:
         load(list(range(9)))

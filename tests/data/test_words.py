@@ -60,3 +60,11 @@ def test_what_is_refused(tmp_path):
     write_rows(tmp_path / "a.jsonl", [{"tokens": ["a"], "label": "x"}, {"tokens": ["a"], "label": "y"}])
     with pytest.raises(DataError, match="Expected a list with a tag for each word"):
         load_splits(DataConfig(name=str(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "tok")))
+
+
+def test_words_that_are_one_text_are_refused(tmp_path):
+    write_rows(tmp_path / "a.jsonl", [{**row, "tokens": " ".join(row["tokens"])} for row in rows(5)])
+    with pytest.raises(
+        DataError, match=r"^data\.text_column: tokens holds texts, and tags a list of tags\. Expected a list"
+    ):
+        load_splits(DataConfig(name=str(tmp_path / "a.jsonl"), tokenizer="none"))

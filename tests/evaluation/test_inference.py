@@ -4,12 +4,14 @@ import time
 
 import pytest
 import torch
+from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from limbeck.config import config_from
 from limbeck.data import Examples, load_splits
 from limbeck.data.examples import TensorRows
 from limbeck.evaluation import evaluate_models, milliseconds_per_batch, predict_logits
+from limbeck.models import EstimatorModel
 
 
 def test_predict_logits_keeps_order_and_leaves_randomness_alone():
@@ -50,5 +52,9 @@ def test_a_teacher_agrees_with_itself():
     assert results["student"]["agreement"] == 1
     assert results["other"]["agreement"] < 1
     assert results["other"]["parameters"] == 650
+    unknown = evaluate_models(
+        {"student": EstimatorModel(GaussianNB().fit(torch.rand(20, 64), [*range(10)] * 2))}, splits
+    )
+    assert "parameters" not in unknown["student"]
     labels, logits = splits.test.labels, predict_logits(other, splits.test)
     assert results["other"]["accuracy"] == pytest.approx((logits.argmax(-1) == labels).double().mean().item())

@@ -115,6 +115,10 @@ class TestFiles:
         joblib.dump(LogisticRegression(), tmp_path / "model.skops")
         with pytest.raises(ModelError, match=r"pickle or joblib file is not read.*skops\.io\.dump"):
             load_estimator(tmp_path / "model.skops")
+        dump(LogisticRegression().fit(ROWS, LABELS), tmp_path / "torn.skops")
+        (tmp_path / "torn.skops").write_bytes((tmp_path / "torn.skops").read_bytes()[:-50])
+        with pytest.raises(ModelError, match=r"torn\.skops: a file of skops that is not whole"):
+            load_estimator(tmp_path / "torn.skops")
         np.savez(tmp_path / "other.npz", a=ROWS)
         with pytest.raises(ModelError, match="skops cannot read it"):
             load_estimator(tmp_path / "other.npz")

@@ -162,3 +162,14 @@ class TestTeachersOfPixels:
         assert mean is not None
         expected = ((self.logits / 2).softmax(1) + (-self.logits / 2).softmax(1)) / 2
         torch.testing.assert_close((mean / 2).softmax(1), expected)
+
+
+@pytest.mark.parametrize(("size", "is_right"), [((8, 8), True), ((16, 8), False), ((12, 12), False), ((32, 32), False)])
+def test_labels_that_do_not_lie_on_the_pixels_are_refused(size, is_right):
+    batch = {"pixel_values": IMAGES, "labels": torch.zeros(8, *size, dtype=torch.long)}
+    logits = torch.zeros(8, CLASSES, 8, 8)
+    if is_right:
+        assert DensePrediction().fit(logits, batch, "student") is logits
+        return
+    with pytest.raises(ArgumentError, match=rf"^labels: are {size[0]} x {size[1]}, and the images 16 x 16\. Expected"):
+        DensePrediction().fit(logits, batch, "student")

@@ -322,3 +322,16 @@ def test_saving_removes_nothing_that_it_did_not_write(kind, tmp_path):
     for name in ("notes.txt", "README.md", "training_args.bin"):
         assert (tmp_path / name).read_text() == "mine"
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_half_precision_is_refused_on_a_cpu(tmp_path):
+    teacher = nn.Linear(4, 3)
+    for name, student, settings in (
+        ("fp16", nn.Linear(4, 3), {"fp16": True}),
+        ("fp16_full_eval", nn.Linear(4, 3), {"fp16_full_eval": True}),
+        ("model", nn.Linear(4, 3).half(), {}),
+    ):
+        with pytest.raises(
+            ArgumentError, match=rf"^{name}: (needs a GPU|the student's weights are float16.*float\(\))"
+        ):
+            DistillationTrainer(student, teacher, arguments(tmp_path, **settings))

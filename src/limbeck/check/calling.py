@@ -148,7 +148,7 @@ def _total(returned: Any) -> Tensor:
     if isinstance(returned, list | tuple) and returned:
         returned = returned[0]
     if not isinstance(returned, Tensor):
-        raise ArgumentTypeError("loss", f"expected it to return a tensor, got {type(returned).__name__}. {_REMEDY}")
+        raise ArgumentTypeError("loss", f"expected it to return a tensor, got {type(returned).__name__}.")
     return returned
 
 
@@ -165,10 +165,16 @@ def import_loss(name: str) -> Any:
         ArgumentError: there is no such module or attribute.
     """
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ArgumentError("loss", f"{name!r} does not name both. Expected package.module:loss, importable from here.")
     try:
         return operator.attrgetter(attribute)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ArgumentError("loss", f"{name!r}: {error}. Expected package.module:loss, importable from here.") from None
+    except Exception as error:  # a module runs when it is imported
+        known = isinstance(error, ImportError | AttributeError)
+        reason = str(error) if known else f"importing it fails: {type(error).__name__}: {error}".splitlines()[0]
+        raise ArgumentError(
+            "loss", f"{name!r}: {reason}. Expected package.module:loss, importable from here."
+        ) from None
 
 
 def call_from_text(text: str, loss: object) -> Callable[..., Any]:

@@ -198,4 +198,6 @@ def told(error: Exception) -> str:
     Args:
         error: what the loss raised.
     """
+    if isinstance(error, ArgumentError) and error.argument == "loss":  # said by Limbeck about what the loss is
+        return error.message
     return f"{type(error).__name__}: {error}".splitlines()[0]

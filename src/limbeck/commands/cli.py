@@ -29,6 +29,7 @@ from limbeck.commands.options import (
     Resume,
     RunFolder,
     Seed,
+    Trusted,
     WithTeacher,
 )
 from limbeck.commands.printing import print_lines, print_pairs, print_plan, print_prediction, print_table
@@ -145,11 +146,11 @@ def compare(
 
 
 @app.command()
-def evaluate(run: RunFolder, functions: Functions = []) -> None:  # noqa: B006
+def evaluate(run: RunFolder, functions: Functions = [], trusted: Trusted = []) -> None:  # noqa: B006
     """Measure a run's student on its test set again, at T = 1."""
     from limbeck.commands.evaluate import evaluate as evaluate_run
 
-    _show_metrics("Test results (T = 1)", evaluate_run(run, functions=functions))
+    _show_metrics("Test results (T = 1)", evaluate_run(run, functions=functions, trusted=trusted))
 
 
 @app.command()

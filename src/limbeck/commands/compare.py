@@ -44,6 +44,7 @@ from limbeck.evaluation import (
 )
 from limbeck.losses import CollapsedTeacherWarning
 from limbeck.models import count_parameters, functions_of, load_model, save_model
+from limbeck.models.forward import size_of
 from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, save_student
 from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import precompute_teacher
@@ -158,7 +159,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         )  # fmt: skip
     best = max(arms, key=lambda arm: arms[arm][trainer.validation_score].mean)
     teacher_metrics = {
-        "parameters": count_parameters(teacher),
+        **size_of(teacher),
         **test_metrics(trainer.teacher_test_answers, splits, None).metrics,
         "milliseconds_per_batch": milliseconds_per_batch(teacher, splits.test),
     }

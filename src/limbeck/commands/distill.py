@@ -16,7 +16,16 @@ from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config
 from limbeck.evaluation import evaluate_models, main_metric
 from limbeck.run.faults import Faults
-from limbeck.run.folder import CHECKPOINTS, METRICS, REPORT, check_folder, is_finished, save_student
+from limbeck.run.folder import (
+    CHECKPOINTS,
+    METRICS,
+    REPORT,
+    check_folder,
+    check_writable,
+    is_begun,
+    is_finished,
+    save_student,
+)
 from limbeck.run.opening import inspect_run
 from limbeck.run.plan import Plan, plan_of
 from limbeck.run.training import build_seeded_model, train, with_temperature
@@ -34,15 +43,22 @@ def check(config: Config, *, resume: bool = False) -> Plan:
         What the run is going to do.
 
     Raises:
-        ConfigError: the config cannot be run, or its folder holds another run; one line for each fault.
+        ConfigError: the config cannot be run, or resume another run than that in its folder; one line for each fault.
     """
     folder, asked = Path(config.out), config
     if config.distillation.temperature == "auto":
         config = with_temperature(config, config.search.temperatures[0])
     faults = Faults(config)
     with faults.under("out"):
-        check_folder(config, folder, resume=resume, ignoring=() if asked is config else ("distillation",))
+        if resume:
+            check_folder(config, folder, resume=True, ignoring=() if asked is config else ("distillation",))
+        else:
+            check_writable(folder)
     plan = plan_of(config, inspect_run(config, folder, faults=faults), folder, measure=True)
+    if not resume and is_begun(folder):
+        plan.warnings.append(
+            f"{folder} holds a run already. Name another folder (out), or go on with that run: --resume"
+        )
     if asked is not config:
         plan.facts["objective"] = f"the temperature is searched first ({len(config.search.temperatures)} are tried)"
     return plan

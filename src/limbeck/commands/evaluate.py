@@ -14,7 +14,9 @@ from limbeck.run.inputs import load_run_splits
 from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 
 
-def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+def evaluate(
+    folder: str | Path, *, functions: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Measure a run's student, and its teacher where the run has one, on the test set again.
 
     A run folder does not decide which code runs: a model that a ``package.module:function`` made is refused unless
@@ -22,24 +24,27 @@ def evaluate(folder: str | Path, *, functions: Sequence[str] = ()) -> dict[str, 
 
     Args:
         folder: the folder of a finished run.
-        functions: names ``package.module:function`` that may be called, and types of an estimator that may be loaded.
+        functions: names ``package.module:function`` that may be called.
+        trusted: the types beyond those of scikit-learn and NumPy that the file of an estimator may load.
 
     Returns:
         The test metrics of each model, by its name.
 
     Raises:
-        ConfigError: the folder holds no finished run, its teacher calls a function that ``functions`` does not name, or the
-            data are not what the student was trained on.
+        ConfigError: the folder holds no finished run, its teacher needs what ``functions`` or ``trusted`` does not name, or
+            the data are not what the student was trained on.
         DataError: the data cannot be read.
         ModelError: a model cannot be loaded.
     """
     folder = Path(folder)
     config = read_run(folder)
-    called = [name for model in config.teacher.models for name in (*functions_of(model), *model.trusted)]
-    if unnamed := [name for name in called if name not in functions]:
-        raise ConfigError(
-            *(f"{folder / CONFIG}: its teacher calls {name}. If you trust it: --function {name}" for name in unnamed)
-        )
+    models = config.teacher.models
+    called = dict.fromkeys(name for model in models for name in functions_of(model) if name not in functions)
+    loaded = dict.fromkeys(name for model in models for name in model.trusted if name not in trusted)
+    faults = [f"its teacher calls {name}. If you trust it: --function {name}" for name in called]
+    faults += [f"its teacher loads the type {name}. If you trust it: --trusted {name}" for name in loaded]
+    if faults:
+        raise ConfigError(*(f"{folder / CONFIG}: {fault}" for fault in faults))
     splits = load_run_splits(config)
     student = load_model(folder / STUDENT, model=functions)
     models = {"student": in_order_of_data(student, folder / STUDENT, splits, key=str(folder / STUDENT))}

@@ -20,6 +20,10 @@ Functions = Annotated[
         "--function", help="A package.module:function that the run's models need; it is called only if named here."
     ),
 ]
+Trusted = Annotated[
+    list[str],
+    typer.Option("--trusted", help="A type that the file of the run's estimator may load, as in teacher.trusted."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed, in place of the config's.")]
 StoreFolder = Annotated[str, typer.Argument(help="The folder of a store, or its URL.", metavar="STORE")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -140,3 +141,20 @@ def check_all_are_read(config: DataConfig, read: Iterable[str], data_set: str) -
     ]
     if faults:
         raise DataError(*faults)
+
+
+def check_files_are_there(config: DataConfig) -> None:
+    """Check that the training split is a file or a folder where other splits are named as files.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    named = [name for name in READ_BY_FILES if getattr(config, name) is not None]
+    if named and not Path(config.name).exists():
+        raise DataError(
+            f"data.name: no file {config.name}. data.{named[0]} stands beside a file with the training examples; leave it out "
+            "for a data set of the hub."
+        )

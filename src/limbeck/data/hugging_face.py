@@ -20,6 +20,7 @@ from limbeck.data.config import (
     READ_BY_TEXTS,
     DataConfig,
     check_all_are_read,
+    check_files_are_there,
 )
 from limbeck.data.examples import WITHOUT_CLASSES, Examples, LoadRows, Source
 from limbeck.data.groups import notes_on_groups, number_groups
@@ -70,6 +71,7 @@ def read_with_datasets(config: DataConfig, task: str = "auto") -> Source:
     path, kinds = Path(config.name), {*READ_BY_IMAGES, *READ_BY_MASKS, *READ_BY_TEXTS, *READ_BY_TABLES}
     of_place = READ_BY_FILES if path.is_file() else () if path.is_dir() else READ_BY_HUB
     place = "a file" if path.is_file() else "a folder" if path.is_dir() else "no file"
+    check_files_are_there(config)
     check_all_are_read(config, {*kinds, *of_place}, f"{config.name}, which is {place}")  # before a hub is asked
     tables = load_tables(config)
     columns = tables["train"].features
@@ -152,6 +154,13 @@ def _word_columns(config: DataConfig, columns: Any) -> list[str]:
         name for name in named if str(getattr(getattr(columns.get(name), "feature", None), "dtype", "")) == "string"
     ]
     is_table = config.columns is not None or bool(config.exclude)
+    tagged = [name for name in TAG_COLUMNS if hasattr(columns.get(name), "feature")]
+    texts = [name for name in named if getattr(columns.get(name), "dtype", None) == "string" and name in WORD_COLUMNS]
+    if texts and tagged and not lists and config.label_column in (None, *tagged):
+        raise DataError(
+            f"data.text_column: {texts[0]} holds texts, and {tagged[0]} a list of tags. Expected a list of words, such as "
+            '["Ada", "saw", "Rome"].'
+        )
     return [] if is_table else lists[:1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ TURNED = (5, 6, 7, 8)
 """The values of this entry in pictures that lie on their side."""
 SHOWN_FAULTS = 10
 """The most unreadable images that an error names."""
+ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+"""The last bytes of a whole image, by Pillow's name of the format."""
 
 
 class ColumnImages:
@@ -101,7 +103,9 @@ class ImageSurvey:
 
 
 def survey_images(tables: dict[str, Any], column: str) -> ImageSurvey:
-    """Read the header of every image.
+    """Read the header of every image, and find those that are cut short.
+
+    A PNG or a JPEG with the last bytes that it should have is not decoded. All others are.
 
     Args:
         tables: a ``datasets.Dataset`` for each split.
@@ -122,6 +126,8 @@ def survey_images(tables: dict[str, Any], column: str) -> ImageSurvey:
                 with open_cell(table, column, row, cell) as image:
                     survey.sizes[_upright_size(image)] += 1
                     survey.grey += is_grey(mode or image.mode)
+                    if _source(cell) is not None and not _is_whole(cell, image.format):
+                        image.load()
             except Exception as error:  # every decoder raises its own
                 survey.faults.append(f"data.name: {split}: {_fault(cell, row, error)}")
     if survey.faults:
@@ -197,6 +203,16 @@ def _source(cell: Any) -> BytesIO | str | None:
 def _content(cell: Any) -> bytes | None:
     source = _source(cell)
     return Path(source).read_bytes() if isinstance(source, str) else source and source.getvalue()
+
+
+def _is_whole(cell: Any, kind: str | None) -> bool:
+    """Return True if the file of an undecoded cell ends as a whole image of its format does; False if that is not known."""
+    end = ENDS.get(kind or "")
+    if end is None:
+        return False
+    with BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).open("rb") as file:
+        file.seek(-min(len(end), file.seek(0, SEEK_END)), SEEK_END)
+        return file.read() == end
 
 
 def _fault(cell: Any, row: int, error: BaseException) -> str:

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from limbeck.data.columns import find_column
-from limbeck.data.config import READ_BY_FILES, READ_BY_HUB, READ_BY_LANGUAGE, DataConfig, check_all_are_read
+from limbeck.data.config import (
+    READ_BY_FILES,
+    READ_BY_HUB,
+    READ_BY_LANGUAGE,
+    DataConfig,
+    check_all_are_read,
+    check_files_are_there,
+)
 from limbeck.data.documents import Document, Encoded, encode_chats, encode_pairs, encode_texts, take_tokens
 from limbeck.data.examples import Examples, Source
 from limbeck.data.hugging_face import TEXT_COLUMNS, load_tables
@@ -63,6 +70,7 @@ def read_language(config: DataConfig) -> Source:
     """
     path = Path(config.name)
     place = READ_BY_FILES if path.exists() else READ_BY_HUB
+    check_files_are_there(config)
     check_all_are_read(config, (*READ_BY_LANGUAGE, *place), "texts for a language model")
     if config.labelled is not None:
         raise DataError("data.labelled: every token of a text has a label, which is the next token. Leave it out.")

@@ -58,16 +58,21 @@ def read_new_inputs(
         named: the column that the user names, which every table must have; it goes before ``column``.
 
     Returns:
-        An iterator over the inputs, in the order in which they are given. Files of a folder come in the order of their names.
+        An iterator over the inputs, in the order in which they are given. Files of a folder come in the order of their names. A
+        name that stands for nothing has the error as its content.
 
     Raises:
-        DataError: a name looks like a file and there is no such file, a file cannot be read or holds no such inputs, or a
-            table has no such column.
+        DataError: no name stands for anything, a file cannot be read or holds no such inputs, or a table has no such column.
     """
     kind = "row" if column is not None and not isinstance(column, str) else "image" if is_image else "text"
-    if faults := [fault for name in given if (fault := _fault(str(name), kind))]:
-        raise DataError(*faults)
-    return (item for name in given for item in _read(str(name), kind, column, named))
+    faults = {str(name): fault for name in given if (fault := _fault(str(name), kind))}
+    if all(str(name) in faults for name in given):
+        raise DataError(*faults.values())
+
+    def read(name: str) -> Iterator[NewInput]:
+        return iter([NewInput(name, DataError(faults[name]))]) if name in faults else _read(name, kind, column, named)
+
+    return (item for name in given for item in read(str(name)))
 
 
 def _fault(name: str, kind: Kind) -> str | None:

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from limbeck.data import Examples, Splits, identity_collate
 from limbeck.evaluation.answers import Answers, collect_answers
 from limbeck.evaluation.arms import Measured
-from limbeck.models import count_parameters, forward_logits, token_columns
+from limbeck.models import forward_logits, token_columns
+from limbeck.models.forward import size_of
 from limbeck.tasks import CausalLM, Targets, task_named
 
 BATCH = 512
@@ -201,7 +202,7 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
         splits: the examples.
 
     Returns:
-        For each model, the number of parameters, the test metrics and the milliseconds for one batch.
+        For each model, the number of parameters if it has some, the test metrics and the milliseconds for one batch.
     """
     teacher = models.get("teacher")
     answers = {
@@ -215,7 +216,7 @@ def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, d
         reference = answers.get("teacher") if name != "teacher" else None
         metrics = test_metrics(answers[name], splits, reference).metrics
         speed = milliseconds_per_batch(model, splits.test)
-        results[name] = {"parameters": count_parameters(model), **metrics, "milliseconds_per_batch": speed}
+        results[name] = {**size_of(model), **metrics, "milliseconds_per_batch": speed}
     return results
 
 

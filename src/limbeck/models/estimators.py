@@ -19,6 +19,9 @@ from limbeck.errors import ArgumentError, ModelError
 from limbeck.models.probabilities import logits_of_probabilities
 from limbeck.outputs.classes import listed
 
+ZIP = b"PK\x03\x04"
+"""The first bytes of a file that ``skops.io.dump`` wrote."""
+
 
 def is_estimator(source: object) -> bool:
     """Return True if an object is an estimator in the way of scikit-learn.
@@ -180,6 +183,9 @@ def load_estimator(
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Expected one that skops.io.dump wrote.")
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP:
+                raise ModelError(f"{path}: a file of skops that is not whole. Copy or write it again.")
         raise ModelError(
             f"{path}: not a file of skops. A pickle or joblib file is not read, since reading one can run any code. Write the "
             "estimator with skops.io.dump(estimator, 'model.skops') where it was fitted."

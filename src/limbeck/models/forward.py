@@ -144,6 +144,16 @@ def first_input(batch: Mapping[str, Any]) -> Tensor:
     raise ModelError(f"The batch has no input tensor, only {', '.join(batch) or 'nothing'}.")
 
 
+def size_of(model: nn.Module) -> dict[str, float]:
+    """Return the number of parameters by the name of this metric; empty for a model without any, such as an estimator.
+
+    Args:
+        model: any module.
+    """
+    count = count_parameters(model)
+    return {"parameters": count} if count else {}
+
+
 def count_parameters(model: nn.Module) -> int:
     """Return the number of parameters of a model.
 

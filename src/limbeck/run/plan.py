@@ -16,7 +16,7 @@ from limbeck.config.schema import DistillationConfig
 from limbeck.data import Splits, TokenBlocks
 from limbeck.distributed import process_state
 from limbeck.evaluation import rows_of
-from limbeck.models import EstimatorModel, OnnxModel, count_parameters, forward_logits
+from limbeck.models import EstimatorModel, count_parameters, forward_logits
 from limbeck.models.forward import underlying
 from limbeck.run.first_batch import meet
 from limbeck.run.inputs import notes_on_images
@@ -280,7 +280,8 @@ def _describe_teacher(config: Config, opened: OpenedRun) -> str:
         named.name if classes is None else f"{named.name}, a specialist in {len(classes)} of {total} classes"
         for named, classes in zip(config.teacher.models, known, strict=True)
     )
-    text = names if isinstance(inside, OnnxModel) else f"{names}, {count_parameters(model):,} parameters"
+    count = count_parameters(model)  # an ONNX file, or a function of one's own, may have none
+    text = f"{names}, {count:,} parameters" if count else names
     if opened.untrained is not None:
         own = teacher_training_config(config)
         text += f", trained first: {count_steps(own, opened.splits.train):,} steps of {_batch(own)} examples"

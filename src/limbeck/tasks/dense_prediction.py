@@ -21,7 +21,8 @@ class DensePrediction(Task):
 
     Every pixel with a label counts; in a batch without labels, every pixel. A boolean ``mask`` (N, H, W) in the batch
     overrides this. Logits of another height and width than the labels', or without labels the image's, are interpolated
-    (bilinear, ``align_corners=False``), the student's and the teacher's each from its own resolution.
+    (bilinear, ``align_corners=False``), the student's and the teacher's each from its own resolution. Labels have the height
+    and width of the images, or both divided by one whole number; others are refused, since they may show another part.
     """
 
     name: ClassVar[str] = "dense_prediction"
@@ -67,7 +68,7 @@ class DensePrediction(Task):
         """Return logits with the height and width of the labels, interpolated where they have others. A warning says so once.
 
         Raises:
-            ArgumentError: the logits are not those of pixels.
+            ArgumentError: the logits are not those of pixels, or the labels do not lie on the pixels of the images.
         """
         if logits.dim() != 4:
             raise ArgumentError(
@@ -75,7 +76,15 @@ class DensePrediction(Task):
                 f"the {whose} returned logits of shape {tuple(logits.shape)}; task='dense_prediction' expects (N, C, H, W).",
             )
         labels = batch.get("labels")
-        size = (first_input(batch) if labels is None else labels).shape[-2:]
+        image = first_input(batch)
+        size = (image if labels is None else labels).shape[-2:]
+        if image.dim() == 4 and not _is_reduced(image.shape[-2:], size):
+            given, wanted = (" x ".join(map(str, s)) for s in (size, image.shape[-2:]))
+            raise ArgumentError(
+                "labels",
+                f"are {given}, and the images {wanted}. Expected a class for each pixel, or for each square of k x k pixels. "
+                "Resize or crop masks as the images, to the nearest pixel.",
+            )
         if logits.shape[-2:] == size:
             return logits
         if (whose, size) not in self._told:
@@ -187,3 +196,8 @@ def _right_and_union(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pixels of each class that are right, and those that are decided or labelled to be of it."""
     right, decided, labelled = counts.double().chunk(3)
     return right, decided + labelled - right
+
+
+def _is_reduced(image: Sequence[int], labels: Sequence[int]) -> bool:
+    """Return True if the height and width of labels are those of the image, each divided by the same whole number."""
+    return image[0] % labels[0] == image[1] % labels[1] == 0 and image[0] // labels[0] == image[1] // labels[1]

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from limbeck.errors import ArgumentError, ModelError
 from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.tasks import Targets
+
+
+def check_dtype(student: nn.Module, device: torch.device) -> None:
+    """Check that a student can be trained in the dtype of its weights.
+
+    Args:
+        student: the model that is trained.
+        device: where it is trained.
+
+    Raises:
+        ArgumentError: its weights are float16, and it is trained on a CPU.
+    """
+    if device.type == "cpu" and any(p.requires_grad and p.dtype == torch.float16 for p in student.parameters()):
+        raise ArgumentError(
+            "model",
+            "the student's weights are float16, in which small gradients become 0 and a CPU is slow. Call model.float() first.",
+        )
 
 
 def check_first_batch(

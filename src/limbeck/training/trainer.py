@@ -28,7 +28,7 @@ from limbeck.training.checkpoints import find_checkpoint
 from limbeck.training.meters import TrainingMeter, logs_after_step
 from limbeck.training.not_finite import check_weights, error_about_loss
 from limbeck.training.student_evaluation import StudentEvaluation
-from limbeck.training.student_output import check_first_batch
+from limbeck.training.student_output import check_dtype, check_first_batch
 from limbeck.training.teacher import Augment, check_teacher_given, choose_augmentation, resolve_teacher
 from limbeck.training.teacher_quality import TeacherQuality
 
@@ -147,6 +147,7 @@ class DistillationTrainer(StudentEvaluation):
             )
         self.label_names = ["labels"]  # the name in a batch, whatever that of the column
         self.model_accepts_loss_kwargs = True  # says the same as loss_is_scaled_for_ga to Transformers before 5.19
+        check_dtype(self.student, args.device)
         self._task = resolve_task(args.task if task is None else task, self.student)
         self.objective = args.objective(self._task.family)
         self.teacher = self._teacher
@@ -343,6 +344,10 @@ def _pretrained_classes() -> tuple[type, ...]:
 def _check_arguments(args: DistillationArguments) -> None:
     if not isinstance(args, DistillationArguments):
         raise ArgumentTypeError("args", f"expected DistillationArguments, got {type(args).__name__}.")
+    if args.device.type == "cpu":
+        for name in ("fp16", "fp16_full_eval"):
+            if getattr(args, name):
+                raise ArgumentError(name, "needs a GPU. Leave it out, or take bf16.")
     if args.n_gpu > 1:
         raise ArgumentError(
             "args",
