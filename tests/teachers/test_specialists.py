@@ -30,8 +30,8 @@ def objective(log_q, log_probs, sets, weights):
     return total
 
 
-@pytest.mark.parametrize("sets", [SETS[:1], SETS], ids=str)
-@given(st.integers(0, 2**20), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+@pytest.mark.parametrize("sets", [SETS[:1], SETS, [(0, 1, 2), (2, 3), (3, 5, 0)]], ids=str)
+@given(st.integers(0, 2**20), st.lists(st.floats(0.1, 10), min_size=4, max_size=4))
 @settings(max_examples=5, deadline=None)
 def test_no_optimiser_finds_less(sets, seed, weights):
     log_probs, weights = distributions(seed, sets), weights[: 1 + len(sets)]
@@ -59,6 +59,30 @@ def test_classes_that_cannot_be():
     generalist = Weighted(torch.tensor([[0.0, -math.inf, -math.inf]]), 1.0)
     found = with_specialists(generalist, [((1, 2), Weighted(torch.tensor([[0.0, -math.inf]]), 1.0))])
     assert found.tolist() == [[0.0, -math.inf, -math.inf]]
+
+
+@pytest.mark.parametrize("sharpness", [1, 30])
+def test_overlapping_sets_meet_the_conditions_of_a_minimum(sharpness):
+    """At the minimum, w_g (q - p_g) + sum of w_m (q_m - p_m) = 0 for each class, also if it is next to impossible."""
+    sets, weights = [(0, 1, 2), (2, 3), (4, 5), (5, 6)], [1.0, 4.0, 0.5, 2.0, 1.0]
+    log_probs = [(sharpness * p).log_softmax(-1) for p in distributions(3, sets)]
+    generalist, *others = map(Weighted, log_probs, weights)
+    found = with_specialists(generalist, list(zip(sets, others, strict=True)))
+    slope = found.exp() - log_probs[0].exp()
+    for numbers, log_p, weight in zip(sets, log_probs[1:], weights[1:], strict=True):
+        slope[:, list(numbers)] += weight * (found[:, list(numbers)].softmax(-1) - log_p.exp())
+    assert slope.abs().max() < 1e-8
+    assert found[:, :4].exp().sum(-1).sub(log_probs[0][:, :4].exp().sum(-1)).abs().max() < 1e-12
+
+
+def test_overlapping_sets_of_which_a_class_or_all_cannot_be():
+    generalist = Weighted(
+        torch.tensor([[0.0, -math.inf, -math.inf, -math.inf], [0.5, 0.5, 0.0, 0.0]]).log_softmax(-1), 1.0
+    )
+    others = [Weighted(torch.tensor([[0.0, -math.inf]] * 2), 1.0), Weighted(torch.tensor([[0.5, 0.5]] * 2).log(), 1.0)]
+    found = with_specialists(generalist, [((1, 2), others[0]), ((2, 3), others[1])])
+    assert found[0].tolist() == [0.0, -math.inf, -math.inf, -math.inf]
+    torch.testing.assert_close(found[1].exp().sum(), torch.tensor(1.0))
 
 
 class TestEnsemble:
@@ -98,10 +122,15 @@ class TestEnsemble:
         with pytest.raises(ArgumentError, match=message):
             Ensemble([torch.nn.Identity()] * 2, classes=classes)
 
-    def test_overlapping_sets_logits_and_other_widths(self):
+    def test_overlapping_sets_whatever_their_order(self):
+        logits = [torch.randn(6, 5), torch.randn(6, 2), torch.randn(6, 2)]
+        first = Ensemble([lambda b, z=z: z for z in logits], temperature=2.0, classes=[None, (1, 2), (2, 3)])({})
+        logits[2] = logits[2].flip(-1)
+        second = Ensemble([lambda b, z=z: z for z in logits], temperature=2.0, classes=[None, (1, 2), (3, 2)])({})
+        torch.testing.assert_close(first.logits, second.logits)
+
+    def test_logits_and_other_widths(self):
         three = [torch.nn.Identity()] * 3
-        with pytest.raises(ArgumentError, match=r"classes: two specialists .* know the class 2"):
-            Ensemble(three, classes=[None, (1, 2), (2, 3)])
         with pytest.raises(ArgumentError, match="average: 'logits' is for teachers that all know the same"):
             Ensemble(three, classes=[None, None, (2, 3)], average="logits")
         for own, classes in ((torch.zeros(6, 3), (0, 1)), (torch.zeros(6, 2), (0, 9))):

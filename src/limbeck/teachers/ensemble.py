@@ -36,7 +36,7 @@ class Ensemble(Teacher):
         temperature: T > 0 at which probabilities are averaged. It must be the one of the distillation, which is taken by
             default: a trainer sets it. Whoever calls the ensemble without a trainer names it. Logits need none.
         classes: for each teacher, the numbers of the classes that its columns stand for; None if it knows all classes, as
-            at least one must. No class belongs to two specialists, unless they know the same classes.
+            at least one must. The sets of specialists may overlap.
 
     Raises:
         ArgumentError: the weights, the average, the temperature or the classes are not as described.
