@@ -3,10 +3,13 @@
 import json
 import re
 
+import datasets
 import numpy as np
 import pandas
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
 from skops import io
@@ -15,7 +18,8 @@ from limbeck.data import DataConfig, load_splits
 from limbeck.models import load_model
 from support.command_line import limbeck, run_limbeck
 from support.runs import options
-from support.texts import write_reviews
+from support.tagged import write_tagger
+from support.texts import BAD, FILLER, GOOD, word_tokenizer, write_reviews
 from support.without_classes import write_diabetes, write_sentence_model
 
 CONFIG = """\
@@ -114,7 +118,7 @@ def test_distill_from_a_store(compared, tmp_path, capsys):
         ("distill", "distillation.distance=cosine", "distillation.distance: the cosine of single numbers"),
         ("distill", "distillation.temperature=auto", "task: regression has no softmax, so there is no temperature"),
         ("search", "seed=0", "task: regression has no softmax, so there is no temperature"),
-        ("analyze", "seed=0", "task: limbeck temperature analyze knows one class"),
+        ("analyze", "seed=0", "task: limbeck temperature analyze knows one class out of all"),
         (
             "cache",
             "cache.format=topk",
@@ -168,6 +172,50 @@ def test_embeddings_of_another_width(sentences, capsys):
     assert len(told) == 4
     status, out, err = limbeck(capsys, "evaluate", sentences / "run")
     assert status == 0, err
+    config, store = sentences / "config.yaml", sentences / "store"
+    assert "Dense(dtype='float32')" in run_limbeck("cache", "build", config, "--out", store)
+    for name, source in (("live", []), ("stored", [f"teacher={{cache: {store}}}"])):
+        run_limbeck("distill", config, "--out", sentences / name, *options(*source, 'training.save_strategy="no"'))
+    live, stored = (load_file(sentences / name / "student" / "model.safetensors") for name in ("live", "stored"))
+    for name, tensor in stored.items():
+        torch.testing.assert_close(tensor, live[name], rtol=1e-3, atol=1e-5)
     trained = options("teacher={model: mlp, training: {max_steps: 1}}")
     status, _, err = limbeck(capsys, "distill", sentences / "config.yaml", "--out", sentences / "x", *trained)
     assert status == 2
+
+
+def test_numbers_of_texts_from_a_store(tmp_path):
+    """A model of Transformers knows its number by name; the store knows the name with the unit."""
+    write_reviews(tmp_path / "data.csv")
+    write_tagger(tmp_path / "bert", 8, word_tokenizer([*GOOD, *BAD, *FILLER]))
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "task: regression\n"
+        f"data: {{name: {tmp_path}/data.csv, tokenizer: {tmp_path}/bert}}\n"
+        f"teacher: {{model: {tmp_path}/bert, from_scratch: true, training: {{max_steps: 1}}}}\n"
+        f"student: {{model: {tmp_path}/bert, from_scratch: true}}\n"
+        'training: {max_steps: 2, save_strategy: "no"}\n'
+    )
+    run_limbeck("distill", config, "--out", tmp_path / "live")
+    teacher = options(f"teacher={{model: {tmp_path / 'live' / 'teacher'}}}")
+    run_limbeck("cache", "build", config, "--out", tmp_path / "store", *teacher)
+    run_limbeck("distill", config, "--out", tmp_path / "run", *options(f"teacher={{cache: {tmp_path / 'store'}}}"))
+    stored, live = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("run", "live"))
+    for name, tensor in stored.items():
+        torch.testing.assert_close(tensor, live[name], rtol=1e-3, atol=1e-5)
+
+
+def test_numbers_of_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    rows = {"image": [*map(Image.fromarray, pixels)], "score": (pixels.mean((1, 2)) / 100).tolist()}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "data")
+    (tmp_path / "config.yaml").write_text(
+        f"task: regression\ndata: {{name: {tmp_path}/data, label_column: score}}\n"
+        "teacher: {model: cnn, settings: {width: 4}, training: {max_steps: 1}}\nstudent: {model: mlp}\n"
+        'training: {max_steps: 1, save_strategy: "no"}\n'
+    )
+    printed = run_limbeck("distill", tmp_path / "config.yaml", "--out", tmp_path / "run")
+    assert "images of 1 x 8 x 8, numbers: score" in printed
+    Image.fromarray(pixels[0]).save(tmp_path / "new.png")
+    told = json.loads(run_limbeck("predict", tmp_path / "run", tmp_path / "new.png", "--json"))
+    assert abs(told["numbers"]["score"] - pixels.mean() / 100) < 1  # in the unit of the column

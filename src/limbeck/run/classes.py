@@ -235,7 +235,8 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
         splits: the examples.
 
     Returns:
-        One column for each class of the data, or None if no column has to move.
+        One column for each class of the data, or None if no column has to move. Of numbers always the columns: a store keeps
+        their names with the unit, and a student's config does not.
 
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
@@ -244,7 +245,9 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
         not task_named(splits.task).has_labels or splits.task == CausalLM.name
     ):  # tokens are compared by their ids, in training
         return None
-    return _columns(store.class_names, store.description.classes, str(store.storage), splits, splits.output_names)
+    classes = store.description.classes
+    columns = _columns(store.class_names, classes, str(store.storage), splits, splits.output_names)
+    return tuple(range(classes)) if columns is None and splits.preprocessing.target is not None else columns
 
 
 def _columns(

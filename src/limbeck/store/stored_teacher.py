@@ -46,6 +46,8 @@ class StoredTeacher(Teacher):
                 "dense logits, or build the store from a teacher of the student's classes.",
             )
         self._columns = None if columns is None else torch.tensor(columns)
+        self.is_in_order = columns is not None
+        """Whether the columns were given the student's order."""
         self.views = self.store.description.views
         """The augmentation that shows the student the stored views; use it as the trainer's ``augment``. None if each example
         is stored once."""

@@ -144,12 +144,14 @@ def match_classes(teacher: nn.Module | StoredTeacher, student: nn.Module) -> nn.
         student: the model that is trained.
 
     Returns:
-        The teacher itself, or one with its columns in that order.
+        The teacher itself, or one with its columns in that order. A stored teacher that was given the order is left as it is.
 
     Raises:
         ArgumentError: the student has a class that the teacher lacks.
     """
     is_stored = isinstance(teacher, StoredTeacher)
+    if is_stored and teacher.is_in_order:
+        return teacher
     theirs = teacher.store.class_names if is_stored else class_names_in_config(teacher, "the teacher's config")
     ours = class_names_in_config(student, "the student's config")
     if theirs is None or ours is None or not (theirs.are_known and ours.are_known):
