@@ -94,7 +94,8 @@ def test_every_setting_without_effect_is_named(read, given_fields):
             dict(name="digits", subset="s", unlabelled="u", group_column="g", exclude=("e",)),
             ["subset", "unlabelled", "group_column", "exclude"],
         ),
-        (dict(name="no/such-set", validation="v.csv", test="t.csv", folder="f"), ["folder", "validation", "test"]),
+        (dict(name="no/such-set", folder="f"), ["folder"]),
+        (dict(name="no-such-file", validation="v.csv", test="t.csv", folder="f"), ["name"]),
     ],
 )
 def test_settings_that_a_data_set_does_not_read(settings, keys):

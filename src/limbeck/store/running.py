@@ -37,7 +37,11 @@ class Positions:
     """The height and width of the logits of pixels, which stand row by row; None if the positions are no pixels."""
 
     def example_ids(self, ids: Tensor) -> Tensor:
-        """Return (P,) the id of the example that each position belongs to, given the ids (N,) of the examples."""
+        """Return (P,) the id of the example that each position belongs to.
+
+        Args:
+            ids: (N,) the ids of the examples.
+        """
         if self.token_counts is None:
             return ids.repeat_interleave(len(self.values) // len(ids))
         return ids.repeat_interleave(torch.from_numpy(self.token_counts))
@@ -61,7 +65,11 @@ class TeacherRunner:
         self._device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
 
     def stored_values(self, ids: Tensor) -> Positions:
-        """Return what is stored of some examples: all views of the first one, then those of the second one, and so on."""
+        """Return what is stored of some examples: all views of the first one, then those of the second one, and so on.
+
+        Args:
+            ids: (N,) the ids of the examples.
+        """
         batch = self._load(ids, self.views)
         if self.layer is None:
             return _without_padding(self._logits(batch), batch)
@@ -70,7 +78,14 @@ class TeacherRunner:
         return _without_padding(inputs[-1], batch)
 
     def check_logits(self, ids: Tensor) -> None:
-        """Raise a StoreArgumentError if the teacher gives probabilities for all of some examples."""
+        """Check that the teacher does not give probabilities for all of some examples.
+
+        Args:
+            ids: (N,) the ids of the examples.
+
+        Raises:
+            StoreArgumentError: it does.
+        """
         batch = self._load(ids, None)
         logits = _without_padding(self._logits(batch), batch).values
         if len(logits) > 1 and logits.shape[-1] > 1 and are_probabilities(logits):
@@ -81,7 +96,14 @@ class TeacherRunner:
             )
 
     def logits_of_one(self, example_id: Tensor) -> Positions:
-        """Return the logits of one example as it is, after checking that the layer, if there is one, computes them."""
+        """Return the logits of one example as it is, after checking that the layer, if there is one, computes them.
+
+        Args:
+            example_id: (1,) the id of the example.
+
+        Raises:
+            StoreArgumentError: there are views and no image, the logits have no softmax, or the layer does not compute them.
+        """
         batch = self._load(example_id, None)
         if self.views is not None and "pixel_values" not in batch:
             raise StoreArgumentError("views", f"are of images in pixel_values, and the batch has {', '.join(batch)}.")
@@ -100,7 +122,11 @@ class TeacherRunner:
         return positions
 
     def image_size(self, example_id: Tensor) -> tuple[int, ...]:
-        """Return the height and width of the image of an example."""
+        """Return the height and width of the image of an example.
+
+        Args:
+            example_id: (1,) the id of the example.
+        """
         return tuple(first_input(self._load(example_id, None)).shape[-2:])
 
     def _logits(self, batch: dict[str, Any]) -> Tensor:
@@ -125,7 +151,18 @@ class TeacherRunner:
 
 @contextmanager
 def naming_examples(positions: Positions, ids: Tensor) -> Iterator[None]:
-    """Add to an ``UnstorableError`` the ids of the examples that it is about."""
+    """Add to an ``UnstorableError`` in the block the ids of the examples that it is about.
+
+    Args:
+        positions: what the block encodes or checks.
+        ids: (N,) the ids of the examples.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StoreArgumentError: in the place of the ``UnstorableError``.
+    """
     try:
         yield
     except UnstorableError as error:
@@ -149,5 +186,9 @@ def _without_padding(values: Tensor, batch: dict[str, Any]) -> Positions:
 
 
 def size_line(pixels: Sequence[int] | None) -> str:
-    """Return a height and width as messages name them."""
+    """Return a height and width as messages name them.
+
+    Args:
+        pixels: the height and the width; None for none.
+    """
     return " x ".join(map(str, pixels or ()))
