@@ -1,6 +1,7 @@
 """Documents for a language model: what counts in them, how they are packed and padded, and what is refused."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from limbeck.data import DataConfig, load_splits
 from limbeck.errors import DataError
 from limbeck.tasks import CausalLM
-from support.language import llama, tokenizer, write_corpus
+from support.language import ended_tokenizer, llama, masked_tokenizer, tokenizer, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def read(name, folder, **given):
+def read(name, folder, task="causal_lm", **given):
     given = {"tokenizer": str(folder / "tokenizer"), "max_length": 32} | given
-    return load_splits(DataConfig(str(name), **given), task="causal_lm")
+    return load_splits(DataConfig(str(name), **given), task=task)
 
 
 def write_rows(path, rows):
@@ -144,7 +145,7 @@ def test_what_is_cut_is_told(folder, tmp_path):
         ("a.jsonl", [{"input_ids": [1, -1]}] * 9, {}, "row 0: -1 is no id of a token"),
         ("a.jsonl", [{"messages": [{"role": "user"}]}] * 9, {}, "row 0: expected a list of messages"),
         ("a.jsonl", [{"text": "w1 w2"}] * 9, {"loss_on": "assistant"}, "data.loss_on: assistant is not for texts"),
-        ("a.jsonl", [{"text": "w1 w2"}] * 9, {"labelled": 3}, "data.labelled: every token of a text has a label"),
+        ("a.jsonl", [{"text": "w1 w2"}] * 9, {"labelled": 3}, "data.labelled: the labels are the tokens of the texts"),
         ("a.jsonl", [{"text": "w1 w2"}] * 9, {"image_size": 3}, "data.image_size: has no effect on texts"),
         ("a.jsonl", [{"text": "w1 w2"}] * 9, {"tokenizer": None}, "data.tokenizer: needed for texts"),
         ("missing.txt", None, {}, "data.name: no file or folder missing.txt"),
@@ -187,3 +188,78 @@ def test_a_template_that_does_not_tell_the_turns(folder, tmp_path):
             (tmp_path / "tokenizer" / "chat_template.jinja").unlink(missing_ok=True)
         with pytest.raises(DataError, match=message.replace("(", r"\(").replace(")", r"\)")):
             read(path, folder, tokenizer=str(tmp_path / "tokenizer"))
+
+
+def write_tokenizers(folder):
+    masked_tokenizer().save_pretrained(folder / "masked")
+    ended_tokenizer().save_pretrained(folder / "ended")
+    without = masked_tokenizer()
+    without.pad_token = None
+    without.save_pretrained(folder / "without padding")
+
+
+def test_texts_with_masks_are_joined_or_cut(folder, tmp_path):
+    write_tokenizers(tmp_path)
+    given = {"tokenizer": str(tmp_path / "masked"), "task": "masked_lm"}
+    words = [len(path.read_text().split()) for path in (folder / "texts").iterdir()]
+    joined = read(folder / "texts", folder, **given)
+    parts = (joined.train, joined.validation, joined.test)
+    assert sum(sum(part.load.lengths) for part in parts) == sum(words) + 2 * len(words)
+    assert sum(int(part.load.counted.sum()) for part in parts) == sum(words)
+    assert set(joined.train.load.lengths[:-1]) == {32}
+    cut = read(folder / "texts", folder, packing=False, **given)
+    assert max(cut.train.load.lengths) == 32
+    assert all(document.tokens[-1] == 27 for document in cut.train.load._documents)  # [SEP], also where a text is cut
+    assert any(re.fullmatch(r"\d+ texts of train are longer than 32 tokens and are cut there.", n) for n in cut.notes)
+    rows = [{"input_ids": [2 + i % 9, 3, 4, 28, 6] * 9, "labels": [2 + i % 9, -100, 4, 28, 6] * 9} for i in range(30)]
+    tokens = read(write_rows(tmp_path / "a.jsonl", rows), folder, **given).train.load
+    assert tokens.lengths == [32] * 24
+    assert tokens.counted.tolist() == [19] * 24  # neither what has no label nor [MASK] itself
+
+
+def test_only_training_masks_anew(folder, tmp_path):
+    write_tokenizers(tmp_path)
+    train = read(folder / "texts", folder, tokenizer=str(tmp_path / "masked"), task="masked_lm").train
+    assert torch.equal(train.as_one_batch()["labels"], train.as_one_batch()["labels"])
+    anew = train.subset(torch.tensor([2, 0])).drawn_anew()
+    assert anew.ids.tolist() == [2, 0]
+    assert not torch.equal(anew.as_one_batch()["labels"], anew.as_one_batch()["labels"])
+
+
+def test_pairs_by_their_usual_names(folder, tmp_path):
+    write_tokenizers(tmp_path)
+    given = {"tokenizer": str(tmp_path / "ended"), "task": "encoder_decoder"}
+    for names in (("source", "target"), ("prompt", "completion"), ("question", "answer")):
+        rows = [dict(zip(names, (f"w{i % 20} w1", f"w{i % 20}"), strict=True)) for i in range(20)]
+        column = names if names[0] == "question" else None
+        splits = read(write_rows(tmp_path / "a.jsonl", rows), folder, text_column=column, **given)
+        assert splits.train.as_one_batch()["labels"].shape == (16, 2)
+        assert splits.preprocessing.column == names[0]
+    short = read(tmp_path / "a.jsonl", folder, text_column=column, max_length=2, max_target_length=1, **given)
+    assert any("16 texts of the sources of train are longer than 2 tokens" in note for note in short.notes)
+    assert short.train.as_one_batch()["labels"].tolist() == [[28]] * 16
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "given", "message"),
+    [
+        ("masked_lm", [{"text": "w1"}], {}, "has no mask token, which masked_lm puts in the place of others"),
+        ("masked_lm", [{"text": "w1"}], {"tokenizer": "without padding"}, "has no token for padding"),
+        ("masked_lm", [{"text": "[MASK] [MASK]"}], {"tokenizer": "masked"}, "nothing in the train set counts"),
+        ("masked_lm", [{"text": " "}], {"tokenizer": "masked"}, "nothing in the train set counts"),
+        ("masked_lm", [{"prompt": "w1"}], {"tokenizer": "masked"}, "data.text_column: none of the columns prompt"),
+        ("masked_lm", [{"messages": [{"role": "user", "content": "w1"}]}], {"tokenizer": "masked"}, "these are chats"),
+        ("masked_lm", [{"a": "w1", "b": "w1"}], {"tokenizer": "masked", "text_column": ("a", "b")}, "these are pairs"),
+        ("encoder_decoder", [{"text": "w1"}], {"tokenizer": "ended"}, r"as in \[source, target\]. There are text"),
+        ("encoder_decoder", [{"source": "w1", "target": None}], {"tokenizer": "ended"}, "has an empty cell in column"),
+        ("encoder_decoder", [{"source": "w1", "target": "w1"}], {"tokenizer": "without padding"}, "no token for padd"),
+        ("encoder_decoder", "TEXTS", {"tokenizer": "ended"}, "data.name: encoder_decoder learns pairs, and these are texts"),
+    ],
+)  # fmt: skip
+def test_what_the_other_tasks_cannot_read(folder, tmp_path, task, rows, given, message):
+    write_tokenizers(tmp_path)
+    given = {**given, **({"tokenizer": str(tmp_path / given["tokenizer"])} if "tokenizer" in given else {})}
+    name = folder / "texts" if rows == "TEXTS" else write_rows(tmp_path / "a.jsonl", rows * 30)
+    with pytest.raises(DataError, match=message) as caught:
+        read(name, folder, task=task, **given)
+    assert len(caught.value.faults) == 1

@@ -2,11 +2,18 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    Gemma3TextConfig,
+    GPT2Config,
+    Qwen3Config,
+)
 
 from limbeck.errors import ArgumentError, ModelError
 from limbeck.models.shrink import TeacherLayers, choose_layers, count_layers, keep_layers, with_layers
-from support.language import llama
+from support.language import encoder_decoder, llama, masked_bert
 
 SMALL = dict(
     vocab_size=29, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, pad_token_id=0, bos_token_id=None
@@ -20,6 +27,7 @@ CONFIGS = {
     "qwen3": Qwen3Config(**SMALL, **OF_LAYERS),
     "gemma3": Gemma3TextConfig(**SMALL, **OF_LAYERS, layer_types=TYPES, sliding_window=4),
 }
+SIZES = dict(vocab_size=29, d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, encoder_attention_heads=2)
 IDS = torch.arange(1, 21)[None]
 
 
@@ -75,3 +83,31 @@ def test_what_cannot_be_chosen():
         choose_layers(TeacherLayers([5]), 2, len)
     with pytest.raises(ModelError, match="its layers are not found"):
         count_layers(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5", "bart", "marian"])
+def test_other_language_models_are_saved_as_themselves(kind, tmp_path):
+    model = masked_bert(layers=3) if kind == "bert" else encoder_decoder(kind, layers=3)
+    inputs = {"input_ids": IDS} if kind == "bert" else {"input_ids": IDS, "decoder_input_ids": IDS[:, :5]}
+    with torch.no_grad():
+        whole = model(**inputs).logits
+        with with_layers(model, [0, 2]):
+            inside = model(**inputs).logits
+        torch.testing.assert_close(model(**inputs).logits, whole)
+        assert count_layers(model) == 3
+        keep_layers(model, [0, 2]).save_pretrained(tmp_path)
+        again = type(model).from_pretrained(tmp_path).eval()
+        torch.testing.assert_close(again(**inputs).logits, inside)
+    assert count_layers(again) == 2
+    assert not torch.allclose(inside, whole, atol=1e-3)
+
+
+def test_layers_that_others_need_and_layers_that_are_not_alike():
+    t5 = encoder_decoder("t5", layers=2)
+    with pytest.raises(ModelError, match=r"its first layer has weights .*relative_attention_bias"):
+        keep_layers(t5, [1])
+    uneven = BartForConditionalGeneration(
+        BartConfig(**SIZES, encoder_layers=3, decoder_layers=2, decoder_attention_heads=2)
+    )
+    with pytest.raises(ModelError, match="The encoder and the decoder need the same number"):
+        count_layers(uneven)

@@ -15,12 +15,12 @@ from limbeck.distributed import process_state
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.evaluation import batch_of, rows_of
 from limbeck.report import Table
-from limbeck.run.teacher import check_has_logits
+from limbeck.run.teacher import as_read_by, check_has_logits
 from limbeck.run.training import with_temperature
 from limbeck.store import BuildResult, Codec, Dense, Hidden, Sampled, TeacherStore, TopK, build_store, measure_format
 from limbeck.store.codecs import NUMPY_DTYPES
 from limbeck.store.description import StoreDescription
-from limbeck.tasks import CausalLM, has_numbers, task_named
+from limbeck.tasks import has_numbers, task_named
 
 SAMPLE = 256
 """The number of examples on which the formats are compared."""
@@ -57,7 +57,7 @@ def build_cache(
         config = with_temperature(config, config.search.temperatures[0])
     keeps_classes = config.cache.format in ("topk", "sampled")
     needs = f"cache build (cache.format: {config.cache.format}; dense serves all tasks)" if keeps_classes else None
-    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True, needs_softmax=needs)
+    opened, teacher = open_and_tell(config, Path(config.out), live_teacher=True, builds_store=True, needs_softmax=needs)
     splits, task = opened.splits, task_named(opened.splits.task)
     assert isinstance(teacher, nn.Module)
     if has_numbers(task) and codec == Dense():
@@ -65,11 +65,11 @@ def build_cache(
     check_has_logits(teacher, "cache build")
     state = process_state()
     teacher.to(state.device)
-    is_tokens = splits.task == CausalLM.name
+    is_tokens = task.unit == "token"
     if task.unit != "example":
         batch_size = batch_of(teacher, splits.train)
     built = build_store(
-        teacher, splits.train, destination, codec, views=views, batch_size=batch_size,
+        teacher, as_read_by(teacher, splits.train), destination, codec, views=views, batch_size=batch_size,
         shard_rows=config.cache.shard_rows, seed=config.seed, rank=state.process_index,
         world_size=state.num_processes, progress="Asking the teacher",
         class_names=splits.output_names or None, tokenizer=splits.train.tokenizer if is_tokens else None,

@@ -250,7 +250,9 @@ class ArmTrainer:
             self.teacher_logits: Tensor = answers
             """The teacher's logits of the training examples at T = 1, (N, V); of pixels or tokens those of a few examples."""
             return
-        unlabelled = everything.with_labels(torch.full_like(everything.labels, IGNORE_INDEX))
+        unlabelled = everything
+        if self.task.unit != "token":  # every position counts, and tokens all have labels
+            unlabelled = everything.with_labels(torch.full_like(everything.labels, IGNORE_INDEX))
         self.teacher_logits, _ = rows_of(teacher, unlabelled.subset(torch.arange(min(SOME, len(unlabelled)))))
         if not bool(self._splits.labelled.all()):
             found = answers_of(teacher, unlabelled, progress="Asking the teacher")

@@ -11,7 +11,7 @@ from limbeck import report
 from limbeck.commands.arms import ALONE, HARD, NUMBERS, TRANSFER_NUMBERS, Arm, soft_arm, transfer_arm
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, difference
-from limbeck.tasks import CausalLM, Task, task_named
+from limbeck.tasks import Task, task_named
 
 
 def comparison_findings(
@@ -116,7 +116,8 @@ def labels_told(splits: Splits, labels: int | None = None) -> str:
     if not task_named(splits.task).has_labels:
         return "no labels"
     count = int(splits.labelled.sum()) if labels is None else labels
-    return f"{count:,} {'sequences' if splits.task == CausalLM.name else 'labels'} for training"
+    what = "sequences" if task_named(splits.task).unit == "token" else "labels"
+    return f"{count:,} {what} for training"
 
 
 def teacher_findings(teacher: Mapping[str, float], student: float, metric: str = "accuracy") -> list[str]:

@@ -23,6 +23,7 @@ def open_and_tell(
     begin: bool = False,
     resume: bool = False,
     live_teacher: bool = False,
+    builds_store: bool = False,
     needs_softmax: str | None = None,
     needs_temperature: bool = False,
 ) -> tuple[OpenedRun, nn.Module | StoredTeacher]:
@@ -34,6 +35,7 @@ def open_and_tell(
         begin: write the config into the folder, which then holds a run.
         resume: continue what was begun in the folder.
         live_teacher: the teacher itself is run, also where the config names a store.
+        builds_store: the command keeps what the teacher says.
         needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
 
@@ -50,6 +52,7 @@ def open_and_tell(
             config,
             folder,
             live_teacher=live_teacher,
+            builds_store=builds_store,
             needs_softmax=needs_softmax,
             needs_temperature=needs_temperature,
         )

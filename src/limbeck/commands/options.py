@@ -41,5 +41,7 @@ MaxNewTokens = Annotated[
 ]
 WithTeacher = Annotated[
     bool,
-    typer.Option("--with-teacher", help="Of a language model: what the teacher writes, beside the student's text."),
+    typer.Option(
+        "--with-teacher", help="Of a language model: what the teacher writes or fills in, beside the student's text."
+    ),
 ]

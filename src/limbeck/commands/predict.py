@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from limbeck.commands.completion import MAX_NEW_TOKENS, PROMPTS, complete, load_teacher_of_run
+from limbeck.commands.completion import MAX_NEW_TOKENS, PROMPTS, complete, fill, load_teacher_of_run
 from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.data.masks import MaskWriter
 from limbeck.data.new_inputs import NewInput, read_new_inputs
@@ -22,7 +22,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import aligned_outputs, predict_logits
 from limbeck.models import load_model
 from limbeck.run.folder import STUDENT, read_run
-from limbeck.tasks import CausalLM, Task, has_numbers, task_named
+from limbeck.tasks import MaskedLM, Task, has_numbers, task_named
 
 BATCH_SIZE = 256
 SMALL_BATCH = 8
@@ -48,9 +48,11 @@ class Prediction:
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns of the input's row, where it stands in a table."""
     teacher: str | None = None
-    """What the teacher writes in place of a language model's student, if it was asked."""
+    """What the teacher of a language model writes or fills in, if it was asked."""
     error: str | None = None
     """Why the input cannot be read; None if it can."""
+    masked: list[dict[str, float]] = field(default_factory=list)
+    """Of a masked language model: for each mask in the text the likeliest tokens, with the probability of each."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Of a regression each predicted number by the name of its column; of an embedding each number by its place."""
 
@@ -65,7 +67,7 @@ def predict(
     max_new_tokens: int | None = None,
     with_teacher: bool = False,
 ) -> Iterator[Prediction]:
-    """Predict images, texts or rows of tables; or continue texts with a language model.
+    """Predict images, texts or rows of tables; or have a language model continue texts, answer them or fill in their masks.
 
     A run folder does not decide which code runs: a student that a ``package.module:function`` made is refused unless
     ``functions`` names it.
@@ -79,8 +81,8 @@ def predict(
         column: the column of tables that holds the images or texts; by default the one that the run's data had, or one with a
             usual name.
         out: the folder for masks, where each pixel has a class: PNGs with the names of the images and the size of each.
-        max_new_tokens: the tokens that a language model writes after each text, at most; by default 64.
-        with_teacher: have the teacher of a language model continue each text as well.
+        max_new_tokens: the tokens that a language model writes for each text, at most; by default 64.
+        with_teacher: have the teacher of a language model write or fill in each text as well.
 
     Returns:
         An iterator over one prediction for each image, text or row, in the order of the inputs. An input that cannot be read
@@ -98,11 +100,13 @@ def predict(
     task = task_named(read.task)
     if out is not None and task.unit != "pixel":
         raise ConfigError(f"--out: takes masks, and the student of {folder} predicts none ({task.name}). Leave it out.")
-    is_language = isinstance(task, CausalLM)
+    is_language, is_masked = task.unit == "token", isinstance(task, MaskedLM)
     if (max_new_tokens is not None or with_teacher) and not is_language:
         raise ConfigError(
             f"--max-new-tokens, --with-teacher: are for language models, and the student of {folder} is none ({task.name})."
         )
+    if max_new_tokens is not None and is_masked:
+        raise ConfigError(f"--max-new-tokens: the student of {folder} fills in masks and writes no text. Leave it out.")
     columns = read.column if read.table is None else read.table.columns
     if column is not None and isinstance(columns, Sequence) and not isinstance(columns, str):
         raise ConfigError(f"--column: has no effect, the student reads the columns {', '.join(columns)}. Leave it out.")
@@ -114,11 +118,27 @@ def predict(
     size = PROMPTS if is_language else BATCH_SIZE
     batches = iter(lambda: list(islice(items, size)), [])
     if is_language:
-        teacher = load_teacher_of_run(config, folder, functions) if with_teacher else None
+        teacher = load_teacher_of_run(config, folder, functions, task) if with_teacher else None
+        if is_masked:
+            return (_fill(model, teacher, read, item) for item in items)
         count = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
         return (p for batch in batches for p in _complete_batch(model, teacher, read, batch, count))
     writer = None if out is None else MaskWriter(Path(out), read.values or [])
     return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch, writer))
+
+
+def _fill(model: nn.Module, teacher: nn.Module | None, read: Preprocessing, item: NewInput) -> Prediction:
+    """Return the likeliest token for each mask of a text, and those after it."""
+    try:
+        ours = fill(model, read, item.content)
+        theirs = None if teacher is None else _filled(fill(teacher, read, item.content))
+    except DataError as error:
+        return Prediction(item.name, None, columns=item.columns, error=f"{item.name}: {error}")
+    return Prediction(item.name, _filled(ours), columns=item.columns, teacher=theirs, masked=ours)
+
+
+def _filled(masked: Sequence[dict[str, float]]) -> str:
+    return " ".join(next(iter(tokens)).strip() for tokens in masked)
 
 
 def _complete_batch(

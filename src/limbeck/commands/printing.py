@@ -83,14 +83,19 @@ def print_prediction(prediction: Prediction, *, as_json: bool) -> None:
         told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
         typer.echo(json.dumps(told, ensure_ascii=False, default=str))
         return
-    numbers = prediction.probabilities or prediction.shares
-    ranked = sorted(numbers.items(), key=lambda item: -item[1])[:3]
-    shown = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+    numbers = prediction.masked or [prediction.probabilities or prediction.shares]
+    shown = " | ".join(map(_ranked, numbers))
     more = [cell for cell in (prediction.mask, prediction.teacher) if cell is not None]
     cells = (
         " ".join(prediction.input.split()),
         prediction.label or "",
-        *([shown] if numbers or not more else []),
+        *([shown] if shown or not more else []),
         *more,
     )
     typer.echo("\t".join(map(one_line, cells)))
+
+
+def _ranked(probabilities: Mapping[str, float]) -> str:
+    """Return the three most likely names with their probabilities."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:3]
+    return "  ".join(f"{name} {probability:.3f}" for name, probability in ranked)

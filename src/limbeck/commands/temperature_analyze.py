@@ -97,6 +97,8 @@ def _analyze_positions(
     theirs = None
     if student is not None:
         theirs = rows_of(load_model(student / STUDENT, model=functions_of(config.student)), some)[0]
+        shared = min(logits.shape[-1], theirs.shape[-1])  # the columns of tokens that one has alone pad its vocabulary
+        logits, theirs = logits[:, :shared], theirs[:, :shared]
     beside = rows_of(teacher, held_out) if isinstance(teacher, nn.Module) else None
     return _written(analyze(logits, labels, student_logits=theirs, held_out=beside), folder)
 

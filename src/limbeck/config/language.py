@@ -11,13 +11,13 @@ from limbeck.models.hugging_face import read_config
 from limbeck.models.loading import is_function, is_written_by_limbeck
 from limbeck.own_code import is_own
 from limbeck.store import TeacherStore
-from limbeck.tasks import CausalLM
+from limbeck.tasks import TASKS
 
 if TYPE_CHECKING:
     from limbeck.config.schema import Config
 
 LANGUAGE_TEMPERATURE = 1.0
-"""T where none is given and the task is ``causal_lm``."""
+"""T where none is given and the classes are the tokens of a vocabulary."""
 
 
 def with_task_of_models(config: Config) -> Config:
@@ -29,40 +29,51 @@ def with_task_of_models(config: Config) -> Config:
     Returns:
         The config itself where nothing follows.
     """
-    if config.task == "auto" and _has_language_models(config):
-        config = config.model_copy(update={"task": CausalLM.name})
-    if config.task == CausalLM.name and "temperature" not in config.distillation.model_fields_set:
+    if config.task == "auto" and (task := _task_of_models(config)) is not None:
+        config = config.model_copy(update={"task": task})
+    if (
+        config.task in TASKS
+        and TASKS[config.task].unit == "token"
+        and "temperature" not in config.distillation.model_fields_set
+    ):
         distillation = config.distillation.model_copy(update={"temperature": LANGUAGE_TEMPERATURE})
         config = config.model_copy(update={"distillation": distillation})
     return config
 
 
-def _has_language_models(config: Config) -> bool:
-    """Return True if the trained teacher, or the store of one and the student, are causal language models."""
+def _task_of_models(config: Config) -> str | None:
+    """Return the task of language models that the trained teacher shows, or the store of one and the student; else None."""
     teacher, data = config.teacher, config.data
     if data.label_column is not None or data.name in ("digits", "fashion-mnist") or teacher.training is not None:
-        return False
+        return None
     models = [model.model for model in teacher.models if model.model]
     if models:
-        return all(map(_is_language_model, models))
-    if teacher.cache is None or not _is_language_model(config.student.model):
-        return False
+        tasks = {_task_of(name) for name in models}
+        return tasks.pop() if len(tasks) == 1 else None
+    task = None if teacher.cache is None else _task_of(config.student.model)
+    if task is None:
+        return None
     try:
-        return TeacherStore(teacher.cache).description.tokens
+        return task if TeacherStore(teacher.cache or "").description.tokens else None
     except LimbeckError:  # told when the run is opened
-        return False
+        return None
 
 
-def _is_language_model(name: str) -> bool:
-    """Return True if the config of a model of Transformers names a causal language model."""
+def _task_of(name: str) -> str | None:
+    """Return the task of language models that the config of a model of Transformers names; else None."""
     if name in BUILT_IN or is_own(name) or is_function(name):
-        return False
+        return None
     try:
         saved = None if is_written_by_limbeck(Path(name)) else read_config(name)
     except LimbeckError:  # told when the model is loaded
-        return False
+        return None
     in_two_parts = bool(getattr(saved, "is_encoder_decoder", False))
-    return any(
-        CausalLM.recognises(n, has_encoder_and_decoder=in_two_parts)
-        for n in getattr(saved, "architectures", None) or ()
+    return next(
+        (
+            task.name
+            for architecture in getattr(saved, "architectures", None) or ()
+            for task in TASKS.values()
+            if task.unit == "token" and task.recognises(architecture, has_encoder_and_decoder=in_two_parts)
+        ),
+        None,
     )

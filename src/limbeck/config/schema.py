@@ -20,7 +20,7 @@ from limbeck.models import ModelConfig
 from limbeck.models.shrink import TeacherLayers
 from limbeck.own_code import is_own
 from limbeck.store import CacheConfig
-from limbeck.tasks import TASKS, CausalLM
+from limbeck.tasks import TASKS
 from limbeck.temperature import SearchPlan
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -266,8 +266,9 @@ class Config(StrictModel):
     task: str = "auto"
     """What the labels are for: "classification"; "multi_label", where each example has a list of classes; "regression", where
     it has a number or a list of them; "dense_prediction", where it has a mask; "token_classification", where each of its words
-    has a tag; or "causal_lm", where each token of a text has the next one. "auto" sees it by the labels, takes numbers without
-    a fraction for classes, and sees "causal_lm" by the teacher. "embeddings" needs no labels."""
+    has a tag; "causal_lm", where each token of a text has the next one; "masked_lm", where some tokens of a text are masked; or
+    "encoder_decoder", where each text has a target. "auto" sees it by the labels, takes numbers without a fraction for classes,
+    and sees the last three by the teacher. "embeddings" needs no labels."""
     data: DataConfig = DataConfig()
     """Which examples are used, and how they are read."""
     teacher: TeacherConfig
@@ -291,8 +292,6 @@ class Config(StrictModel):
         name = name.replace("-", "_")
         if name != "auto" and name not in TASKS:
             raise ValueError(f"should be auto, or one of {', '.join(TASKS)}")
-        if name not in ("auto", CausalLM.name) and TASKS[name].unit == "token":
-            raise ValueError(f"{name} is a task of DistillationTrainer in Python alone, not of a config")
         return name
 
     @model_validator(mode="after")

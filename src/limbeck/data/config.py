@@ -30,7 +30,12 @@ READ_BY_IMAGES = (*READ_BY_COLUMNS, "image_column", "image_size", "channels", "m
 READ_BY_MASKS = ("masks", "classes", "ignore_index")
 READ_BY_TEXTS = (*READ_BY_COLUMNS, "text_column", "tokenizer", "max_length")
 READ_BY_TABLES = (*READ_BY_COLUMNS, "columns", "exclude")
-READ_BY_LANGUAGE = ("text_column", "tokenizer", "max_length", "packing", "loss_on")
+READ_BY_LANGUAGE = {
+    "causal_lm": ("text_column", "tokenizer", "max_length", "packing", "loss_on"),
+    "masked_lm": ("text_column", "tokenizer", "max_length", "packing"),
+    "encoder_decoder": ("text_column", "tokenizer", "max_length", "max_target_length"),
+}
+"""The fields that the data of each task of language models read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class DataConfig:
     text_column: str | tuple[str, str] | None = None
     """The column with the texts; or two columns, such as [premise, hypothesis], whose texts are read as a pair. By default one
     is found by its name: text, sentence, content, review or title. Of a language model it may hold texts, chats (messages)
-    or token ids (input_ids), and two columns are a prompt and its completion."""
+    or token ids (input_ids), and two columns are a prompt and its completion. Of an encoder and decoder it is two columns, a
+    source and its target; by default those of these names, or prompt and completion."""
     label_column: str | None = None
     """The column with the labels, or with the masks. By default it is found by its name: label, labels, class, category or
     target; mask, annotation or segmentation."""
@@ -103,9 +109,11 @@ class DataConfig:
     """The Hugging Face id or the folder of the tokenizer that teacher and student share. Texts need it."""
     max_length: PositiveInt = 128
     """The number of tokens after which a text is cut off; of a language model with ``packing``, the tokens in a block."""
+    max_target_length: PositiveInt | None = None
+    """The number of tokens after which the target of an encoder and decoder is cut off; by default ``max_length``."""
     packing: bool | None = None
-    """Of a language model: whether documents are joined into blocks of ``max_length`` tokens. They stay apart in the attention
-    and in the loss. By default plain texts are joined; chats, pairs and rows of tokens are padded."""
+    """Of a language model: whether documents are joined into blocks of ``max_length`` tokens. Those of a causal one stay apart
+    in the attention and in the loss. By default plain texts are joined; chats, pairs and rows of tokens are padded."""
     loss_on: Literal["all", "assistant", "completion"] | None = None
     """Of a language model: the tokens that count in the loss. Of a chat, the turns of the "assistant", the last of them
     ("completion"), or "all"; by default the assistant's. Of a prompt and its completion, the "completion" or "all"."""

@@ -53,6 +53,33 @@ def encode_texts(texts: Sequence[str], tokenizer: Any) -> Encoded:
     return _measured(documents, texts)
 
 
+def tokenise(
+    texts: Sequence[str], tokenizer: Any, length: int, *, role: str = "text"
+) -> tuple[list[list[int]], int, int]:
+    """Return the tokens of each text, how many texts were cut, and the number of tokens before that.
+
+    A text that is cut keeps the special tokens at its end, which only the tokenizer can put there.
+
+    Args:
+        texts: the texts.
+        tokenizer: a tokenizer of Transformers.
+        length: the number of tokens after which a text is cut off.
+        role: "text"; or "text_target" for what a decoder writes, which some tokenizers treat in another way.
+    """
+    rows, cut, total = [], 0, 0
+    for chunk in _chunks(texts):
+        found = list(tokenizer(**{role: chunk})["input_ids"])
+        total += sum(map(len, found))
+        long = [i for i, row in enumerate(found) if len(row) > length]
+        if long:
+            cut += len(long)
+            short = tokenizer(**{role: [chunk[i] for i in long]}, truncation=True, max_length=length)["input_ids"]
+            for i, row in zip(long, short, strict=True):
+                found[i] = row
+        rows += found
+    return rows, cut, total
+
+
 def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: Any, loss_on: str) -> Encoded:
     """Tokenise prompts with their completions.
 

@@ -132,6 +132,11 @@ class Examples(Dataset[dict[str, Any]]):
             raise ArgumentError("labels", f"expected one for each of {len(self)} examples, got {len(labels)}.")
         return Examples(self.load, labels, self.ids, task=self.task)
 
+    def drawn_anew(self) -> Examples:
+        """Return the same examples for training: what is random in them, such as masked tokens, is drawn anew each time."""
+        draw = getattr(self.load, "drawn_anew", None)
+        return self if draw is None else Examples(draw(), self.labels, self.ids, task=self.task)
+
     def with_decisions(self, decisions: Mapping[int, Tensor]) -> Examples:
         """Return the same examples, all labelled: those without a label with what a teacher decided.
 

@@ -1,8 +1,7 @@
-"""Read the data of a causal language model: files of text, or the texts, chats or tokens of a data set."""
+"""Read the data of a language model: files of text, or the texts, pairs, chats or tokens of a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,19 @@ from limbeck.data.config import (
     check_all_are_read,
     check_files_are_there,
 )
-from limbeck.data.documents import Document, Encoded, encode_chats, encode_pairs, encode_texts, take_tokens
+from limbeck.data.documents import Document, Encoded, encode_chats, encode_pairs, encode_texts, take_tokens, tokenise
 from limbeck.data.examples import Examples, Source
 from limbeck.data.hugging_face import TEXT_COLUMNS, load_tables
+from limbeck.data.masked_tokens import MaskedTokens, join, without_special_tokens
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.texts import load_tokenizer
+from limbeck.data.token_pairs import TokenPairs
 from limbeck.data.token_rows import PaddedTokens, TokenBlocks
 from limbeck.errors import DataError
 from limbeck.models import DataShape
 
 TEXT_FILES = (".txt", ".md")
-USUAL_PAIRS = ("prompt", "completion")
+USUAL_PAIRS = (("prompt", "completion"), ("source", "target"))
 USUAL_COLUMNS = ("messages", "input_ids", *TEXT_COLUMNS)
 HELD_OUT = 0.1
 """The part of the documents that becomes a validation or test set which the data lack."""
@@ -40,7 +41,15 @@ LOSS_ON = {
     "chats": ("assistant", "completion", "all"),
 }
 """What the loss of each kind of documents can count, the default first."""
-TASK = "causal_lm"
+KINDS = {"causal_lm": tuple(LOSS_ON), "masked_lm": ("texts", "tokens"), "encoder_decoder": ("pairs",)}
+"""The kinds of documents that each task learns."""
+MASKED, PAIRS = "masked_lm", "encoder_decoder"
+WANTED = {
+    "causal_lm": "",
+    MASKED: "Name one column, of texts or of token ids.",
+    PAIRS: "Name the two columns of a data set, of a source and of its target, as in [source, target].",
+}
+"""What a user should name for each task."""
 
 
 @dataclass(frozen=True)
@@ -55,51 +64,110 @@ class _Raw:
     labels: dict[str, list[Any]] | None = None
 
 
-def read_language(config: DataConfig) -> Source:
-    """Read documents for a causal language model, split them by document, tokenise them, and pack or pad them.
+def read_language(config: DataConfig, task: str = "causal_lm") -> Source:
+    """Read documents for a language model, split them by document, and tokenise them; join, pad or mask them.
 
     Args:
         config: the name of the data set or of a file or folder of texts, and how it is read.
+        task: what the documents are for, a key of ``KINDS``.
 
     Returns:
         Its splits, each with its own documents.
 
     Raises:
-        DataError: the data cannot be read, a column is missing, there is too little text, nothing counts in the loss, or a
-            setting has no effect.
+        DataError: the data cannot be read, a column is missing, there is too little text, nothing counts in the loss, the
+            tokenizer lacks a token that is needed, or a setting has no effect.
     """
     path = Path(config.name)
     place = READ_BY_FILES if path.exists() else READ_BY_HUB
     check_files_are_there(config)
-    check_all_are_read(config, (*READ_BY_LANGUAGE, *place), "texts for a language model")
+    check_all_are_read(config, (*READ_BY_LANGUAGE[task], *place), f"texts for {task}")
     if config.labelled is not None:
-        raise DataError("data.labelled: every token of a text has a label, which is the next token. Leave it out.")
-    raw = _read_files(config) if _is_text(path) else _read_columns(config)
+        raise DataError("data.labelled: the labels are the tokens of the texts themselves. Leave it out.")
+    raw = _read_files(config) if _is_text(path) else _read_columns(config, task)
+    if raw.kind not in KINDS[task]:
+        raise DataError(
+            f"data.{'name' if raw.column is None else 'text_column'}: {task} learns {' or '.join(KINDS[task])}, and these are "
+            f"{raw.kind}. {WANTED[task]}"
+        )
+    raw, notes = _complete(raw)
+    tokenizer = _tokenizer_for(task, raw.kind, config)
+    load = {MASKED: _load_masked, PAIRS: _load_pairs}.get(task, _load_causal)
+    splits, decided = {}, []
+    for split in raw.splits:
+        loader = load(raw, split, config, tokenizer, decided)
+        splits[split] = Examples(loader, torch.zeros(len(loader.lengths)), task=task)
+    preprocessing = Preprocessing(
+        [], tokenizer=tokenizer, max_length=config.max_length, task=task, column=raw.column, chat=raw.kind == "chats"
+    )
+    return Source(splits, DataShape(0), preprocessing, [*notes, *decided])
+
+
+def _tokenizer_for(task: str, kind: str, config: DataConfig) -> Any:
+    """Return the tokenizer, after checking that it has the tokens that the task needs; None if tokens are given."""
+    if task == "causal_lm" and kind == "tokens" and config.tokenizer is None:
+        return None
+    tokenizer, name = load_tokenizer(config.tokenizer), config.tokenizer
+    if task == "causal_lm" and not tokenizer.is_fast:
+        raise DataError(f"data.tokenizer: {name} is no fast tokenizer, which tells where each token stands.")
+    if task == MASKED and tokenizer.mask_token_id is None:
+        raise DataError(
+            f"data.tokenizer: {name} has no mask token, which masked_lm puts in the place of others. Name the tokenizer of a "
+            "masked language model."
+        )
+    if task != "causal_lm" and tokenizer.pad_token_id is None:
+        raise DataError(f"data.tokenizer: {name} has no token for padding. Set its pad_token, and save it.")
+    return tokenizer
+
+
+def _load_causal(
+    raw: _Raw, split: str, config: DataConfig, tokenizer: Any, notes: list[str]
+) -> TokenBlocks | PaddedTokens:
+    """Return a loader of documents whose tokens follow from those before."""
     loss_on = config.loss_on or LOSS_ON[raw.kind][0]
     if loss_on not in LOSS_ON[raw.kind]:
         raise DataError(f"data.loss_on: {loss_on} is not for {raw.kind}. Expected {' or '.join(LOSS_ON[raw.kind])}.")
-    raw, notes = _complete(raw)
-    tokenizer = None if raw.kind == "tokens" and config.tokenizer is None else load_tokenizer(config.tokenizer)
-    if tokenizer is not None and not tokenizer.is_fast:
-        raise DataError(
-            f"data.tokenizer: {config.tokenizer} is no fast tokenizer, which tells where each token stands."
-        )
-    is_packed = raw.kind == "texts" if config.packing is None else config.packing
-    splits, decided = {}, []
-    for split, cells in raw.splits.items():
-        labels = None if raw.labels is None else raw.labels[split]
-        encoded = _encode(raw.kind, cells, labels, tokenizer, loss_on, f"data.text_column: {raw.column} of {split}")
-        encoded = _without_empty(encoded, split, decided)
-        load = (
-            _load_packed(encoded, config, tokenizer, split)
-            if is_packed
-            else _load_padded(encoded, config, tokenizer, split, decided)
-        )
-        splits[split] = Examples(load, torch.zeros(len(load.lengths)), task=TASK)
-    preprocessing = Preprocessing(
-        [], tokenizer=tokenizer, max_length=config.max_length, task=TASK, column=raw.column, chat=raw.kind == "chats"
-    )
-    return Source(splits, DataShape(0), preprocessing, [*notes, *decided])
+    encoded = _without_empty(_encode(raw, split, tokenizer, loss_on), split, notes)
+    if _is_packed(raw, config):
+        return _load_packed(encoded, config, tokenizer, split)
+    return _load_padded(encoded, config, tokenizer, split, notes)
+
+
+def _load_masked(raw: _Raw, split: str, config: DataConfig, tokenizer: Any, notes: list[str]) -> MaskedTokens:
+    """Return a loader of documents, or of blocks of them, with masked tokens."""
+    length, is_packed, cut = config.max_length, _is_packed(raw, config), 0
+    if is_packed or raw.kind == "tokens":
+        encoded = _encode(raw, split, tokenizer, "all")
+    else:
+        rows, cut, _ = tokenise(raw.splits[split], tokenizer, length)
+        encoded = Encoded([Document(row, [True] * len(row)) for row in rows])
+    documents = without_special_tokens(encoded, tokenizer)
+    if is_packed:
+        documents = join(documents, length)
+    elif raw.kind == "tokens":
+        cut = sum(len(document.tokens) > length for document in documents)
+        documents = [Document(d.tokens[:length], d.counted[:length]) for d in documents]
+    _note_cut(notes, cut, split, length)
+    some = _without_empty(Encoded(documents), split, notes, first=0).documents
+    return MaskedTokens(some, tokenizer)
+
+
+def _load_pairs(raw: _Raw, split: str, config: DataConfig, tokenizer: Any, notes: list[str]) -> TokenPairs:
+    """Return a loader of sources and their targets."""
+    target_length = config.max_target_length or config.max_length
+    loader = TokenPairs(raw.splits[split], tokenizer, config.max_length, target_length)
+    _note_cut(notes, loader.cut_sources, f"the sources of {split}", config.max_length)
+    _note_cut(notes, loader.cut_targets, f"the targets of {split}", target_length)
+    return loader
+
+
+def _note_cut(notes: list[str], cut: int, what: str, length: int) -> None:
+    if cut:
+        notes.append(f"{cut} texts of {what} are longer than {length} tokens and are cut there.")
+
+
+def _is_packed(raw: _Raw, config: DataConfig) -> bool:
+    return raw.kind == "texts" if config.packing is None else config.packing
 
 
 def _is_text(path: Path) -> bool:
@@ -140,15 +208,20 @@ def _read_files(config: DataConfig) -> _Raw:
     return _Raw("texts", splits)
 
 
-def _read_columns(config: DataConfig) -> _Raw:
+def _read_columns(config: DataConfig, task: str) -> _Raw:
     """Return the documents in the columns of a data set."""
     tables = load_tables(config)
-    columns = tables["train"].features
-    if isinstance(config.text_column, tuple) or (config.text_column is None and set(USUAL_PAIRS) <= set(columns)):
-        pair = config.text_column or USUAL_PAIRS
+    columns, named = tables["train"].features, config.text_column
+    pair = named if isinstance(named, tuple) else None
+    if named is None and "pairs" in KINDS[task]:
+        usual = USUAL_PAIRS[:1] if task == "causal_lm" else USUAL_PAIRS
+        pair = next((names for names in usual if set(names) <= set(columns)), None)
+    if task == PAIRS and pair is None:
+        raise DataError(f"data.text_column: {WANTED[PAIRS]} There are {', '.join(columns)}.")
+    if pair is not None:
         cells = {split: [_column(table, name, split) for name in pair] for split, table in tables.items()}
         return _Raw("pairs", {split: list(zip(*both, strict=True)) for split, both in cells.items()}, str(pair[0]))
-    column = find_column(config.text_column, USUAL_COLUMNS, columns, "data.text_column")
+    column = find_column(named if isinstance(named, str) else None, USUAL_COLUMNS, columns, "data.text_column")
     splits = {split: _column(table, column, split) for split, table in tables.items()}
     kind = _kind(splits["train"][0] if splits["train"] else "", column)
     labels = None
@@ -222,19 +295,18 @@ def _cut(text: str, held_out: int) -> list[str]:
     return [text[a:b] for a, b in zip(places, [*places[1:], len(text)], strict=True)]
 
 
-def _encode(
-    kind: str, cells: Sequence[Any], labels: Sequence[Any] | None, tokenizer: Any, loss_on: str, place: str
-) -> Encoded:
-    if kind == "tokens":
-        return take_tokens(cells, labels, place)
-    if kind == "chats":
+def _encode(raw: _Raw, split: str, tokenizer: Any, loss_on: str) -> Encoded:
+    cells, place = raw.splits[split], f"data.text_column: {raw.column} of {split}"
+    if raw.kind == "tokens":
+        return take_tokens(cells, None if raw.labels is None else raw.labels[split], place)
+    if raw.kind == "chats":
         return encode_chats(cells, tokenizer, loss_on, place)
-    return encode_pairs(cells, tokenizer, loss_on) if kind == "pairs" else encode_texts(cells, tokenizer)
+    return encode_pairs(cells, tokenizer, loss_on) if raw.kind == "pairs" else encode_texts(cells, tokenizer)
 
 
-def _without_empty(encoded: Encoded, split: str, notes: list[str]) -> Encoded:
-    """Return the documents in which a token can be predicted."""
-    some = [document for document in encoded.documents if any(document.counted[1:])]
+def _without_empty(encoded: Encoded, split: str, notes: list[str], first: int = 1) -> Encoded:
+    """Return the documents in which a token can be predicted, from the first one that can be."""
+    some = [document for document in encoded.documents if any(document.counted[first:])]
     if not some:
         raise DataError(
             f"data.text_column: nothing in the {split} set counts in the loss: of {len(encoded.documents)} documents each is "

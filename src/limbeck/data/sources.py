@@ -12,7 +12,7 @@ from limbeck.data.config import READ_BY_ARRAYS, DataConfig, check_all_are_read
 from limbeck.data.examples import Examples, Source, TensorRows
 from limbeck.data.hugging_face import image_format, read_with_datasets
 from limbeck.data.images import read_idx
-from limbeck.data.language import TASK, read_language
+from limbeck.data.language import KINDS, read_language
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.errors import DataError
 from limbeck.models import DataShape
@@ -39,8 +39,8 @@ def read_source(config: DataConfig, task: str = "auto") -> Source:
     Raises:
         DataError: it cannot be found or read, and the message says what was tried; or a setting has no effect on it.
     """
-    if task == TASK:
-        return read_language(config)
+    if task in KINDS:
+        return read_language(config, task)
     if config.name == "digits":
         return _digits(config)
     if config.name == "fashion-mnist":

@@ -99,19 +99,27 @@ class PaddedTokens:
 
     def __call__(self, rows: list[int]) -> dict[str, Any]:
         documents = [self._documents[row] for row in rows]
-        there = self._pad([[1] * len(document.tokens) for document in documents], 0)
-        tokens = self._pad([document.tokens for document in documents], self._padding)
-        counted = self._pad([[False, *document.counted[1:]] for document in documents], 0).bool()
+        there = pad_rows([[1] * len(document.tokens) for document in documents], 0, self._side)
+        tokens = pad_rows([document.tokens for document in documents], self._padding, self._side)
+        counted = pad_rows([[False, *document.counted[1:]] for document in documents], 0, self._side).bool()
         labels = torch.where(counted, tokens, IGNORE_INDEX)
         batch = {"input_ids": tokens, "attention_mask": there, "labels": labels, "mask": counted}
         if self._side == "left":
             batch["position_ids"] = (there.cumsum(-1) - 1).clamp(min=0)
         return batch
 
-    def _pad(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
-        longest = max(map(len, rows))
-        padded = torch.full((len(rows), longest), value)
-        for i, row in enumerate(rows):
-            start = longest - len(row) if self._side == "left" else 0
-            padded[i, start : start + len(row)] = torch.tensor(row)
-        return padded
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> Tensor:
+    """Return rows of one length, (rows, longest).
+
+    Args:
+        rows: numbers.
+        value: what fills the rest of a row.
+        side: "left" or "right", where that is.
+    """
+    longest = max(map(len, rows))
+    padded = torch.full((len(rows), longest), value)
+    for i, row in enumerate(rows):
+        start = longest - len(row) if side == "left" else 0
+        padded[i, start : start + len(row)] = torch.tensor(row)
+    return padded

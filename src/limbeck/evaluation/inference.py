@@ -19,7 +19,7 @@ from limbeck.evaluation.answers import Answers, collect_answers
 from limbeck.evaluation.arms import Measured
 from limbeck.models import forward_logits, token_columns
 from limbeck.models.forward import size_of
-from limbeck.tasks import CausalLM, Targets, task_named
+from limbeck.tasks import Targets, task_named
 
 BATCH = 512
 SMALL_BATCH = 8
@@ -79,7 +79,7 @@ def answers_of(
         return predict_logits(model, examples, batch_size=batch_size, progress=progress)
     with torch.no_grad():
         beside = None
-        if teacher is not None and isinstance(task, CausalLM):
+        if teacher is not None and task.unit == "token":
             size = min(batch_of(model, examples), batch_of(teacher, examples))
             beside = aligned_outputs(teacher, examples, batch_size=size)
             return collect_answers(task, aligned_outputs(model, examples, batch_size=size, progress=progress), beside)
@@ -153,7 +153,7 @@ def _outputs(
     """Yield what a model returns for each batch, and the batch."""
     from tqdm import tqdm
 
-    device, answer = torch.device("cpu"), model
+    device, answer, task = torch.device("cpu"), model, task_named(examples.task)
     if isinstance(model, nn.Module):
         device = next((parameter.device for parameter in model.parameters()), device)
         answer = partial(forward_logits, model.eval())
@@ -162,6 +162,8 @@ def _outputs(
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     for batch in tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None):
         batch = _to(batch, device)
+        if isinstance(model, nn.Module):
+            batch = task.complete(batch, [model])
         yield answer(batch), batch
 
 
@@ -181,8 +183,9 @@ def milliseconds_per_batch(
         The median time in milliseconds.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    count = batch_size if task_named(examples.task).unit == "example" else SMALL_BATCH
-    batch = _to(examples.__getitems__([i % len(examples) for i in range(count)]), device)
+    task = task_named(examples.task)
+    count = batch_size if task.unit == "example" else SMALL_BATCH
+    batch = task.complete(_to(examples.__getitems__([i % len(examples) for i in range(count)]), device), [model])
     model.eval()
     times: list[float] = []
     while len(times) < 5 or sum(times) < seconds:

@@ -13,6 +13,8 @@ from torch import nn
 from limbeck.errors import ArgumentError, ModelError
 from limbeck.field_checks import check_fields
 
+LAYER_COUNTS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+"""The entries of a config that may say how many layers there are."""
 LAST_PART = 5
 """Of so many layers, one is from the end where the first and the last ones are chosen."""
 
@@ -82,19 +84,19 @@ def choose_layers(wanted: TeacherLayers, total: int, measure: Callable[[Sequence
 
 
 def count_layers(model: nn.Module) -> int:
-    """Return how many layers a language model of Transformers has.
+    """Return how many layers a language model of Transformers has; of an encoder and a decoder, how many each has.
 
     Args:
         model: the model.
 
     Raises:
-        ModelError: its layers are not found.
+        ModelError: its layers are not found, or its encoder has another number than its decoder.
     """
-    return len(_stack(model)[2])
+    return len(_stacks(model)[0].layers)
 
 
 def keep_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
-    """Leave out all but some layers of a language model of Transformers, in place.
+    """Leave out all but some layers of a language model of Transformers, in place; those of an encoder and a decoder alike.
 
     Args:
         model: the model; its config says afterwards how many layers it has.
@@ -104,15 +106,22 @@ def keep_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
         The same model.
 
     Raises:
-        ModelError: its layers are not found.
+        ModelError: its layers are not found, or the first one, which has weights that all others use, is left out.
     """
-    parent, name, stack = _stack(model)
-    kept: Any = model
-    config = getattr(kept.config, "get_text_config", lambda: kept.config)()
-    total = len(stack)
-    setattr(parent, name, nn.ModuleList(stack[i] for i in layers))
-    _number(getattr(parent, name))
-    config.num_hidden_layers = len(layers)
+    stacks, config = _stacks(model), _config_of(model)
+    total = len(stacks[0].layers)
+    for stack in stacks if len(stacks) > 1 else ():  # the first layer of T5 has the position bias of all
+        first, kept = ({name for name, _ in stack.layers[i].named_parameters()} for i in (0, layers[0]))
+        if first - kept:
+            raise ModelError(
+                f"{type(model).__name__}: its first layer has weights that the others use ({min(first - kept)}). Keep the "
+                "layer 0."
+            )
+    for stack in stacks:
+        stack.put(nn.ModuleList(stack.layers[i] for i in layers))
+    for name in LAYER_COUNTS:
+        if getattr(config, name, None) == total:
+            setattr(config, name, len(layers))
     for key, value in vars(config).items():  # such as layer_types
         if isinstance(value, list) and len(value) == total and key.startswith("layer"):
             setattr(config, key, [value[i] for i in layers])
@@ -130,33 +139,60 @@ def with_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[nn.Module]:
     Yields:
         The same model.
     """
-    parent, name, stack = _stack(model)
-    changed: Any = model
-    config = getattr(changed.config, "get_text_config", lambda: changed.config)()
+    stacks, config = _stacks(model), _config_of(model)
     before = dict(vars(config))
     try:
         yield keep_layers(model, layers)
     finally:
-        setattr(parent, name, stack)
-        _number(stack)
+        for stack in stacks:
+            stack.put(stack.layers)
         vars(config).update(before)
 
 
-def _stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """Return the list of a model's layers, the module that it is part of, and its name there."""
+@dataclass(frozen=True)
+class _Stack:
+    """The layers of a model, or of its encoder or its decoder."""
+
+    parent: nn.Module
+    name: str
+    layers: nn.ModuleList
+
+    def put(self, layers: nn.ModuleList) -> None:
+        """Put layers in the place of those that are there, and tell each, and the parts of it that keep it, its number."""
+        setattr(self.parent, self.name, layers)
+        for number, layer in enumerate(layers):
+            for part in layer.modules():
+                if isinstance(getattr(part, "layer_idx", None), int):
+                    part.layer_idx = number  # pyright: ignore[reportArgumentType]
+
+
+def _config_of(model: nn.Module) -> Any:
     config: Any = getattr(model, "config", None)
-    text = getattr(config, "get_text_config", lambda: config)()
-    total = getattr(text, "num_hidden_layers", None)
-    for parent in model.modules():
+    return (
+        config if getattr(config, "is_encoder_decoder", False) else getattr(config, "get_text_config", lambda: config)()
+    )
+
+
+def _stacks(model: nn.Module) -> list[_Stack]:
+    """Return the layers of a model; of one with an encoder and a decoder, those of each."""
+    config = _config_of(model)
+    bodies: list[nn.Module] = [model]
+    if getattr(config, "is_encoder_decoder", False):
+        bodies = [getattr(model, f"get_{part}")() for part in ("encoder", "decoder")]
+    totals = {getattr(config, name) for name in LAYER_COUNTS if getattr(config, name, None)}
+    found = [stack for body in bodies if (stack := _stack(body, totals)) is not None]
+    if len(found) < len(bodies) or len({len(stack.layers) for stack in found}) != 1:
+        more = " The encoder and the decoder need the same number of them." if len(bodies) > 1 else ""
+        raise ModelError(
+            f"{type(model).__name__}: its layers are not found, so a student cannot be made of some of them.{more}"
+        )
+    return found
+
+
+def _stack(body: nn.Module, totals: set[int]) -> _Stack | None:
+    """Return the first list of modules in a body that has as many as the config says."""
+    for parent in body.modules():
         for name, child in parent.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == total:
-                return parent, name, child
-    raise ModelError(f"{type(model).__name__}: its layers are not found, so a student cannot be made of some of them.")
-
-
-def _number(stack: nn.ModuleList) -> None:
-    """Tell each layer, and the parts of it that keep it, its number."""
-    for number, layer in enumerate(stack):
-        for part in layer.modules():
-            if isinstance(getattr(part, "layer_idx", None), int):
-                part.layer_idx = number  # pyright: ignore[reportArgumentType]
+            if isinstance(child, nn.ModuleList) and len(child) in totals:
+                return _Stack(parent, name, child)
+    return None

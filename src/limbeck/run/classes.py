@@ -26,7 +26,7 @@ from limbeck.run.first_batch import check_outputs
 from limbeck.run.inputs import SavedInputs, check_images, check_table, notes_on_images, read_inputs
 from limbeck.run.language import check_language_model
 from limbeck.store import TeacherStore
-from limbeck.tasks import CausalLM, has_numbers, task_named, task_of_data
+from limbeck.tasks import has_numbers, task_named, task_of_data
 
 
 def check_student(student: nn.Module, splits: Splits, key: str = "student.model") -> None:
@@ -47,7 +47,7 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
         splits.notes.extend(notes_on_images(student, splits, key))
         has_columns = task_named(splits.task).has_labels and splits.shape.classes > 0
         check_outputs(student, splits, key, columns=splits.shape.classes if has_columns else None)
-        if splits.task == CausalLM.name:
+        if task_named(splits.task).unit == "token":
             check_language_model(student, splits, key)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         faults.lines.append(f"{key}: has no weights that can be trained. Do not freeze all of them.")
@@ -58,6 +58,7 @@ def check_task(
     config: Config,
     splits: Splits,
     *,
+    builds_store: bool = False,
     needs_softmax: str | None = None,
     needs_temperature: bool = False,
 ) -> None:
@@ -66,6 +67,7 @@ def check_task(
     Args:
         config: the run.
         splits: the examples.
+        builds_store: the command keeps what the teacher says.
         needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
 
@@ -81,12 +83,27 @@ def check_task(
     if needs_temperature and has_numbers(task_named(splits.task)):
         raise ConfigError(f"task: {splits.task} has no softmax, so there is no temperature to search. Leave it out.")
     unit = task_named(splits.task).unit
-    if unit != "example" and splits.task != CausalLM.name:
+    if unit == "token":
+        _check_store(config, splits, builds_store=builds_store)
+    elif unit != "example":
         _check_positions(config, splits.task, unit)
     if needs_softmax is not None and task_named(splits.task).family != "softmax":
         raise ConfigError(
             f"task: limbeck {needs_softmax} knows one class out of all, and these data are {splits.task}."
         )
+
+
+def _check_store(config: Config, splits: Splits, *, builds_store: bool) -> None:
+    """Refuse a store of what a teacher said about tokens where training asks about others."""
+    if splits.train.drawn_anew() is splits.train:
+        return
+    why = f"and {splits.task} masks other tokens each time, about which the teacher must be asked again"
+    if builds_store:
+        raise ConfigError(
+            f"task: limbeck cache build keeps one answer for each token of a text, {why}. Train without it."
+        )
+    if config.teacher.cache is not None:
+        raise ConfigError(f"teacher.cache: a store keeps one answer for each token of a text, {why}. Name a model.")
 
 
 def _check_positions(config: Config, task: str, unit: str) -> None:
@@ -180,7 +197,7 @@ def _arranged(
             task = task_of_data(splits.task, teacher)
             if not task.has_labels:
                 return teacher, None
-            is_language = splits.task == CausalLM.name  # tokens are compared by their ids
+            is_language = task.unit == "token"  # tokens are compared by their ids
             names, found = None if is_language else class_names_of(teacher, saved, key), None
             if specialists and names and not has_numbers(task):
                 found = specialist_columns(names, ClassNames(tuple(splits.label_names)))
@@ -241,9 +258,8 @@ def columns_in_store(store: TeacherStore, splits: Splits) -> tuple[int, ...] | N
     Raises:
         ArgumentError: the store lacks a class of the data, or the names are not known and their number is another.
     """
-    if (
-        not task_named(splits.task).has_labels or splits.task == CausalLM.name
-    ):  # tokens are compared by their ids, in training
+    task = task_named(splits.task)
+    if not task.has_labels or task.unit == "token":  # tokens are compared by their ids, in training
         return None
     classes = store.description.classes
     columns = _columns(store.class_names, classes, str(store.storage), splits, splits.output_names)

@@ -14,7 +14,7 @@ from limbeck.errors import ConfigError, LimbeckError
 from limbeck.losses import SparseTargets
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models.forward import NOT_MODEL_INPUTS, call_model, logits_of, only_logits_of, underlying
-from limbeck.tasks import CausalLM, Targets, Task, task_named
+from limbeck.tasks import Targets, Task, task_named
 
 LOOKED_AT = 8
 """The number of examples in the batch."""
@@ -44,6 +44,7 @@ def check_outputs(model: nn.Module, splits: Splits, key: str, *, columns: int | 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for batch in look_batches(splits):
             try:
+                batch = task.complete(batch, [model])
                 output = call_model(model.eval(), batch)
                 logits = only_logits_of(output, model) if columns is None else logits_of(output, model)
                 rows = len(batch["labels"])
@@ -107,9 +108,7 @@ def meet(
                 student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
         elif teacher is not None:
             teacher = task.align_targets(teacher)
-    if isinstance(task, CausalLM) and isinstance(
-        teacher, Tensor
-    ):  # what one has alone is padding: the tokens were compared
+    if task.unit == "token" and isinstance(teacher, Tensor):  # what one has alone is padding: the tokens were compared
         columns = min(student.shape[-1], teacher.shape[-1])
         student, teacher = student[..., :columns], teacher[..., :columns]
     return student, teacher, task.targets(batch)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from limbeck.data import PaddedTokens, Splits, TokenBlocks
+from limbeck.data import MaskedTokens, PaddedTokens, Splits, TokenBlocks, TokenPairs
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import forward_logits, token_columns
 from limbeck.models.forward import underlying
@@ -30,7 +30,8 @@ def check_language_model(model: nn.Module, splits: Splits, key: str) -> None:
         ConfigError: it does not; one line for each fault.
     """
     config, faults = getattr(underlying(model), "config", None), []
-    loaders = [cast(TokenBlocks | PaddedTokens, part.load) for part in (splits.train, splits.validation, splits.test)]
+    parts = (splits.train, splits.validation, splits.test)
+    loaders = [cast(TokenBlocks | PaddedTokens | MaskedTokens | TokenPairs, part.load) for part in parts]
     longest, highest = max(max(load.lengths) for load in loaders), max(load.highest_id for load in loaders)
     positions, known = (getattr(config, name, None) for name in ("max_position_embeddings", "vocab_size"))
     if positions and longest > positions:

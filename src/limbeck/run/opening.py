@@ -25,7 +25,8 @@ from limbeck.run.language import check_vocabularies
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import CausalLM, task_named
+from limbeck.tasks import task_named
+from limbeck.teachers import as_teacher
 
 if TYPE_CHECKING:
     from limbeck.training import DistillationArguments
@@ -73,6 +74,7 @@ def inspect_run(
     folder: Path,
     *,
     live_teacher: bool = False,
+    builds_store: bool = False,
     needs_softmax: str | None = None,
     needs_temperature: bool = False,
     faults: Faults | None = None,
@@ -83,6 +85,7 @@ def inspect_run(
         config: the run.
         folder: the run's folder, which keeps a teacher that the run has trained.
         live_teacher: the teacher itself is run, also where the config names a store.
+        builds_store: the command keeps what the teacher says.
         needs_softmax: the command that is run, if it knows nothing but one class out of all.
         needs_temperature: the command looks for a temperature.
         faults: what was found wrong before.
@@ -102,6 +105,7 @@ def inspect_run(
         check_task(
             config,
             loaded,
+            builds_store=builds_store,
             needs_softmax=needs_softmax,
             needs_temperature=needs_temperature,
         )
@@ -117,7 +121,7 @@ def inspect_run(
     stored = config.teacher.cache is not None and not live_teacher
     key = "ensemble" if config.teacher.ensemble else config.teacher.key
     with faults.under(f"teacher.{'cache' if stored else key}"):
-        teacher = open_stored_teacher(config, splits) if stored else load_teacher(config, splits, folder)
+        teacher = open_stored_teacher(config, splits, student) if stored else load_teacher(config, splits, folder)
         if teacher is None and not task_named(splits.task).has_labels:
             raise ConfigError(
                 "teacher.training: embeddings have no labels to train a teacher on. Name a trained model."
@@ -154,9 +158,13 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     if source is None or arguments.alpha == 0:
         return
     task = task_named(opened.splits.task)
-    if isinstance(task, CausalLM) and opened.teacher is not None:
+    if task.unit == "token" and opened.teacher is not None:
         check_vocabularies(opened.student, opened.teacher, opened.splits)
-    batch = next(look_batches(opened.splits))
+    models = as_teacher(source).models
+    try:
+        batch = task.complete(next(look_batches(opened.splits)), [opened.student, *models])
+    except ArgumentError as error:
+        raise ConfigError(f"teacher.model: {error.message}") from None
     if isinstance(source, StoredTeacher):
         output = source(batch if source.views is None else source.views(batch))
         teacher = output.logits if output.targets is None else output.targets

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from limbeck.config import Config
 from limbeck.config.schema import DistillationConfig
-from limbeck.data import Splits, TokenBlocks
+from limbeck.data import MaskedTokens, Splits, TokenBlocks, TokenPairs
+from limbeck.data.masked_tokens import SHARE
 from limbeck.distributed import process_state
 from limbeck.evaluation import rows_of
 from limbeck.models import EstimatorModel, count_parameters, forward_logits
@@ -24,7 +25,7 @@ from limbeck.run.opening import OpenedRun
 from limbeck.run.teacher import teacher_training_config
 from limbeck.run.training import count_steps, training_arguments
 from limbeck.store import StoredTeacher
-from limbeck.tasks import CausalLM, Task, has_numbers, task_named
+from limbeck.tasks import Task, has_numbers, task_named
 from limbeck.teachers import Ensemble, EnsembleModel, as_teacher
 from limbeck.temperature.calibration import Calibration, calibrate
 
@@ -165,6 +166,7 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
         batch = config.data.augmentation(batch)
     batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     task = task_named(splits.task)
+    batch = task.complete(batch, [student])
     objective = arguments.objective(task.family).to(device)
     if teacher is None:  # a training on labels alone has one for each example
         batch["labels"] = torch.where(batch["labels"] < 0, 0, batch["labels"]).nan_to_num()
@@ -234,7 +236,7 @@ def _describe_data(config: Config, splits: Splits) -> str:
     if (table := splits.preprocessing.table) is not None:
         inputs = f"rows of {len(table.numbers)} numbers and {len(table.categories)} categories"
     known = "all labelled" if labelled == len(splits.train) else f"{labelled:,} labelled"
-    if splits.task == CausalLM.name:
+    if task_named(splits.task).unit == "token":
         return _describe_tokens(config, splits)
     outputs = f"{shape.classes} classes"
     if splits.task == "regression":
@@ -261,10 +263,12 @@ def _describe_tokens(config: Config, splits: Splits) -> str:
         f"{len(part):,} sequences with {int(cast(TokenBlocks, part.load).counted.sum()):,} tokens for {use}"
         for use, part in parts.items()
     )
-    packed = (
-        f"blocks of {config.data.max_length}" if isinstance(splits.train.load, TokenBlocks) else "one document each"
-    )
-    return f"{config.data.name}: {', '.join(told)}; {packed}"
+    kinds = {
+        TokenBlocks: f"blocks of {config.data.max_length}",
+        MaskedTokens: f"{100 * SHARE:.0f} % of them are masked",
+        TokenPairs: "targets of a source each",
+    }
+    return f"{config.data.name}: {', '.join(told)}; {kinds.get(type(splits.train.load), 'one document each')}"
 
 
 def _describe_teacher(config: Config, opened: OpenedRun) -> str:

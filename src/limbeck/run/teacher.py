@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
-from limbeck.tasks import task_named
+from limbeck.tasks import Task, task_named
 from limbeck.teachers import Ensemble, EnsembleModel, InMemoryTeacher
 
 MOST_BYTES = 2**30
@@ -212,12 +212,13 @@ def teacher_training_config(config: Config) -> Config:
     return config.model_copy(update={"training": training, "data": data})
 
 
-def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
+def open_stored_teacher(config: Config, splits: Splits, student: nn.Module | None = None) -> StoredTeacher:
     """Open the store that a config names, and check that it fits the examples, their augmentation and the temperature.
 
     Args:
         config: the run; ``teacher.cache`` names the store.
         splits: the run's examples.
+        student: makes the inputs of a decoder, which must be those that the teacher has read.
 
     Returns:
         The teacher that looks its outputs up in the store.
@@ -233,10 +234,27 @@ def open_stored_teacher(config: Config, splits: Splits) -> StoredTeacher:
         teacher = StoredTeacher(store, columns_in_store(store, splits))
     except ArgumentError as error:
         raise ConfigError(f"teacher.cache: {error.message}") from None
-    store.check(examples=splits.train)
+    store.check(examples=splits.train if student is None else as_read_by(student, splits.train))
     _check_views(store, config)
     _check_temperature(store, config, splits)
     return teacher
+
+
+def as_read_by(model: nn.Module, examples: Examples) -> Examples:
+    """Return the examples with the inputs that their task makes from their labels by a model's own rule.
+
+    Args:
+        model: the model that reads them.
+        examples: the examples. They are returned as they are if their task makes none.
+    """
+    task = task_named(examples.task)
+    if type(task).complete is Task.complete:
+        return examples
+
+    def load(rows: list[int]) -> dict[str, Any]:
+        return task.complete(examples.load(rows), [model])
+
+    return Examples(load, examples.labels, examples.ids, task=examples.task)
 
 
 def _check_views(store: TeacherStore, config: Config) -> None:

@@ -16,13 +16,13 @@ from limbeck.config import Config
 from limbeck.config.schema import StudentConfig
 from limbeck.data import Examples, Splits, identity_collate
 from limbeck.distributed import process_state
-from limbeck.errors import ArgumentError, ConfigError
+from limbeck.errors import ArgumentError, ConfigError, ModelError
 from limbeck.evaluation import Answers, answers_of
 from limbeck.interruption import Interrupted, wait_when_interrupted
 from limbeck.models import ModelConfig, build_model
 from limbeck.models.shrink import TeacherLayers, choose_layers, count_layers, keep_layers, with_layers
 from limbeck.store import StoredTeacher
-from limbeck.tasks import CausalLM, task_named, task_of_data
+from limbeck.tasks import task_named, task_of_data
 from limbeck.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -77,14 +77,17 @@ def _layers(name: str, wanted: TeacherLayers, teacher: nn.Module, splits: Splits
 
     def measure(layers: Sequence[int]) -> float:
         some = splits.train.subset(torch.arange(min(MEASURED, len(splits.train))))
-        with with_layers(teacher, layers):
-            answers = answers_of(teacher, some)
+        try:
+            with with_layers(teacher, layers):
+                answers = answers_of(teacher, some)
+        except ModelError:  # without a layer that others need
+            return -math.inf
         assert isinstance(answers, Answers)
         return answers.metrics["log_likelihood"]
 
     key = name, repr(wanted), splits.preprocessing.max_length
     if key not in _MEASURED:
-        if splits.task != CausalLM.name:
+        if task_named(splits.task).unit != "token":
             raise ConfigError(
                 "student.from_teacher: is for language models, and the data are not theirs. Name a model."
             )
@@ -151,7 +154,7 @@ def train(
         teacher,
         training_arguments(config, folder),
         identity_collate,
-        examples,
+        examples.drawn_anew(),
         validation,
         task=task_of_data(examples.task, student),
         augment=augmentation if is_augmented else None,

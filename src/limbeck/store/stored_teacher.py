@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import StoreError
+from limbeck.losses import IGNORE_INDEX
 from limbeck.store.errors import StoreArgumentError
 from limbeck.store.reading import TeacherStore
 from limbeck.store.sparse_codecs import Sampled, TopK
@@ -123,8 +124,12 @@ def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
     """Return bool (N, L), True at the tokens of a batch of sequences; None if nothing tells.
 
     Args:
-        batch: with ``attention_mask``; or with ``position_ids`` alone, where documents fill whole blocks.
+        batch: with ``attention_mask``; or with ``position_ids`` alone, where documents fill whole blocks. If a decoder reads
+            ``decoder_input_ids``, its tokens are meant, and ``labels`` tell which they are.
     """
+    if "decoder_input_ids" in batch:
+        labels = batch.get("labels")
+        return None if labels is None else labels != IGNORE_INDEX
     mask, positions = batch.get("attention_mask"), batch.get("position_ids")
     if mask is None and positions is not None:
         return torch.ones_like(positions, dtype=torch.bool)

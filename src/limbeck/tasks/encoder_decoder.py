@@ -14,11 +14,12 @@ from limbeck.models.forward import underlying
 from limbeck.tasks.base import Targets
 from limbeck.tasks.causal_lm import GENERATORS
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.language import LanguageModel
 
 _DECODER_INPUTS = frozenset({"decoder_input_ids", "decoder_inputs_embeds"})
 
 
-class EncoderDecoder(Classification):
+class EncoderDecoder(LanguageModel, Classification):
     """A model with an encoder and a decoder: its logits meet the labels of the same position of the decoder.
 
     Both models' decoders read the same tokens, which are made from the labels by the student's own rule
@@ -27,7 +28,6 @@ class EncoderDecoder(Classification):
     """
 
     name: ClassVar[str] = "encoder_decoder"
-    unit: ClassVar[str] = "token"
     head: ClassVar[str | None] = "AutoModelForSeq2SeqLM"
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from limbeck.errors import ArgumentError
 from limbeck.models import first_input
 from limbeck.tasks.base import Targets, Task
+from limbeck.tasks.language import LanguageModel
 
 
 class TokenClassification(Task):
@@ -50,7 +51,7 @@ class TokenClassification(Task):
         return Targets(labels, mask)
 
 
-class MaskedLM(TokenClassification):
+class MaskedLM(LanguageModel, TokenClassification):
     """A masked language model: the logits at a masked token meet the token that was there.
 
     ``DataCollatorForLanguageModeling(tokenizer)`` masks tokens and labels the others -100. Both terms of the loss are means
@@ -62,8 +63,12 @@ class MaskedLM(TokenClassification):
     where_labels_come_from: ClassVar[str] = (
         "Pass data_collator=DataCollatorForLanguageModeling(tokenizer), which makes them of the tokens"
     )
-    unit: ClassVar[str] = "token"
     head: ClassVar[str | None] = "AutoModelForMaskedLM"
+    perplexity: ClassVar[str] = "masked_perplexity"
+    columns: ClassVar[Mapping[str, str]] = {
+        "masked_perplexity": "perplexity of masked tokens",
+        **{name: header for name, header in LanguageModel.columns.items() if name != "perplexity"},
+    }
 
     def __init__(self) -> None:
         self._is_checked = False

@@ -17,7 +17,7 @@ from limbeck.losses import IGNORE_INDEX, DistillationLoss, LossParts, SparseTarg
 from limbeck.losses.labels import mixed_labels, most_likely_classes
 from limbeck.models import floating_dtype, forward_logits, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
-from limbeck.tasks import CausalLM, Targets, Task, resolve_task
+from limbeck.tasks import Targets, Task, resolve_task
 from limbeck.teachers import Teacher, TeacherLike
 from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
@@ -304,7 +304,7 @@ class RunParts(Trainer):
     ) -> tuple[Tensor, Tensor | SparseTargets | None]:
         """Return both without the columns that only one of two language models has, which pad its vocabulary."""
         shared = self._shared_vocabulary
-        if teacher is None or not (shared.predicts_tokens or isinstance(self.task, CausalLM)):
+        if teacher is None or not (shared.predicts_tokens or self.task.unit == "token"):
             return logits, teacher
         return shared.cut(logits, teacher)
 
