@@ -21,7 +21,7 @@ def test_auto_searches_and_then_distils_at_what_it_found(searched_run, capsys):
     run, config = searched_run.folder, searched_run.config
     choice = read(run / "search" / "choice.json")
     assert choice["temperature"] in (1, 3, 9)
-    assert choice["cost"] == len(choice["students"]) == 2 + 2 + 2
+    assert choice["cost"] == len(choice["students"]) == 3 + 2
     resolved = load_config(run / "config.yaml")
     assert resolved.distillation.temperature == choice["temperature"]
     assert (run / "search" / "report.html").read_text().count("<svg") == 1
@@ -44,9 +44,9 @@ def test_the_search_alone_goes_on_and_says_why(searched_run, capsys):
     status, out, _ = limbeck(capsys, "temperature", "search", searched_run.config, "--out", run)
     choice = read(run / "search" / "choice.json")
     assert status == 0
-    assert f"T = {choice['temperature']:g}: of 3 temperatures from 1 to 9" in out
+    assert f"T = {choice['temperature']:g}: the best of 3 temperatures from 1 to 9" in out
     assert "Over the same student without a teacher: " in out
-    assert "Cost: 6 trainings." in out
+    assert "Cost: 5 trainings." in out
     assert choice["verdict"]["examples"] == 300
     sentences = {
         "pays": "The teacher pays.",
@@ -98,12 +98,14 @@ def test_from_a_store_and_with_other_settings(searched_run, tmp_path, capsys):
             f"teacher={{cache: {store}}}",
             "search.alphas=[0.5]",
             "search.divergences=[jsd]",
+            "search.policies=[max_logit]",
         ],
     )
     choice = search_temperature(settings, tmp_path / "run" / "search")
-    assert choice.cost <= 2 + 2 + 2 + 2 * 3
-    kinds = {(trial.alpha, trial.divergence) for trial, _ in choice.trials}
-    assert kinds == {(None, None), (0.0, None), (0.5, None), (None, "jsd")}
+    assert choice.cost <= 3 + 2 + 2 * 4
+    kinds = {(trial.alpha, trial.divergence, trial.policy) for trial, _ in choice.trials}
+    plain, alone = (None, None, None), (0.0, None, None)
+    assert kinds == {plain, alone, (0.5, None, None), (None, "jsd", None), (None, None, "max_logit")}
 
 
 class TestFaults:
@@ -127,7 +129,8 @@ class TestFaults:
                 "search.temperatures=[1, 1, 2]",
                 "search.temperatures: should be at least 3 different numbers, got [1, 1, 2]",
             ),
-            ("search.seeds=1", "search.seeds: should be greater than or equal to 2, got 1"),
+            ("search.seeds=0", "search.seeds: should be greater than or equal to 1, got 0"),
+            ("search.policies=[hot]", "search.policies.0: expected one of linear, cosine"),
             ("search.divergences=[kl]", "search.divergences.0: expected one of forward_kl"),
         ],
     )

@@ -22,12 +22,12 @@ def lines(figure):
 
 def test_the_table_of_a_search(choice):
     header, *rows = search_table(choice)
-    assert header == ("T", "behind the best, points", "students, %")
+    assert header == ("T", "behind the best, points", "students, accuracy, %")
     assert [float(row[0]) for row in rows] == list(choice.curve.temperatures)
     shown = {float(row[0]): row[2].split() for row in rows}
     trained = [trial for trial, _ in choice.trials if trial.alpha is None]
     assert sum(map(len, shown.values())) == len(trained)
-    assert shown[4.0][0] == "90.0"  # as the fixture's students are at T = 4
+    assert shown[3.0][0] == "88.6"  # as the fixture's students are at T = 3
     assert any(row[1].startswith("0.00 ±") for row in rows)
 
 
@@ -36,7 +36,7 @@ def test_the_figure_of_a_search(choice):
     assert set(found) == {"fit", "without a teacher", f"chosen: {choice.temperature:g}"}
     assert found["without a teacher"] == pytest.approx([70, 70])
     points = search_figure(choice).axes[0].collections[-1].get_offsets()
-    plain = [(trial.temperature, 100 * value) for trial, value in choice.trials if trial.alpha is None]
+    plain = [(trial.temperature, 100 * quality.value) for trial, quality in choice.trials if trial.alpha is None]
     assert sorted(map(tuple, points.tolist())) == [pytest.approx(point) for point in sorted(plain)]
 
 

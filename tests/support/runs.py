@@ -27,7 +27,7 @@ teacher:
 student: {model: mlp, settings: {hidden: [16]}}
 distillation: {temperature: auto, alpha: 0.9}
 training: {max_steps: 20, per_device_train_batch_size: 64, learning_rate: 1e-2, save_strategy: "no"}
-search: {temperatures: [1, 3, 9], batches: [2]}
+search: {temperatures: [1, 3, 9], seeds: 1}
 """
 
 

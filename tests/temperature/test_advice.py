@@ -50,7 +50,7 @@ class TestConclusion:
     def test_a_teacher_of_tiny_logits_wants_a_lower_temperature(self):
         found = analyze(0.01 * self.one_hot(1.0), self.LABELS)
         assert found.calibration.better_than_chance is True
-        assert found.conclusion.endswith("Try lower ones than 0.5.")
+        assert found.conclusion.endswith("Try lower ones than 0.25.")
 
     def test_without_labels_it_is_not_known_whether_the_teacher_is_any_good(self):
         assert analyze(self.noise()).conclusion.endswith("to say whether the teacher is better than chance.")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -32,22 +33,24 @@ def test_a_trial_is_claimed_once(journal):
 
 
 @given(correct=st.lists(st.booleans(), min_size=1, max_size=40))
-def test_what_is_known_of_an_error_is_kept(correct):
+def test_what_is_known_of_each_example_is_kept(correct):
     journal = Journal(None, "study")
-    for trial, quality in ((A, Quality.of_correct(correct)), (B, Quality(0.5, 0.1)), (Trial(3.0, 0), 0.25)):
+    brier = np.linspace(0, 2, len(correct), dtype=np.float32)
+    both, plain = Quality(0.5, np.array(correct), brier), Quality.of_scores(brier)
+    for trial, quality in ((A, both), (B, plain), (Trial(3.0, 0), 0.25)):
         journal.mark_finished(journal.claim([trial])[0], quality)
     kept = journal.qualities()
-    assert kept[A] == Quality.of_correct(correct)
-    assert kept[A].correct.tolist() == correct
-    assert kept[B] == Quality(0.5, 0.1)
+    assert (kept[A].value, kept[A].scores.tolist(), kept[A].scores.dtype) == (0.5, correct, bool)
+    assert kept[A].brier.tolist() == kept[B].scores.tolist() == brier.tolist()
+    assert kept[B].brier is None
     assert kept[Trial(3.0, 0)] == Quality(0.25)
     assert journal.results() == {trial: quality.value for trial, quality in kept.items()}
 
 
 def test_another_process_reads_what_one_has_kept(tmp_path):
     one = Journal(tmp_path / "journal", "study")
-    one.mark_finished(one.claim([A])[0], Quality.of_correct([True, False, True]))
-    assert Journal(tmp_path / "journal", "study").qualities()[A].correct.tolist() == [True, False, True]
+    one.mark_finished(one.claim([A])[0], Quality.of_scores([True, False, True]))
+    assert Journal(tmp_path / "journal", "study").qualities()[A].scores.tolist() == [True, False, True]
 
 
 def test_workers_share_a_file_and_studies_do_not_mix(tmp_path):
@@ -103,5 +106,5 @@ def test_a_study_that_was_begun_with_optuna_alone_is_continued(tmp_path):
     assert journal.claim([running]) is None
     assert journal.claim([running, A])[1] == A
     written = study.get_trials()[-1].user_attrs
-    assert written["trial"] == {"temperature": 1.0, "seed": 0, "alpha": None, "divergence": None}
+    assert written["trial"] == {"temperature": 1.0, "seed": 0, "alpha": None, "divergence": None, "policy": None}
     assert set(written) == {"worker", "trial"}

@@ -4,87 +4,101 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.errors import ArgumentError
-from limbeck.temperature import Quality, Verdict
-from limbeck.temperature.verdict import judge
+from limbeck.temperature import Quality, Trial, Verdict
+from limbeck.temperature.verdict import compare, judge
+
+PLAN = [Trial(t, seed) for seed in (0, 1) for t in (0.25, 1.0, 3.0, 8.0, 20.0)] + [
+    Trial(1.0, s, alpha=0.0) for s in (0, 1)
+]
 
 
-def drawn_pairs(gain, examples, seed, seeds=2):
-    """Return pairs of students whose true accuracies differ by ``gain``, on a validation set that is drawn for them.
+def students(gain, examples, seed):
+    """Return twelve students on a validation set that is drawn for them; a teacher adds ``gain`` to the accuracy at every T.
 
-    An example is easy or hard for both students alike, and which of the unsure ones a student gets is its own luck.
+    An example is easy or hard for all students alike. Which of the unsure ones a student gets is its own luck.
     """
     generator = np.random.default_rng(seed)
-    easiness = generator.choice([0.02, 0.5, 0.98], size=examples, p=[0.05, 0.2, 0.75])
-    with_teacher = np.where(easiness == 0.5, 0.5 + gain / 0.2, easiness)
-    return [
-        tuple(Quality.of_correct(generator.random(examples) < p) for p in (with_teacher, easiness))
-        for _ in range(seeds)
-    ]
+    unsure = generator.random(examples) < 0.2
+    known = generator.random(examples) < 0.75
+
+    def draw(trial):
+        chance = np.where(unsure, 0.5 + (0 if trial.alpha == 0 else gain / 0.2), known)
+        return Quality.of_scores(generator.random(examples) < chance)
+
+    return {trial: draw(trial) for trial in PLAN}
 
 
-@pytest.mark.parametrize("examples", [100, 300, 1000])
-@pytest.mark.parametrize("gain", [-0.02, 0.0, 0.005, 0.03])
-def test_a_verdict_is_seldom_wrong(gain, examples):
-    """Over 400 validation sets. Errors that hold the training's noise alone, which is 0 here, would decide by a coin."""
-    answers = [judge(drawn_pairs(gain, examples, seed), noise=0.0).answer for seed in range(400)]
+@pytest.mark.parametrize("gain", [-0.03, 0.0, 0.03])
+def test_a_verdict_is_seldom_wrong(gain):
+    """Over 60 validation sets of 600 examples."""
+    answers = [judge(students(gain, 600, seed), 3.0).answer for seed in range(60)]
     pays, denied = (answers.count(answer) / len(answers) for answer in ("pays", "does not pay"))
-    if gain <= 0:
-        assert pays <= 0.08  # 0.05, and what 400 draws may add
-    else:
-        assert denied <= 0.10
-    if abs(gain) >= 0.02 and examples == 1000:
-        assert max(pays, denied) > 0.8  # there is enough to tell
+    assert (pays if gain <= 0 else denied) <= 0.1
+    if gain:
+        assert max(pays, denied) > 0.6  # there is enough to tell
 
 
 def test_the_error_is_the_spread_over_validation_sets():
     """The gains of many validation sets spread as the error of one says."""
-    verdicts = [judge(drawn_pairs(0.0, 400, seed), noise=0.0) for seed in range(400)]
-    assert np.mean([v.error for v in verdicts]) == pytest.approx(np.std([v.gain for v in verdicts]), rel=0.1)
+    verdicts = [judge(students(0.0, 400, seed), 3.0) for seed in range(80)]
+    gains = np.array([v.gain for v in verdicts])
+    assert abs(gains.mean()) < 0.006
+    assert np.mean([v.error for v in verdicts]) == pytest.approx(gains.std(), rel=0.35)
 
 
-def test_two_seeds_of_forty_images_tell_little():
-    """Both seeds lose the same five images of forty: -12.5 points, whose error is not 0."""
-    without = Quality.of_correct([True] * 40)
-    with_teacher = Quality.of_correct([False] * 5 + [True] * 35)
-    verdict = judge([(with_teacher, without)] * 2, noise=0.0)
-    assert verdict.gain == pytest.approx(-0.125)
-    assert verdict.error == pytest.approx(math.hypot(math.sqrt(0.125 * 0.875 / 40), 1.5 / 40))
-    assert judge([(without, with_teacher)] * 2, noise=0.1).answer == "cannot be told"
+def test_a_few_images_tell_little():
+    """All students with a teacher lose the same five images of forty: -12.5 points, whose error is not 0."""
+    losing, winning = Quality.of_scores([False] * 5 + [True] * 35), Quality.of_scores([True] * 40)
+    verdict = judge({trial: winning if trial.alpha == 0 else losing for trial in PLAN}, 3.0)
+    assert verdict.gain == pytest.approx(-0.125, abs=1e-3)
+    assert verdict.validation_error == pytest.approx(math.sqrt(0.125 * 0.875 / 40), rel=0.01)
+    assert verdict.error > math.hypot(verdict.validation_error, 1.5 / 40)
 
 
-def test_examples_that_both_get_right_or_wrong_add_no_error():
-    both = [True] * 50 + [False] * 50
-    shared = judge([(Quality.of_correct(both), Quality.of_correct(both))], noise=0.0)
-    assert shared.validation_error == 0.0
-    assert shared.error == pytest.approx(0.015)  # 1.5 / n
-    apart = [Quality(0.5, math.sqrt(0.25 / 100), 100)] * 2  # without the examples, they count as independent
-    assert judge([tuple(apart)], noise=0.0).validation_error == pytest.approx(math.sqrt(2 * 0.25 / 100))
+def test_the_brier_score_tells_earlier():
+    """Students that are better sure, and right as often."""
+    rng = np.random.default_rng(0)
+    right = rng.random(500) < 0.8
+
+    def quality(trial):
+        brier = np.where(right, 0.1, 0.9) - (0 if trial.alpha == 0 else 0.04) + 0.002 * rng.standard_normal(500)
+        scores = right ^ (rng.random(500) < 0.01 - (0 if trial.alpha == 0 else 0.004))
+        return Quality(0.0, scores, brier)
+
+    verdict = judge({trial: quality(trial) for trial in PLAN}, 3.0)
+    assert verdict.brier_gain == pytest.approx(0.75 * 0.04, abs=0.003)
+    assert verdict.brier_gain > verdict.brier_error
+    assert verdict.gain < 1.64 * verdict.error  # the accuracy alone could not tell
+    assert verdict.answer == "pays"
+    assert "by the calibrated Brier score" in verdict.describe()
 
 
 def test_numbers_alone_leave_the_validation_set_out():
-    verdict = judge([(Quality(0.9), Quality(0.8)), (Quality(0.92), Quality(0.8))], noise=0.01)
-    assert (verdict.validation_error, verdict.examples, verdict.seeds) == (None, None, 2)
-    assert verdict.error == pytest.approx(0.01)
+    verdict = judge({trial: Quality(0.8 if trial.alpha == 0 else 0.9) for trial in PLAN}, 3.0)
+    assert (verdict.validation_error, verdict.examples, verdict.students) == (None, None, 12)
     assert "The error leaves out that of the validation set" in verdict.describe()
-    one_known = judge([(Quality(0.9, 0.01, 100), Quality(0.8))], noise=0.01)
-    assert (one_known.validation_error, one_known.examples) == (None, None)
 
 
-def test_no_pairs():
-    verdict = judge([], noise=0.01)
+def test_no_students_without_a_teacher():
+    verdict = judge({Trial(t, 0): Quality(0.5) for t in (1.0, 2.0, 4.0)}, 2.0)
     assert verdict.answer == "cannot be told"
-    assert math.isnan(verdict.gain)
     assert verdict.describe().startswith("It cannot be told")
 
 
-@given(gain=st.floats(-1, 1), training=st.floats(0, 1), validation=st.floats(0, 1) | st.none(), n=st.integers(1, 10**6))
-def test_the_answer_follows_from_gain_and_error(gain, training, validation, n):
-    verdict = Verdict(gain, training, validation, seeds=2, examples=n)
+def test_pairs_of_one_seed():
+    gain, error = compare([(Quality(0.9), Quality(0.8)), (Quality(0.92), Quality(0.8))], 0.01)
+    assert (gain, error) == (pytest.approx(0.11), pytest.approx(0.01))
+
+
+numbers = {"gain": st.floats(-1, 1), "training": st.floats(0, 1), "n": st.integers(1, 10**6)}
+
+
+@given(**numbers, validation=st.floats(0, 1) | st.none())
+def test_the_answer_by_the_score_alone(gain, training, validation, n):
+    verdict = Verdict(gain, training, validation, students=12, examples=n)
     s = math.sqrt(training**2 + (validation or 0) ** 2 + (1.5 / n) ** 2)
     assert verdict.error == pytest.approx(s)
     expected = {"pays": gain > 1.64 * s, "does not pay": gain + 1.28 * s < 0.003}
@@ -92,46 +106,42 @@ def test_the_answer_follows_from_gain_and_error(gain, training, validation, n):
     assert verdict.answer == next((answer for answer, holds in expected.items() if holds), "cannot be told")
 
 
+@given(**numbers, b=st.floats(-1, 1), e=st.floats(0, 1))
+def test_the_answer_by_both(gain, training, n, b, e):
+    verdict = Verdict(gain, training, 0.0, 12, n, b, e)
+    s = verdict.error
+    pays = (b > e and gain > 0) or (gain > 1.64 * s and b > -e)
+    denied = gain + 1.28 * s < 0.003 and b + 1.28 * e < 0.003
+    assert verdict.answer == ("pays" if pays else "does not pay" if denied else "cannot be told")
+
+
 @pytest.mark.parametrize(
     ("gain", "end"),
     [
         (0.05, "The teacher pays."),
         (-0.05, "The teacher does not pay: a gain of 0.3 points or more is unlikely."),
-        (0.005, "These students cannot tell whether the teacher pays; more validation examples would help most."),
+        (0.008, "whether the teacher pays; about 6000 more validation examples would tell."),
     ],
 )
 def test_the_sentence(gain, end):
-    verdict = Verdict(gain, 0.003, 0.01, seeds=3, examples=1000)
+    verdict = Verdict(gain, 0.003, 0.01, students=12, examples=1000)
     start = f"Over the same student without a teacher: {100 * gain:+.1f} ± 1.1 points of validation accuracy "
-    assert verdict.describe(labels=200) == f"{start}(3 seeds, 1000 validation examples, 200 training labels). {end}"
+    said = verdict.describe(labels=200)
+    assert said.startswith(f"{start}(12 students, 1000 validation examples, 200 training labels). ")
+    assert said.endswith(end)
     assert "labels" not in verdict.describe()
 
 
-def test_what_would_help_most():
-    """On forty examples that all students get right alike, the set is too small, and no seed helps."""
-    assert "more validation examples would" in Verdict(0.0, 1e-9, 0.0, seeds=2, examples=40).describe()
-    assert "more seeds would" in Verdict(0.0, 0.1, 0.01, seeds=2, examples=4000).describe()
-
-
-class TestQuality:
-    def test_of_booleans(self):
-        for correct in ([True, False, True, True], np.array([1, 0, 1, 1]), torch.tensor([True, False, True, True])):
-            quality = Quality.of_correct(correct)
-            assert (quality.value, quality.examples) == (0.75, 4)
-            assert quality.standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
-            assert quality.correct.tolist() == [True, False, True, True]
-
-    def test_faults(self):
-        for given_, argument in (([], "correct"), ([[True]], "correct")):
-            with pytest.raises(ArgumentError) as caught:
-                Quality.of_correct(given_)
-            assert caught.value.argument == argument
-        for settings, argument in (
-            ({"standard_error": -0.1}, "standard_error"),
-            ({"standard_error": math.nan}, "standard_error"),
-            ({"examples": 0}, "examples"),
-            ({"examples": 3, "correct": np.array([True])}, "correct"),
-        ):
-            with pytest.raises(ArgumentError) as caught:
-                Quality(0.5, **settings)
-            assert caught.value.argument == argument
+@given(gain=st.floats(0.002, 0.1), training=st.floats(1e-3, 0.1), validation=st.floats(1e-3, 0.1))
+def test_what_is_needed_would_tell(gain, training, validation):
+    """With so many more students, or examples, the same gain is clear."""
+    verdict = Verdict(gain, training, validation, students=12, examples=10**4)
+    if verdict.answer != "cannot be told" or "both" in verdict.needed:
+        return
+    more = int(verdict.needed.split()[1])
+    if "trainings" in verdict.needed:
+        training *= math.sqrt(12 / (12 + more))
+    else:
+        validation *= math.sqrt(10**4 / (10**4 + more))
+    after = math.hypot(training, validation, 1.5e-4)
+    assert gain > 1.63 * after or (gain <= 0.0015 and gain + 1.28 * after < 0.003)

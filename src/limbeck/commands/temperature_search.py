@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import warnings
@@ -19,6 +18,7 @@ from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.opening import open_and_tell
 from limbeck.config import Config, DistillationConfig
+from limbeck.data import Splits
 from limbeck.distributed import process_state
 from limbeck.errors import ConfigError
 from limbeck.evaluation import Answers, answers_of, predict_logits
@@ -113,7 +113,7 @@ def _trial_trainer(
         teacher = precompute_teacher(teacher, splits.train) or teacher  # students see one view of each example
     training = {**config.training, **NO_LOGS_OR_CHECKPOINTS, "max_steps": count_steps(config, splits.train)}
 
-    task = task_named(splits.task)
+    quality_of = _judge_of(splits, found)
 
     def train_trial(trial: Trial) -> Quality:
         seed = config.seed + trial.seed
@@ -121,21 +121,31 @@ def _trial_trainer(
         distillation = _with_settings_of(trial, config.distillation)
         settings = {"distillation": distillation, "training": training, "seed": seed}
         train_student(student, teacher, splits.train, config.model_copy(update=settings), folder=_scratch(folder))
-        if task.unit != "example":
-            return _quality_of_answers(answers_of(student, splits.validation))
-        labels = splits.validation.labels
-        right = task.scores(predict_logits(student, splits.validation), labels)[task.score]
-        return Quality.of_correct(right[task.labelled(labels)].numpy())
+        return quality_of(student)
 
-    return train_trial, task.score
+    return train_trial, task_named(splits.task).score
+
+
+def _judge_of(splits: Splits, teacher: object) -> Callable[[nn.Module], Quality]:
+    """Return a function that measures a student on the validation examples."""
+    task, examples = task_named(splits.task), splits.validation
+    if task.unit != "example":
+        return lambda student: _quality_of_answers(answers_of(student, examples))
+    has_label = task.labelled(examples.labels)
+    labels = examples.labels[has_label]
+    if task.family != "softmax" or labels.dim() > 1:
+        return lambda student: Quality.of_scores(
+            task.scores(predict_logits(student, examples)[has_label], labels)[task.score].numpy()
+        )
+    # A store of the teacher's outputs holds those of training examples alone.
+    told = predict_logits(teacher, examples)[has_label] if isinstance(teacher, nn.Module) else None
+    return lambda student: Quality.of_logits(predict_logits(student, examples)[has_label], labels, told)
 
 
 def _quality_of_answers(answers: Tensor | Answers) -> Quality:
-    """Return the score of a student whose examples have several positions, with its error over the examples."""
+    """Return the score of a student whose examples have several positions, in numbers for the examples."""
     assert isinstance(answers, Answers)
-    values = answers.values_of_examples(answers.task.score)
-    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
-    return Quality(float(values.mean()), error, len(values))
+    return Quality.of_scores(answers.values_of_examples(answers.task.score).numpy())
 
 
 def _scratch(folder: Path) -> Path:
@@ -150,6 +160,8 @@ def _with_settings_of(found: Trial | Choice, base: DistillationConfig) -> Distil
         changed["alpha"] = found.alpha
     if found.divergence is not None:
         changed |= {"divergence": found.divergence, "compensate": "curvature"}
+    if found.policy is not None:
+        changed["temperature"] = {"policy": found.policy}
     return base.model_copy(update=changed)
 
 
@@ -158,8 +170,8 @@ def _study_name(config: Config) -> str:
     values = config.model_dump(
         exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
     )
-    # "correct": the journal keeps which examples a student gets right; students of older journals lack it.
-    return xxhash.xxh3_64_hexdigest(json.dumps({**values, "quality": "correct"}, sort_keys=True).encode())
+    # "quality": how a student is measured; the numbers of older journals are others.
+    return xxhash.xxh3_64_hexdigest(json.dumps({**values, "quality": "calibrated"}, sort_keys=True).encode())
 
 
 def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
@@ -173,10 +185,12 @@ def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
         One line for each finding.
     """
     low, high = choice.interval
+    tried = any(trial.temperature == choice.temperature for trial, _ in choice.trials if trial.alpha != 0)
     lines = [
-        f"T = {choice.temperature:g}: of {len(plan.temperatures)} temperatures from {min(plan.temperatures):g} to "
-        f"{max(plan.temperatures):g}, those from {low:g} to {high:g} are within one standard error of the best on validation, "
-        "and of those that were tried this is the nearest to their middle.",
+        f"T = {choice.temperature:g}: the best of {len(plan.temperatures)} temperatures from {min(plan.temperatures):g} to "
+        f"{max(plan.temperatures):g} on validation, by a smooth curve through the students at "
+        f"T = {', '.join(f'{t:g}' for t in plan.trained)}"
+        f"{'' if tried else '; no student was trained at it'}. Those from {low:g} to {high:g} are within one standard error.",
     ]
     if choice.verdict is not None:
         lines.append(choice.verdict.describe(metric=choice.metric))
@@ -186,6 +200,8 @@ def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:
         lines.append(
             f"{choice.divergence} does better than the config's divergence at this T, both compensated for curvature."
         )
+    if choice.policy is not None:
+        lines.append(f"The policy {choice.policy} does better than this T.")
     lines.append(f"Cost: {choice.cost} trainings.")
     return lines
 
@@ -204,7 +220,7 @@ def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
     behind, error = choice.curve.behind_best()
     return {
         "temperature": choice.temperature, "interval": list(choice.interval), "alpha": choice.alpha,
-        "divergence": choice.divergence, "gain": choice.gain, "gain_error": choice.gain_error,
+        "divergence": choice.divergence, "policy": choice.policy, "gain": choice.gain, "gain_error": choice.gain_error,
         "worthwhile": choice.worthwhile, "cost": choice.cost,
         "verdict": None if choice.verdict is None else {"answer": choice.verdict.answer, **asdict(choice.verdict)},
         "curve": [
@@ -212,6 +228,7 @@ def choice_as_dict(choice: Choice, plan: SearchPlan) -> dict[str, Any]:
             for t, b, e in zip(plan.temperatures, behind, error, strict=True)
         ],
         "students": [
-            {**asdict(trial), f"validation_{choice.metric}": value} for trial, value in choice.trials
+            {**asdict(trial), f"validation_{choice.metric}": quality.score, "quality": quality.value}
+            for trial, quality in choice.trials
         ],
     }  # fmt: skip

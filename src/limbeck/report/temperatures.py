@@ -32,13 +32,15 @@ def search_table(choice: Choice) -> Table:
     assert choice.curve is not None
     behind, error = choice.curve.behind_best()
     scale, unit, digits = _scale(choice)
-    rows: Table = [("T", f"behind the best{', points' if unit else ''}", f"students{unit}")]
+    by_score = _is_chosen_by_score(choice)
+    factor, header = (scale, "points" if unit else choice.metric) if by_score else (1, "quality")
+    rows: Table = [("T", f"behind the best, {header}", f"students, {choice.metric.replace('_', ' ')}{unit}")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
-        own = [scale * value for trial, value in choice.trials if trial.temperature == t and _is_plain(trial)]
+        own = [scale * q.score for trial, q in choice.trials if trial.temperature == t and _is_plain(trial)]
         rows.append(
             (
                 f"{t:g}",
-                f"{scale * b:.{digits + 1}f} ± {scale * e:.{digits + 1}f}",
+                f"{factor * b:.{digits + 1 if by_score else 4}f} ± {factor * e:.{digits + 1 if by_score else 4}f}",
                 " ".join(f"{value:.{digits}f}" for value in own),
             )
         )
@@ -57,26 +59,30 @@ def search_figure(choice: Choice) -> Figure:
     assert choice.curve is not None
     figure, axes = new_axes(7.5, 4.0)
     curve, t = choice.curve, np.array(choice.curve.temperatures)
-    students = [(trial.temperature, v) for trial, v in choice.trials if _is_plain(trial)]
-    level = np.mean([v - curve.at(x) for x, v in students])
     _, error = curve.behind_best()
-    scale, unit, _ = _scale(choice)
-    mean = scale * (curve.mean + level)
+    by_score = _is_chosen_by_score(choice)
+    scale, unit, _ = _scale(choice) if by_score else (1, "", 3)
+    mean = scale * curve.mean
     axes.axvspan(*choice.interval, color=STUDENT_COLOUR, alpha=0.1, label="within one standard error of the best")
     axes.plot(t, mean, color=STUDENT_COLOUR, label="fit")
     axes.fill_between(t, mean - scale * error, mean + scale * error, color=STUDENT_COLOUR, alpha=0.2)
-    points = [(x, scale * v) for x, v in students]
+    points = [(trial.temperature, scale * q.value) for trial, q in choice.trials if _is_plain(trial)]
     axes.scatter(*zip(*points, strict=True), s=22, color=STUDENT_COLOUR, label="students")
-    alone = [scale * v for trial, v in choice.trials if trial.alpha == 0]
+    alone = [scale * q.value for trial, q in choice.trials if trial.alpha == 0]
     if alone:
         axes.axhline(
             float(np.mean(alone)), color=TEACHER_COLOUR, linestyle="--", linewidth=1, label="without a teacher"
         )
     axes.axvline(choice.temperature, color=STUDENT_COLOUR, linestyle=":", label=f"chosen: {choice.temperature:g}")
     _log_axis(axes, t)
-    axes.set_ylabel(f"validation {choice.metric.replace('_', ' ')}{unit}")
+    axes.set_ylabel(f"validation {choice.metric.replace('_', ' ')}{unit}" if by_score else "quality on validation")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _is_chosen_by_score(choice: Choice) -> bool:
+    """Return True if the number that T is chosen by is the score that is shown, such as the accuracy."""
+    return all(quality.value == quality.score for _, quality in choice.trials)
 
 
 def _scale(choice: Choice) -> tuple[int, str, int]:
@@ -86,7 +92,7 @@ def _scale(choice: Choice) -> tuple[int, str, int]:
 
 def _is_plain(trial: Trial) -> bool:
     """Return True if the student's objective was the config's own, apart from the temperature."""
-    return trial.alpha is None and trial.divergence is None
+    return trial.alpha is None and trial.divergence is None and trial.policy is None
 
 
 def analysis_table(analysis: Analysis) -> Table:

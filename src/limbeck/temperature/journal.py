@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.temperature.quality import Quality
 from limbeck.temperature.search_plan import Trial
-from limbeck.temperature.verdict import Quality
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -152,21 +152,30 @@ def _trial_of(record: FrozenTrial) -> Trial:
 
 
 def _details(quality: Quality) -> dict[str, Any]:
-    """Return what is known of a quality's error in the form that is written: a bit for each example, the first one highest."""
-    correct = None if quality.correct is None else base64.b64encode(np.packbits(quality.correct).tobytes()).decode()
-    return {"standard_error": quality.standard_error, "examples": quality.examples, "correct": correct}
+    """Return what a quality tells of each example in the form that is written."""
+    return {name: _packed(x) for name in ("scores", "brier") if (x := getattr(quality, name)) is not None}
 
 
 def _quality_of(record: FrozenTrial) -> Quality:
     """Return the quality that one of Optuna's records holds. A study that was begun earlier has numbers alone."""
     assert record.value is not None
     details = record.user_attrs.get("quality", {})
-    examples, written = details.get("examples"), details.get("correct")
-    correct = None
-    if written is not None:
-        packed = np.frombuffer(base64.b64decode(written), dtype=np.uint8)
-        correct = np.unpackbits(packed, count=examples).astype(bool)
-    return Quality(record.value, details.get("standard_error"), examples, correct)
+    return Quality(record.value, **{name: _unpacked(details[name]) for name in ("scores", "brier") if name in details})
+
+
+def _packed(values: np.ndarray) -> dict[str, Any]:
+    """Return a row of numbers as values that JSON can write: a bit for each boolean, the first one highest, else float32."""
+    data = np.packbits(values) if values.dtype == bool else values.astype("<f4")
+    kind = "bits" if values.dtype == bool else "float32"
+    return {"kind": kind, "count": len(values), "data": base64.b64encode(data.tobytes()).decode()}
+
+
+def _unpacked(written: dict[str, Any]) -> np.ndarray:
+    """Return the numbers that ``_packed`` has written."""
+    data = base64.b64decode(written["data"])
+    if written["kind"] == "bits":
+        return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=written["count"]).astype(bool)
+    return np.frombuffer(data, dtype="<f4")
 
 
 def _is_alive(process: int) -> bool:
