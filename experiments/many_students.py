@@ -115,7 +115,7 @@ def train_students(data: Data, recipe: Recipe, temperatures: list[float], seeds:
         rows = torch.stack([order[step] for order in orders])
         z, labels, teacher = students(data.train[rows]), data.labels[rows], data.teacher[rows]
         size = (seeds, arms, rows.shape[1])
-        soft = distillation_loss(
+        soft = z.new_zeros(()) if not arms else distillation_loss(
             z[:, :-1], teacher[:, None].expand(*size, classes), labels[:, None].expand(size),
             temperature=softness.expand(size), alpha=recipe.alpha, reduction="sum",
         )  # fmt: skip

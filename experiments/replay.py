@@ -29,15 +29,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from experiments.combinations import Studies
 from experiments.many_students import Data, Recipe, train_students
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from limbeck.evaluation import predict_logits
-from limbeck.run.teacher import load_or_train_teacher
+from limbeck.data import DataConfig, load_splits
 from limbeck.temperature import TEMPERATURES, Quality, SearchPlan, Trial
 from limbeck.temperature.search import choose
 
@@ -52,7 +50,7 @@ class Case:
     """One combination of data, teacher and student."""
 
     data: str
-    """A data set, or "digits" and "fashion" for those of ``experiments.combinations``."""
+    """The name of a data set."""
     recipe: Recipe
     labelled: int | None = None
     """How many training examples; None for all."""
@@ -108,23 +106,27 @@ def data_of(case: Case, work: Path) -> Data:
 
 
 def _images(name: str, work: Path) -> Data:
-    """Return the images of the studies with the answers of their teacher, a CNN."""
-    studies = Studies(work)
-    combination = {"digits": "digits, MLP 16, AdamW", "fashion": "fashion, MLP 16, AdamW"}[name]
-    config, splits, stored = studies.setting(combination)
-    folder = studies.folder / name
-    teacher = load_or_train_teacher(config.model_copy(update={"out": str(folder)}), splits, folder)
+    """Return the images of a data set as rows, with a wide perceptron as teacher that knows all labels of the training part."""
+    splits = load_splits(DataConfig(name={"digits": "digits", "fashion": "fashion-mnist"}[name]), seed=0)
 
-    def rows(part: Any) -> Tensor:
-        batches = [part.__getitems__(range(i, min(i + 1000, len(part)))) for i in range(0, len(part), 1000)]
-        return torch.cat([b["pixel_values"].flatten(1) for b in batches])
+    def part(examples: Any) -> tuple[Tensor, Tensor]:
+        batches = [examples.__getitems__(range(i, min(i + 1000, len(examples)))) for i in range(0, len(examples), 1000)]
+        return tuple(torch.cat([b[key].flatten(1) if b[key].dim() > 1 else b[key] for b in batches])
+                     for key in ("pixel_values", "labels"))  # fmt: skip
 
-    logits = stored.store.look_up(splits.train.ids).logits
-    assert logits is not None
-    return Data(
-        rows(splits.train), splits.train.labels, logits.float(), rows(splits.validation), splits.validation.labels,
-        predict_logits(teacher, splits.validation), rows(splits.test), splits.test.labels,
-    )  # fmt: skip
+    (train, labels), validation, test = map(part, (splits.train, splits.validation, splits.test))
+    kept = work / f"teacher_{name}.pt"
+    if not kept.exists():
+        steps = {"digits": 400, "fashion": 1300}[name]
+        nothing = torch.zeros(len(train), 10)
+        everything = torch.cat([train, validation[0]])
+        data = Data(train, labels, nothing, everything, torch.cat([labels, validation[1]]), nothing, *test)
+        answers, of_test = train_students(data, Recipe(512, "adamw", 1e-3, steps, 256), [], 1)
+        accuracy = (of_test[0, 0].argmax(-1) == test[1]).float().mean().item()
+        print(f"teacher of {name}: {100 * accuracy:.2f} % of the test images", flush=True)
+        torch.save(answers[0, 0].float(), kept)
+    logits = torch.load(kept)
+    return Data(train, labels, logits[: len(train)], validation[0], validation[1], logits[len(train) :], *test)
 
 
 def _table(name: str, work: Path) -> Data:
