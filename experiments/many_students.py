@@ -79,7 +79,9 @@ class Students:
     def clip(self) -> None:
         """Scale the gradient of each student whose norm is above 1."""
         seeds, arms, hidden, _ = self.shape
-        views = [p.grad.view(seeds, -1, arms, hidden).transpose(1, 2) for p in self.parameters[:2] if p.grad is not None]
+        views = [
+            p.grad.view(seeds, -1, arms, hidden).transpose(1, 2) for p in self.parameters[:2] if p.grad is not None
+        ]
         views += [p.grad.view(seeds, arms, -1) for p in self.parameters[2:] if p.grad is not None]
         norms = torch.stack([g.reshape(seeds, arms, -1).norm(dim=-1) for g in views]).norm(dim=0)
         scale = (1 / norms.clamp(min=1e-12)).clamp(max=1)
