@@ -184,7 +184,7 @@ def test_a_store_in_every_command(compared, tmp_path, capsys):
 
 def test_a_temperature_is_searched_and_analysed(compared, tmp_path):
     config, run, _ = compared
-    search = "search={temperatures: [1, 2, 4], batches: [2]}"
+    search = "search={temperatures: [1, 2, 4], seeds: 1}"
     model = options(f"teacher={{model: {run / 'teacher'}}}", search, "training.max_steps=1")
     run_limbeck("temperature", "search", config, "--out", tmp_path / "search", *model)
     choice = json.loads((tmp_path / "search" / SEARCH / CHOICE).read_text())

@@ -21,7 +21,7 @@ teacher: {model: FOLDER/teacher}
 student: {model: FOLDER/student, from_scratch: true}
 training: {max_steps: 6, per_device_train_batch_size: 4, learning_rate: 1e-2, save_strategy: "no", logging_steps: 3}
 compare: {seeds: 1, temperatures: [1]}
-search: {temperatures: [1, 2, 4], batches: [1]}
+search: {temperatures: [1, 2, 4], seeds: 1}
 cache: {format: hidden}
 """
 

@@ -23,7 +23,7 @@ distillation: {alpha: 0.7}
 training: {max_steps: 3, per_device_train_batch_size: 8, learning_rate: 0.5, optim: sgd, lr_scheduler_type: constant,
            max_grad_norm: 0.0, save_strategy: "no"}
 compare: {seeds: 1, temperatures: [1]}
-search: {temperatures: [1, 2, 4], batches: [1]}
+search: {temperatures: [1, 2, 4], seeds: 1}
 """
 
 

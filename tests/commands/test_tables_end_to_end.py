@@ -20,7 +20,7 @@ student: {model: mlp, settings: {hidden: [4]}}
 distillation: {temperature: 2}
 training: {max_steps: 10, per_device_train_batch_size: 32, learning_rate: 1e-2, save_strategy: "no"}
 compare: {seeds: 1, temperatures: [2]}
-search: {temperatures: [1, 2, 4], batches: [2]}
+search: {temperatures: [1, 2, 4], seeds: 1}
 """
 
 

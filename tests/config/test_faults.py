@@ -115,8 +115,8 @@ teacher: {model: cnn}
 student: {model: mlp}
 search:
   temperatures: [1, 2, -3]
-  seeds: 1
-  batches: [3, 0]
+  seeds: 0
+  policies: [hot]
   alphas: [2]
   divergences: [jds]
 cache:
@@ -127,8 +127,9 @@ cache:
 """
     assert faults(text, tmp_path, training=False) == [
         "c.yaml:4  search.temperatures.2: should be greater than 0, got -3",
-        "c.yaml:5  search.seeds: should be greater than or equal to 2, got 1",
-        "c.yaml:6  search.batches.1: should be greater than 0, got 0",
+        "c.yaml:5  search.seeds: should be greater than or equal to 1, got 0",
+        "c.yaml:6  search.policies.0: expected one of linear, cosine, exponential, max_logit, sharpness, standardized, "
+        "teacher_only, weighted_teacher_only, gap, learned, got 'hot'.",
         "c.yaml:7  search.alphas.0: should be less than or equal to 1, got 2",
         "c.yaml:8  search.divergences.0: expected one of forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, tvd, "
         "logit_mse, got 'jds'. Did you mean jsd?",
