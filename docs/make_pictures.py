@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation into ``docs/pictures/``.
+"""Draw the pictures of the documentation into ``docs/pictures/``, and write the temperature explorer there.
 
     python docs/make_pictures.py
 
@@ -7,6 +7,7 @@ The README's picture is drawn too. It alone is in git.
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -15,7 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limbeck import distillation_loss, logit_mse_loss
+from limbeck.commands.distill import distill
+from limbeck.commands.exploring import explorer_of
+from limbeck.config import config_from
+from limbeck.config.schema import TeacherConfig
+from limbeck.data import load_splits
+from limbeck.evaluation import predict_logits
 from limbeck.losses import DIVERGENCES
+from limbeck.models import load_model
+from limbeck.report import Mark, write_explorer_page
+from limbeck.run.folder import STUDENT, TEACHER
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from experiments.collect import RESULTS, Arms
@@ -25,6 +35,19 @@ import readme_picture
 
 FOLDER = Path(__file__).parent / "pictures"
 BLUE, RED, GREY = "#3b6ea5", "#a5533b", "#888888"
+EXPLORED = {
+    "data": {"name": "digits", "labelled": 100},
+    "teacher": {
+        "model": "cnn",
+        "settings": {"width": 8},
+        "augmentation": {"shift": 1},
+        "training": {"max_steps": 300, "per_device_train_batch_size": 64, "learning_rate": 5e-3},
+    },
+    "student": {"model": "mlp", "settings": {"hidden": [16]}},
+    "distillation": {"temperature": 4.0},
+    "training": {"max_steps": 200, "per_device_train_batch_size": 64, "learning_rate": 1e-2},
+}
+"""The run whose examples the explorer of the site shows."""
 
 
 def main() -> None:
@@ -37,6 +60,22 @@ def main() -> None:
         figure.savefig(path.with_suffix(".png"), bbox_inches="tight", dpi=110)
         print(path)
     readme_picture.write()
+    explorer()
+
+
+def explorer() -> None:
+    """Train a teacher and a student on digits, and write the page on which a visitor moves the temperature."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_from(EXPLORED | {"out": folder}, [], name="explorer")
+        distill(config)
+        teacher, student = (load_model(Path(folder) / name) for name in (TEACHER, STUDENT))
+    splits = load_splits(config.data, seed=config.seed)
+    logits = predict_logits(teacher, splits.test), predict_logits(student, splits.test)
+    quiet = config.model_copy(update={"teacher": TeacherConfig(model="cnn")})  # its views are then passes with dropout
+    found = explorer_of(quiet, splits, teacher, logits, [Mark(config.distillation.temperature, "used")])
+    path = FOLDER / "explorer.html"
+    write_explorer_page(path, found, ["A CNN taught this small student to read digits. Drag T."])
+    print(path)
 
 
 def capacity() -> Figure:

@@ -173,3 +173,12 @@ def write_json(path: Path, value: Any) -> None:
         OSError: the file cannot be written.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file.
+
+    Args:
+        path: the file, such as ``write_json`` wrote it.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))

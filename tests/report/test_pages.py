@@ -6,12 +6,23 @@ from torch import nn
 
 from limbeck.config import config_from
 from limbeck.data import load_splits
-from limbeck.evaluation import ArmResult
+from limbeck.evaluation import ArmResult, Speed
 from limbeck.report import (
+    Details,
+    Explorer,
+    Mark,
+    choose_rows,
+    class_gain_table,
     class_table,
     comparison_figure,
     comparison_table,
+    confusion_table,
+    differing_examples,
+    loss_figure,
+    reliability_diagram,
+    show_examples,
     soft_target_figure,
+    speed_table,
     write_analysis_page,
     write_comparison_page,
     write_demo_page,
@@ -42,37 +53,58 @@ def soft_targets():
     )
 
 
-def test_a_run(splits, tmp_path):
-    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    log = [{"step": step, "soft_loss": 1 / step, "hard_loss": 2 / step} for step in (1, 2, 3)] + [
-        {"step": 3, "eval": 1}
-    ]
-    distillation = {"temperature": {"policy": "<b>", "start": 8}, "alpha": 0.9}
+@pytest.fixture(scope="module")
+def details(splits):
+    """Every part that a page can have, of a random teacher and student."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = 3 * torch.randn(2, 400, 10, generator=generator)
+    labels, names = splits.test.labels, splits.label_names
+    right = {name: (z.argmax(-1) == labels).double().numpy()[None] for name, z in (("s", student), ("t", teacher))}
+    rows = choose_rows(teacher, student, labels)
+    log = [{"step": step, "soft_loss": 1 / step, "hard_loss": 2 / step, "gradient_ratio": 3.0} for step in (1, 2, 3)]
+    return Details(
+        headline="The whole <b>.",
+        losses=loss_figure([*log, {"step": 3, "eval": 1}]),
+        reliability=reliability_diagram(labels, {"student": student, "teacher": teacher}),
+        class_gains=class_gain_table(names, labels, right, ("s", "t")),
+        confusions=confusion_table(names, labels, {"student": student.argmax(-1), "teacher": teacher.argmax(-1)}),
+        differing=differing_examples(splits.test, names, teacher, student, labels),
+        speed=speed_table({"student": (10, 40)}, [("student", Speed(128, 2.0, 3.0, 9))]),
+        explorer=Explorer(names, show_examples(splits.test, rows), teacher[rows], student[rows], [Mark(4.0, "used")]),
+        facts=[("data", "digits"), ("command", "limbeck distill <x>")],
+    )
+
+
+PARTS = [
+    "What the temperature does", "Training", "Is its confidence honest?", "Each class", "Which classes are confused?",
+    "Where student and teacher disagree", "Size and speed", "What ran",
+]  # fmt: skip
+
+
+def test_a_run(splits, details, soft_targets, tmp_path):
     results = {"teacher": TEACHER, "student": {**TEACHER, "agreement": 0.5}}
     write_run_page(
-        tmp_path / "page.html", splits=splits, results=results, findings=["Found."], distillation=distillation, log=log,
-        teacher=teacher,
+        tmp_path / "page.html", splits=splits, results=results, findings=["Found."], details=details,
+        soft_targets=soft_targets,
     )  # fmt: skip
     page = Page(tmp_path / "page.html")
-    assert page.headings == ["A distilled student", "Test results", "Training", "Settings", "Soft targets"]
-    assert page.figures == 2
-    measured, settings = page.tables
-    assert [row[0] for row in measured] == ["", "teacher", "student"]
-    assert settings == [["setting", "value"], ["temperature", "{'policy': '<b>', 'start': 8}"], ["alpha", "0.9"]]
-    assert {"Found.", *splits.notes} <= set(page.paragraphs)
+    assert page.headings == ["A distilled student", "Test results", PARTS[0], "Soft targets", *PARTS[1:]]
+    assert page.figures == 4  # soft targets, losses, reliability, and the loss over T in the explorer
+    assert [row[0] for row in page.tables[0]] == ["", "teacher", "student"]
+    assert page.tables[-1] == [["data", "digits"], ["command", "limbeck distill <x>"]]
+    assert page.tables[-2][1] == ["student", "10", "4e-05", "128", "2", "3", "9", "64,000"]
+    assert {"The whole <b>.", "Found.", *splits.notes} <= set(page.paragraphs)
 
 
-def test_a_run_without_a_live_teacher_or_a_log(splits, tmp_path):
-    write_run_page(
-        tmp_path / "page.html", splits=splits, results={"student": TEACHER}, findings=[], distillation={"alpha": 1.0}, log=[],
-        teacher=None,
-    )  # fmt: skip
+def test_a_part_that_is_not_known_is_left_out(splits, tmp_path):
+    write_run_page(tmp_path / "page.html", splits=splits, results={"student": TEACHER}, findings=[], details=Details())
     page = Page(tmp_path / "page.html")
-    assert page.headings == ["A distilled student", "Test results", "Settings"]
+    assert page.headings == ["A distilled student", "Test results"]
     assert page.figures == 0
+    assert "<script" not in (tmp_path / "page.html").read_text()
 
 
-def test_a_comparison(tmp_path, soft_targets):
+def test_a_comparison(tmp_path, soft_targets, details):
     table = comparison_table(TEACHER, ARMS)
     shared = dict(
         results=table,
@@ -81,7 +113,7 @@ def test_a_comparison(tmp_path, soft_targets):
         findings=["First <b>one</b>.", "Second."],
         classes=class_table({"teacher": {"iou of <sky>": 0.5}}),
     )
-    write_comparison_page(tmp_path / "page.html", **shared, soft_targets=soft_targets)
+    write_comparison_page(tmp_path / "page.html", **shared, details=Details(), soft_targets=soft_targets)
     page = Page(tmp_path / "page.html")
     of_classes = "Intersection over union of each class, %"
     first, *rest = ["Was distillation worth it?", "Test results", "What the numbers say", "Soft targets"]
@@ -89,10 +121,9 @@ def test_a_comparison(tmp_path, soft_targets):
     assert page.tables == [[list(row) for row in table], [["", "teacher"], ["<sky>", "50.0"]]]  # <b> is text, not a tag
     assert page.paragraphs == ["400 <i>.", "First <b>one</b>.", "Second."]
     assert page.figures == 2
-    write_comparison_page(tmp_path / "text.html", **shared, soft_targets=None)
-    page = Page(tmp_path / "text.html")
-    assert page.paragraphs[-1] == "Shown for images only."
-    assert page.figures == 1
+    write_comparison_page(tmp_path / "whole.html", **shared, details=details)
+    page = Page(tmp_path / "whole.html")
+    assert page.headings == [first, rest[0], of_classes, rest[1], *PARTS]
 
 
 def test_the_demo(tmp_path, soft_targets):
@@ -103,6 +134,7 @@ def test_the_demo(tmp_path, soft_targets):
         accuracies=comparison_figure(TEACHER, ARMS),
         caption="On 400.",
         findings=["A finding."],
+        details=Details(),
         soft_targets=soft_targets,
         omitted_class=3,
         omitted_results=omitted,

@@ -18,6 +18,7 @@ import typer
 from limbeck import __version__
 from limbeck.commands.cache_options import cache_app
 from limbeck.commands.check import check_app
+from limbeck.commands.command_line import COMMAND
 from limbeck.commands.options import (
     ConfigPath,
     Functions,
@@ -261,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
+    COMMAND.set(given)
     os.environ.setdefault(
         "HF_DATASETS_DISABLE_PROGRESS_BARS", "1"
     )  # they would stand between the lines that are printed
@@ -332,6 +334,7 @@ def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
 def _show_comparison(result: ComparisonResult) -> None:
     from limbeck.report import class_table, comparison_table
 
+    print_lines([result.headline])
     print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
     print_table(IOU_TITLE, class_table(result.means))
     print_lines([result.caption])

@@ -9,6 +9,7 @@ student and the distilled one is what softness gained.
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from limbeck import report
 from limbeck.atomic_files import write_json
 from limbeck.commands.arms import Arm, all_arms, arms_of_numbers
+from limbeck.commands.compare_page import comparison_details
 from limbeck.commands.findings import (
     comparison_findings,
     confidence_finding,
@@ -76,6 +78,13 @@ class ComparisonResult:
     seeds: list[int]
     labels: int
     """How many labels of the training examples each student knows."""
+    details: report.Details
+    """The parts of the page below the results."""
+
+    @property
+    def headline(self) -> str:
+        """Return the whole in one sentence."""
+        return self.details.headline
 
     @property
     def metric(self) -> str:
@@ -115,6 +124,7 @@ def compare(config: Config, *, resume: bool = False) -> ComparisonResult:
     temperatures = [1.0, *config.compare.temperatures]
     report.write_comparison_page(
         result.folder / REPORT,
+        details=result.details,
         results=report.comparison_table(result.teacher_metrics, result.arms),
         accuracies=accuracies,
         caption=result.caption,
@@ -142,7 +152,7 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         DataError: the data cannot be read.
         ModelError: a model cannot be built or loaded.
     """
-    folder = Path(config.out)
+    folder, started = Path(config.out), time.perf_counter()
     if config.distillation.temperature == "auto":  # each arm has a temperature of its own
         config = with_temperature(config, config.compare.temperatures[0])
     opened, teacher = open_and_tell(config, folder, begin=True, resume=resume, live_teacher=True)
@@ -176,9 +186,10 @@ def train_all_arms(config: Config, *, resume: bool = False) -> ComparisonResult:
         *teacher_findings(teacher_metrics, arms[best][metric].mean, metric),
     ]
     labels = int(trainer.splits_of(seeds[0]).labelled.sum()) if trainer.task.has_labels else 0
-    result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best, seeds, labels)
     student = load_model(trainer.first_student(best), model=functions_of(config.student))
     save_student(student, folder, config, splits)
+    details = comparison_details(trainer, arms, teacher, opened.facts, time.perf_counter() - started)
+    result = ComparisonResult(folder, splits, teacher, teacher_metrics, arms, findings, best, seeds, labels, details)
     _write_metrics(result)
     return result
 
@@ -193,6 +204,7 @@ def _write_metrics(result: ComparisonResult) -> None:
             "seeds": result.seeds,
             "test_examples": len(result.splits.test),
             "labels": result.labels,
+            "headline": result.headline,
             "findings": result.findings,
             "best_on_validation": result.best,
         },
@@ -211,6 +223,7 @@ class ArmTrainer:
 
     def __init__(self, config: Config, splits: Splits, teacher: nn.Module, folder: Path) -> None:
         self.task = task_named(splits.task)
+        """What the labels are for."""
         self.validation_score = f"validation_{self.task.score}"
         """The metric that choices are made by."""
         has_transfer_set = not bool(splits.labelled.all())
@@ -228,19 +241,20 @@ class ArmTrainer:
             self._all_labels = load_run_splits(config.model_copy(update={"data": everything}))
         steps = count_steps(config, splits.train)
         training = {**NO_LOGS_OR_CHECKPOINTS, **config.training, "max_steps": steps}
-        self._config = config.model_copy(update={"training": training})
-        self._splits, self._folder = splits, folder
+        self._logged = {name: value for name, value in training.items() if name != "logging_strategy"} | config.training
+        self.config = config.model_copy(update={"training": training})
+        self.splits, self._folder = splits, folder
         self._look_at_teacher(teacher)
 
     def _look_at_teacher(self, teacher: nn.Module) -> None:
         """Ask the teacher about all examples, once for all arms."""
         self._live_teacher = teacher
         everything, self._decisions = self._all_labels.train, dict[int, Tensor]()
-        self.teacher_test_answers = answers_of(teacher, self._splits.test)
-        self._validation = self._splits.validation
+        self.teacher_test_answers = answers_of(teacher, self.splits.test)
+        self._validation = self.splits.validation
         if not self.task.has_labels:  # what students should return is what the teacher does
             self._validation = self._validation.with_labels(predict_logits(teacher, self._validation))
-        is_changed, one_answer = self._config.data.augmentation.is_on, self.task.unit == "example"
+        is_changed, one_answer = self.config.data.augmentation.is_on, self.task.unit == "example"
         in_memory = precompute_teacher(teacher, everything) if one_answer or not is_changed else None
         self._teacher: nn.Module | Teacher = teacher if is_changed or in_memory is None else in_memory
         if one_answer:
@@ -254,7 +268,7 @@ class ArmTrainer:
         if self.task.unit != "token":  # every position counts, and tokens all have labels
             unlabelled = everything.with_labels(torch.full_like(everything.labels, IGNORE_INDEX))
         self.teacher_logits, _ = rows_of(teacher, unlabelled.subset(torch.arange(min(SOME, len(unlabelled)))))
-        if not bool(self._splits.labelled.all()):
+        if not bool(self.splits.labelled.all()):
             found = answers_of(teacher, unlabelled, progress="Asking the teacher")
             assert isinstance(found, Answers)
             rows = found.decisions.split(found.counted.tolist())
@@ -266,7 +280,7 @@ class ArmTrainer:
         Args:
             seed: draws the known labels.
         """
-        data = self._config.data
+        data = self.config.data
         return hide_labels(self._all_labels, data.labelled, transfer=data.transfer == "all", seed=seed)
 
     def train_arm(self, name: str, seed: int) -> Measured:
@@ -280,7 +294,7 @@ class ArmTrainer:
             The student's metrics.
         """
         arm = next(arm for arm in self.arms if arm.name == name)
-        config = self._config.model_copy(update={"seed": seed})
+        config = self.config.model_copy(update={"seed": seed})
         splits = self.splits_of(seed)
         student = build_seeded_model(config.student, splits, seed)
         examples = self._training_examples(arm, splits)
@@ -290,9 +304,13 @@ class ArmTrainer:
             config = config.model_copy(update={"distillation": objective})
         elif not has_numbers(self.task):
             config = with_temperature(config, arm.temperature or 1.0)
-        train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
-        if seed == self._config.seed:
+        is_first = seed == self.config.seed
+        if is_first:
+            config = config.model_copy(update={"training": self._logged})
+        trained = train(student, teacher, examples, config, folder=self._folder / CHECKPOINTS)
+        if is_first:
             save_model(student, self.first_student(name), config.student, splits.shape)
+            write_json(self.log_of(name), trained.state.log_history)
         return self._measure(student)
 
     def first_student(self, name: str) -> Path:
@@ -307,6 +325,17 @@ class ArmTrainer:
         names = [arm.name for arm in self.arms]
         return self._folder / CHECKPOINTS / f"arm-{names.index(name)}"
 
+    def log_of(self, name: str) -> Path:
+        """Return the file that keeps the training log of an arm's student of the first seed.
+
+        Args:
+            name: the name of the arm.
+
+        Returns:
+            The file.
+        """
+        return self.first_student(name).with_suffix(".json")
+
     def _training_examples(self, arm: Arm, splits: Splits) -> Examples:
         if not arm.on_transfer_set:
             return splits.train.subset(splits.labelled.nonzero().squeeze(-1))
@@ -319,7 +348,7 @@ class ArmTrainer:
         return splits.train.with_labels(labels)
 
     def _measure(self, student: nn.Module) -> Measured:
-        splits = self._splits
+        splits = self.splits
         measured = test_metrics(
             answers_of(student, splits.test, teacher=self._live_teacher), splits, self.teacher_test_answers
         )

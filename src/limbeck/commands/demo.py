@@ -100,6 +100,7 @@ def run_demo(out: str | None = None, overrides: Sequence[str] = ()) -> DemoResul
         accuracies=accuracies,
         caption=comparison.caption,
         findings=comparison.findings,
+        details=comparison.details,
         soft_targets=soft_targets,
         omitted_class=OMITTED,
         omitted_results=omitted_class_table(omitted),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from limbeck import report
 from limbeck.atomic_files import write_json
-from limbeck.commands.findings import labels_told, teacher_findings
+from limbeck.commands.findings import headline_of_run, labels_told, teacher_findings
 from limbeck.commands.opening import open_and_tell
+from limbeck.commands.page_parts import class_parts, explorer_part, facts_part, marks_of, speed_part
 from limbeck.config import Config
-from limbeck.evaluation import evaluate_models, main_metric
+from limbeck.evaluation import Answers, ask_models, evaluate_models, main_metric, test_metrics
 from limbeck.run.faults import Faults
 from limbeck.run.folder import (
     CHECKPOINTS,
@@ -26,10 +29,9 @@ from limbeck.run.folder import (
     is_finished,
     save_student,
 )
-from limbeck.run.opening import inspect_run
+from limbeck.run.opening import OpenedRun, inspect_run
 from limbeck.run.plan import Plan, plan_of
 from limbeck.run.training import build_seeded_model, train, with_temperature
-from limbeck.tasks import has_numbers, task_named
 
 
 def check(config: Config, *, resume: bool = False) -> Plan:
@@ -101,9 +103,10 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     if trainer.is_world_process_zero():
         save_student(student, folder, config, splits)
         live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
-        results = evaluate_models({**live, "student": student}, splits)
+        models = {**live, "student": student}
+        answers = ask_models(models, splits)
+        results = evaluate_models(models, splits, answers)
         metric = main_metric(splits)
-        task = task_named(splits.task)
         findings = [
             f"{len(splits.test):,} test examples; 1 seed; {labels_told(splits)}.",
             *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
@@ -112,17 +115,42 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         write_json(
             folder / METRICS, {"results": results, "findings": findings, "seconds": round(seconds, 2), "log": log}
         )
-        report.write_run_page(
-            folder / REPORT,
-            splits=splits,
-            results=results,
-            findings=findings,
-            distillation=config.distillation.model_dump(include={"alpha", "distance"} if has_numbers(task) else None),
-            log=log,
-            teacher=live.get("teacher"),
-        )
+        _write_page(config, opened, models, answers, results, findings, log, seconds)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _write_page(
+    config: Config,
+    opened: OpenedRun,
+    models: Mapping[str, nn.Module],
+    answers: Mapping[str, Tensor | Answers],
+    results: Mapping[str, Mapping[str, float]],
+    findings: Sequence[str],
+    log: Sequence[Mapping[str, float]],
+    seconds: float,
+) -> None:
+    """Write the page of a finished run."""
+    folder, splits, teacher = Path(config.out), opened.splits, models.get("teacher")
+    marks, note = marks_of(config, folder)
+    metric, right = main_metric(splits), dict[str, np.ndarray]()
+    for name in ("teacher", "student"):
+        values = test_metrics(answers[name], splits, None).by_example if name in answers else {}
+        right |= {name: values[metric][None]} if metric in values else {}
+    details = report.Details(
+        headline=headline_of_run(results, metric),
+        losses=report.loss_figure(log),
+        speed=speed_part(models, splits),
+        explorer=explorer_part(config, splits, teacher, answers, marks, note),
+        facts=facts_part(opened.facts, [config.seed], seconds),
+        **class_parts(splits, answers, right, ("student", "teacher") if len(right) == 2 else None),
+    )
+    soft_targets = None
+    if teacher is not None:
+        soft_targets = report.uncertain_images_figure(splits, teacher, [1.0, *(mark.temperature for mark in marks)])
+    report.write_run_page(
+        folder / REPORT, splits=splits, results=results, findings=findings, details=details, soft_targets=soft_targets
+    )
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from limbeck import report
@@ -145,15 +146,76 @@ def teacher_findings(teacher: Mapping[str, float], student: float, metric: str =
     ]
 
 
+def headline_of_comparison(
+    arms: Mapping[str, ArmResult], teacher: Mapping[str, np.ndarray], chosen: str, metric: str
+) -> str:
+    """Say which part of the gap between the student without a teacher and the teacher distillation recovers.
+
+    The part is R = mean(s - a) / mean(t - a) over the test examples, with s of the chosen student, a of the one on labels alone
+    and t of the teacher. Its error is that of the mean of (s - a - R (t - a)) / mean(t - a), its linear change (the delta
+    method), over seeds and test examples.
+
+    Args:
+        arms: the result of each arm, by its name.
+        teacher: of each metric that is a mean over test examples, the teacher's value of each example, (n,).
+        chosen: the arm with soft targets that is told about.
+        metric: what the students are compared by.
+
+    Returns:
+        One sentence; "" where the metric of the teacher or of labels alone is not known example by example.
+    """
+    if ALONE.name not in arms or metric not in teacher or metric not in arms[chosen].by_example:
+        return ""
+    unit = _Unit(metric)
+    alone, student = arms[ALONE.name].by_example[metric], arms[chosen].by_example[metric]
+    gap = Estimate.of_examples(teacher[metric] - alone)
+    reached = f"{chosen} (the best with soft targets on validation) reaches {unit.tell_level(student.mean())}"
+    between = (
+        f"labels alone ({unit.tell_level(alone.mean())}) and the teacher ({unit.tell_level(teacher[metric].mean())})"
+    )
+    if gap.mean <= 0 or (len(alone) > 1 and not gap.is_clear):
+        return f"There is no clear gap to recover between {between}; {reached}."
+    share = (student - alone).mean() / gap.mean
+    error = Estimate.of_examples((student - alone - share * (teacher[metric] - alone)) / gap.mean).error
+    told = f"{100 * share:.0f} %" + ("" if math.isnan(error) else f" ± {100 * error:.0f}")
+    return f"Distillation recovers {told} of the gap between {between}: {reached}."
+
+
+def headline_of_run(results: Mapping[str, Mapping[str, float]], metric: str) -> str:
+    """Say how good and how large a student is beside its teacher.
+
+    Args:
+        results: the test metrics of "student" and, where it was run, of "teacher".
+        metric: what they are compared by.
+
+    Returns:
+        One sentence; "" where the student's metric is not known.
+    """
+    student, teacher = results["student"], results.get("teacher", {})
+    if metric not in student:
+        return ""
+    unit = _Unit(metric)
+    reached = f"The student reaches {unit.tell_level(student[metric])} on the test set"
+    if teacher.get("parameters"):
+        reached += f" with {100 * student['parameters'] / teacher['parameters']:.2g} % of its teacher's parameters"
+    if metric in teacher:
+        reached += f"; the teacher reaches {unit.tell_level(teacher[metric])}"
+    return reached + "."
+
+
 class _Unit:
     """How differences of a metric are written: those of a share in points, of others as they are."""
 
     def __init__(self, metric: str) -> None:
         is_share = report.is_share(metric)
         self.scale, self.digits, self.name = (100, 1, " points") if is_share else (1, 3, f" in {metric}")
+        self._level = f" % {metric}" if is_share else f" {metric}"
 
     def tell(self, value: float, sign: str = "") -> str:
         return f"{value:{sign}.{self.digits}f}{self.name}"
+
+    def tell_level(self, value: float) -> str:
+        return f"{self.scale * value:.{self.digits}f}{self._level}".replace("_", " ")
 
 
 def describe_gain(gain: Estimate, metric: str = "accuracy") -> str:

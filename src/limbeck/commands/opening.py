@@ -56,7 +56,9 @@ def open_and_tell(
             needs_softmax=needs_softmax,
             needs_temperature=needs_temperature,
         )
-    tell(plan_of(config, opened, folder))
+    plan = plan_of(config, opened, folder)
+    opened.facts.update(plan.facts)
+    tell(plan)
     if opened.teacher is not None:
         return opened, opened.teacher
     teacher = load_or_train_teacher(config, opened.splits, folder, resume=resume)

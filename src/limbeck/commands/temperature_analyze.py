@@ -68,7 +68,7 @@ def analyze_temperatures(config: Config, folder: Path, *, student: Path | None =
     if isinstance(teacher, StoredTeacher):
         seen, held_out = _stored_logits(teacher, some), None
     else:
-        seen = _live_logits(teacher, some, config)
+        seen = live_logits(teacher, some, config)
         # The teacher was trained on the labels of its training examples, so its calibration is measured on others.
         held_out = predict_logits(teacher, splits.validation), splits.validation.labels
     analysis = analyze(
@@ -147,7 +147,7 @@ def describe_calibration(calibration: Calibration) -> str:
 
 
 @dataclass(frozen=True)
-class _TeacherLogits:
+class TeacherLogits:
     """A teacher's logits of N examples, and of several views of them."""
 
     logits: Tensor
@@ -158,7 +158,7 @@ class _TeacherLogits:
     """What the views are."""
 
 
-def _stored_logits(teacher: StoredTeacher, examples: Examples) -> _TeacherLogits:
+def _stored_logits(teacher: StoredTeacher, examples: Examples) -> TeacherLogits:
     """Look up all views of the examples that a store keeps; raise a ConfigError if it keeps only some classes."""
     stored = teacher.views
     numbers = [None] if stored is None else [torch.full_like(examples.ids, v) for v in range(stored.count)]
@@ -166,21 +166,30 @@ def _stored_logits(teacher: StoredTeacher, examples: Examples) -> _TeacherLogits
     if outputs[0] is None:
         raise ConfigError(KEEPS_FEW)
     views = torch.stack([logits.float() for logits in outputs if logits is not None])
-    return _TeacherLogits(views[0], views if stored is not None else None, "the store's views")
+    return TeacherLogits(views[0], views if stored is not None else None, "the store's views")
 
 
-def _live_logits(teacher: nn.Module, examples: Examples, config: Config) -> _TeacherLogits:
-    """Run a teacher on the examples, and on views of them: augmented ones, else passes with dropout, else none."""
+def live_logits(teacher: nn.Module, examples: Examples, config: Config) -> TeacherLogits:
+    """Run a teacher on examples, and on views of them: augmented ones, else passes with dropout, else none.
+
+    Args:
+        teacher: the model.
+        examples: with one label for each example.
+        config: the run, which says how the examples are augmented.
+
+    Returns:
+        The logits of the examples, and of their views if there are several.
+    """
     logits = predict_logits(teacher, examples)
     augmentation = config.teacher.augmentation or config.data.augmentation
     if augmentation.shift or augmentation.flip:
         fixed = FixedViews(VIEWS, augmentation.shift, augmentation.flip, config.seed)
         views = [predict_logits(teacher, _FixedViewExamples(examples, fixed, v)) for v in range(VIEWS)]
-        return _TeacherLogits(logits, torch.stack(views), "augmented views")
+        return TeacherLogits(logits, torch.stack(views), "augmented views")
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in teacher.modules()):
         passes = [_predict_with_dropout(teacher, examples, seed) for seed in range(VIEWS)]
-        return _TeacherLogits(logits, torch.stack(passes), "dropout passes")
-    return _TeacherLogits(logits)
+        return TeacherLogits(logits, torch.stack(passes), "dropout passes")
+    return TeacherLogits(logits)
 
 
 class _FixedViewExamples(Examples):

@@ -10,17 +10,17 @@ from limbeck.evaluation.estimates import Estimate
 from limbeck.evaluation.inference import (
     aligned_outputs,
     answers_of,
+    ask_models,
     batch_of,
     class_metric,
-    evaluate_models,
     main_metric,
-    milliseconds_per_batch,
     predict_logits,
     rows_of,
     test_metrics,
     validation_score,
 )
 from limbeck.evaluation.omitted_class import best_bias, omitted_class_metrics
+from limbeck.evaluation.speed import Speed, evaluate_models, measure_speed, milliseconds_per_batch
 from limbeck.tasks.metrics import ClassificationMetrics, calibration_error, classification_metrics
 
 __all__ = [
@@ -29,8 +29,10 @@ __all__ = [
     "ClassificationMetrics",
     "Estimate",
     "Measured",
+    "Speed",
     "aligned_outputs",
     "answers_of",
+    "ask_models",
     "batch_of",
     "best_bias",
     "calibration_error",
@@ -39,6 +41,7 @@ __all__ = [
     "difference",
     "evaluate_models",
     "main_metric",
+    "measure_speed",
     "milliseconds_per_batch",
     "omitted_class_metrics",
     "predict_logits",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +16,6 @@ from limbeck.data import Examples, Splits, identity_collate
 from limbeck.evaluation.answers import Answers, collect_answers
 from limbeck.evaluation.arms import Measured
 from limbeck.models import forward_logits, token_columns
-from limbeck.models.forward import size_of
 from limbeck.tasks import Targets, task_named
 
 BATCH = 512
@@ -161,66 +158,29 @@ def _outputs(
     # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     for batch in tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None):
-        batch = _to(batch, device)
+        batch = to_device(batch, device)
         if isinstance(model, nn.Module):
             batch = task.complete(batch, [model])
         yield answer(batch), batch
 
 
-@torch.no_grad()
-def milliseconds_per_batch(
-    model: nn.Module, examples: Examples, *, batch_size: int = 128, seconds: float = 0.2
-) -> float:
-    """Measure the time of one forward pass.
+def ask_models(models: Mapping[str, nn.Module], splits: Splits) -> dict[str, Tensor | Answers]:
+    """Ask models about every test example, at T = 1.
 
     Args:
-        model: any model that ``limbeck.models.forward_logits`` can call.
-        examples: examples for the batch; they are repeated if there are too few.
-        batch_size: examples in the batch; 8 where an example has several positions.
-        seconds: how long to measure, at least; five passes are measured in any case.
-
-    Returns:
-        The median time in milliseconds.
-    """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    task = task_named(examples.task)
-    count = batch_size if task.unit == "example" else SMALL_BATCH
-    batch = task.complete(_to(examples.__getitems__([i % len(examples) for i in range(count)]), device), [model])
-    model.eval()
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < seconds:
-        start = time.perf_counter()
-        forward_logits(model, batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[1:])
-
-
-def evaluate_models(models: dict[str, nn.Module], splits: Splits) -> dict[str, dict[str, float]]:
-    """Measure models on the test set.
-
-    Args:
-        models: the models by name. If one is named "teacher", the others' agreement with it is measured.
+        models: the models by name. One named "teacher" is run beside the others where a metric needs the logits of both.
         splits: the examples.
 
     Returns:
-        For each model, the number of parameters if it has some, the test metrics and the milliseconds for one batch.
+        What ``answers_of`` returned for each model, by its name.
     """
     teacher = models.get("teacher")
-    answers = {
+    return {
         name: answers_of(
             model, splits.test, teacher=None if model is teacher else teacher, progress=f"Testing the {name}"
         )
         for name, model in models.items()
     }
-    results = {}
-    for name, model in models.items():
-        reference = answers.get("teacher") if name != "teacher" else None
-        metrics = test_metrics(answers[name], splits, reference).metrics
-        speed = milliseconds_per_batch(model, splits.test)
-        results[name] = {**size_of(model), **metrics, "milliseconds_per_batch": speed}
-    return results
 
 
 def main_metric(splits: Splits) -> str:
@@ -307,5 +267,11 @@ def class_metric(metric: str, name: str) -> str:
     return f"{metric} of {name}"
 
 
-def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch with its tensors on a device.
+
+    Args:
+        batch: tensors and other values by name.
+        device: where to put the tensors.
+    """
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STUDENT_COLOUR, TEACHER_COLOUR, GREY = "#3b6ea5", "#a5533b", "#888888"
+ON_PAGES = {"#000000": "currentColor", STUDENT_COLOUR: "var(--student)", TEACHER_COLOUR: "var(--teacher)"}
+"""What stands for a colour of a figure in a page."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -84,11 +86,13 @@ def figure_as_svg(figure: Figure) -> str:
         figure: the figure.
 
     Returns:
-        An ``<svg>`` element for an HTML page.
+        An ``<svg>`` element for an HTML page. Its lines and colours are those of the page, light or dark.
     """
     buffer = io.StringIO()
-    _draw(figure, buffer, "svg")
+    _draw(figure, buffer, "svg", transparent=True)
     content = buffer.getvalue()
+    for drawn, of_page in ON_PAGES.items():
+        content = content.replace(drawn, of_page)
     return content[content.index("<svg") :]
 
 

@@ -162,20 +162,42 @@ def _pixels_figure(
     return figure
 
 
-def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw the soft and the hard term of the loss over training.
+def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure | None:
+    """Draw the soft and the hard term of the loss over training, and the share of the soft term in the gradient.
 
     Args:
         log: the entries of the trainer's log.
 
     Returns:
-        The figure.
+        The figure; None if the terms were logged less than twice.
     """
-    figure, axes = new_axes(7.5, 3.0)
-    for name, colour in (("soft_loss", STUDENT_COLOUR), ("hard_loss", TEACHER_COLOUR)):
-        points = [(entry["step"], entry[name]) for entry in log if name in entry]
-        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), color=colour)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.legend(frameon=False)
+    lines = {name: _logged(log, name) for name in ("soft_loss", "hard_loss", "gradient_ratio")}
+    if len(lines["soft_loss"]) < 2:
+        return None
+    ratios = lines.pop("gradient_ratio")
+    figure = new_figure(7.5, 4.2 if ratios else 3.0)
+    axes = (
+        figure.subplots(2, 1, sharex=True, squeeze=False, height_ratios=(2, 1))
+        if ratios
+        else figure.subplots(1, 1, squeeze=False)
+    )
+    for (name, points), colour in zip(lines.items(), (STUDENT_COLOUR, TEACHER_COLOUR), strict=True):
+        if any(loss for _, loss in points):  # a term without weight is logged as 0
+            axes[0, 0].plot(*zip(*points, strict=True), label=name.replace("_", " "), color=colour)
+    axes[0, 0].set_ylabel("loss (log scale)")
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].legend(frameon=False)
+    if ratios:
+        shares = [(step, 100 * ratio / (1 + ratio)) for step, ratio in ratios]
+        axes[1, 0].plot(*zip(*shares, strict=True), color=STUDENT_COLOUR)
+        axes[1, 0].set_ylim(0, 100)
+        axes[1, 0].set_ylabel("soft share of\nthe gradient, %")
+    axes[-1, 0].set_xlabel("step")
+    for one in axes.flat:
+        hide_frame(one)
     return figure
+
+
+def _logged(log: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    """Return the steps and the values of an entry of the log."""
+    return [(entry["step"], entry[name]) for entry in log if name in entry]

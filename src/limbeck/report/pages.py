@@ -1,4 +1,7 @@
-"""Self-contained HTML pages: no script, nothing fetched. The sentences are in ``templates/``."""
+"""Self-contained HTML pages: nothing is fetched, and all but the explorer is there without JavaScript.
+
+The sentences are in ``templates/``.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from limbeck.atomic_files import write_text
 from limbeck.data import Splits
 from limbeck.report import temperatures
+from limbeck.report.details import Details
 from limbeck.report.drawing import figure_as_svg
-from limbeck.report.figures import loss_figure, uncertain_images_figure
+from limbeck.report.explorer import Explorer
 from limbeck.report.tables import Table, class_table, metrics_table
 from limbeck.temperature import Choice
 from limbeck.temperature.analysis import Analysis
@@ -27,9 +29,8 @@ def write_run_page(
     splits: Splits,
     results: Mapping[str, Mapping[str, float]],
     findings: Sequence[str],
-    distillation: Mapping[str, Any],
-    log: Sequence[Mapping[str, float]],
-    teacher: nn.Module | None,
+    details: Details,
+    soft_targets: Figure | None = None,
 ) -> None:
     """Write the page of one distilled student.
 
@@ -38,24 +39,17 @@ def write_run_page(
         splits: the run's examples.
         results: the test metrics of each model, by its name.
         findings: what they rest on and show, in sentences.
-        distillation: the settings of the objective that were used, by name.
-        log: the entries of the trainer's log.
-        teacher: the teacher, for its soft targets; None leaves them out.
+        details: the parts that are shown below.
+        soft_targets: the figure of some soft targets; None leaves it out.
     """
-    soft_targets = None
-    if teacher is not None:
-        t = distillation.get("temperature", 1.0)
-        soft_targets = uncertain_images_figure(splits, teacher, [1.0] if isinstance(t, dict) else [1.0, t])
     _write(
         path,
         "run.html.j2",
         results=metrics_table(results),
         classes=class_table(results),
         notes=[*findings, *splits.notes],
-        losses=loss_figure(log) if any("soft_loss" in entry for entry in log) else None,
-        settings=[("setting", "value"), *((name, str(value)) for name, value in distillation.items())],
-        has_teacher=teacher is not None,
         soft_targets=soft_targets,
+        details=details,
     )
 
 
@@ -66,8 +60,9 @@ def write_comparison_page(
     accuracies: Figure,
     caption: str,
     findings: Sequence[str],
-    soft_targets: Figure | None,
     classes: Table,
+    details: Details,
+    soft_targets: Figure | None = None,
 ) -> None:
     """Write the page of a comparison.
 
@@ -77,19 +72,12 @@ def write_comparison_page(
         accuracies: the figure of the arms' accuracies.
         caption: what the results rest on, in a sentence or more.
         findings: one sentence or more for each finding.
-        soft_targets: the figure of some soft targets; None where the examples are not images.
         classes: the table of each class; empty where there is none.
+        details: the parts that are shown below.
+        soft_targets: the figure of some soft targets; None leaves it out.
     """
-    _write(
-        path,
-        "comparison.html.j2",
-        classes=classes,
-        results=results,
-        accuracies=accuracies,
-        caption=caption,
-        findings=findings,
-        soft_targets=soft_targets,
-    )
+    shared = {"results": results, "accuracies": accuracies, "caption": caption, "findings": findings}
+    _write(path, "comparison.html.j2", **shared, classes=classes, details=details, soft_targets=soft_targets)
 
 
 def write_demo_page(
@@ -99,6 +87,7 @@ def write_demo_page(
     accuracies: Figure,
     caption: str,
     findings: Sequence[str],
+    details: Details,
     soft_targets: Figure | None,
     omitted_class: int,
     omitted_results: Table,
@@ -112,6 +101,7 @@ def write_demo_page(
         accuracies: the figure of the arms' accuracies.
         caption: what the results rest on, in a sentence or more.
         findings: one sentence or more for each finding.
+        details: the parts that are shown below.
         soft_targets: the figure of some soft targets.
         omitted_class: the class that was left out.
         omitted_results: the table of the students that were trained without it.
@@ -125,11 +115,23 @@ def write_demo_page(
         accuracies=accuracies,
         caption=caption,
         findings=findings,
+        details=details,
         soft_targets=soft_targets,
         omitted_class=omitted_class,
         omitted_results=omitted_results,
         omitted_finding=omitted_finding,
     )
+
+
+def write_explorer_page(path: Path, explorer: Explorer, lines: Sequence[str]) -> None:
+    """Write a page with a temperature explorer alone.
+
+    Args:
+        path: the file.
+        explorer: its examples.
+        lines: what the page says about them, in sentences.
+    """
+    _write(path, "explorer_page.html.j2", explorer=explorer, lines=lines)
 
 
 def write_search_page(path: Path, *, choice: Choice, lines: Sequence[str]) -> None:

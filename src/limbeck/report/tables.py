@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from limbeck.data import Splits
-from limbeck.evaluation import ArmResult, Estimate, class_metric
+from limbeck.evaluation import ArmResult, Estimate, Speed, class_metric
 from limbeck.tasks import TASKS
 
-Table = list[tuple[str, ...]]
+Table = Sequence[tuple[str, ...]]
 """Rows of cells; the first row is the header."""
 
 COLUMNS = {
@@ -77,6 +77,25 @@ def class_table(results: Mapping[str, Mapping[str, float]]) -> Table:
         for metric in classes
     ]
     return [("", *results), *rows] if rows else []
+
+
+def speed_table(models: Mapping[str, tuple[int, int]], speeds: Sequence[tuple[str, Speed]]) -> Table:
+    """Make a table of the size, the latency and the throughput of models.
+
+    Args:
+        models: the parameters of each model, and their bytes, by its name.
+        speeds: the name of a model, and what was measured of it; there may be several for one.
+
+    Returns:
+        A header, then one row for each measurement.
+    """
+    header = "model, parameters, MB, batch, median ms, p99 ms, passes, examples / s"
+    rows: list[tuple[str, ...]] = [tuple(header.split(", "))]
+    for name, speed in speeds:
+        parameters, size = models[name]
+        times = f"{speed.median:.3g}", f"{speed.p99:.3g}", f"{speed.passes:,}", f"{speed.throughput:,.0f}"
+        rows.append((name, f"{parameters:,}", f"{size / 1e6:.3g}", f"{speed.batch}", *times))
+    return rows
 
 
 def table_caption(splits: Splits, seeds: int, labels: str) -> str:

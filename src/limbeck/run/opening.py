@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ class OpenedRun:
     """The student as it was looked at: a training begins with a new one."""
     untrained: nn.Module | None = None
     """The teacher that must be trained first, as it was looked at."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the run's plan told, by name; empty before a command has told it."""
 
 
 def open_run(config: Config, folder: Path, *, resume: bool = False, live_teacher: bool = False) -> OpenedRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -75,7 +76,7 @@ def plan_of(config: Config, opened: OpenedRun, folder: Path, *, measure: bool = 
         "data": _describe_data(config, splits),
         "teacher": _describe_teacher(config, opened),
         "student": f"{config.student.model}, {count_parameters(opened.student):,} parameters",
-        "objective": _describe_objective(objective, task_named(splits.task)),
+        "objective": describe_objective(objective, task_named(splits.task)),
         "training": f"{steps:,} steps of {_batch(config)} examples",
     }
     warnings = notes_on_images(opened.student, splits, "student.model")
@@ -250,11 +251,31 @@ def _describe_data(config: Config, splits: Splits) -> str:
     )
 
 
-def _describe_objective(objective: DistillationConfig, task: Task) -> str:
-    if not has_numbers(task):
-        return f"T = {_told(objective.temperature)}, alpha = {objective.alpha:g}, {_told(objective.divergence)}"
-    alpha = f"alpha = {objective.alpha:g}" if task.has_labels else "alpha = 1, since embeddings have no labels"
-    return f"{objective.distance or 'mse'} between outputs, without a temperature; {alpha}"
+def describe_objective(objective: DistillationConfig, task: Task, temperatures: Sequence[float] | None = None) -> str:
+    """Describe an objective by the settings that have an effect.
+
+    Args:
+        objective: its settings.
+        task: the run's task.
+        temperatures: those of several students; None for the objective's own.
+
+    Returns:
+        The words, without a full stop.
+    """
+    if has_numbers(task):
+        alpha = f"alpha = {objective.alpha:g}" if task.has_labels else "alpha = 1, since embeddings have no labels"
+        return f"{objective.distance or 'mse'} between outputs, without a temperature; {alpha}"
+    t = _told(objective.temperature) if temperatures is None else " or ".join(map(_told, temperatures))
+    parts = [f"T = {t}", f"alpha = {objective.alpha:g}", _told(objective.divergence)]
+    if objective.teacher_temperature is not None:
+        parts.insert(1, f"{objective.teacher_temperature:g} for the teacher")
+    if objective.divergence == "jsd":
+        parts.append(f"beta = {objective.beta:g}")
+    if objective.divergence in ("skew_kl", "skew_reverse_kl"):
+        parts.append(f"skew = {objective.skew:g}")
+    if objective.compensate is not True:
+        parts.append(f"compensate = {'curvature' if objective.compensate else 'false'}")
+    return ", ".join(parts)
 
 
 def _describe_tokens(config: Config, splits: Splits) -> str:

@@ -36,6 +36,8 @@ MEASURED = 8
 """The training sequences on which the layers of a teacher are measured, at most."""
 _MEASURED: dict[tuple[str, str, int], list[int]] = {}
 """The layers that were chosen, by the teacher, what was wanted and the length of the sequences."""
+LOGGED_SHARE = 0.02
+"""The share of a run's steps after which it logs, unless the config says: a curve has 50 points, however short the run."""
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 """How much of a run a crash may cost, unless the config says when to write checkpoints."""
 
@@ -237,6 +239,8 @@ def training_arguments(config: Config, folder: Path) -> DistillationArguments:
         "disable_tqdm": True,
         **config.training,
     }
+    if settings.get("eval_strategy") != "steps" or "eval_steps" in settings:  # else evaluations come with the logs
+        settings.setdefault("logging_steps", LOGGED_SHARE)
     try:
         return DistillationArguments(**settings, **config.distillation.model_dump())
     except ArgumentError as error:

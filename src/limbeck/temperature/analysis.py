@@ -256,3 +256,50 @@ def _agreement(order: Tensor) -> Tensor:
     """Return the fraction of the pairs of views with the same class at each rank, (V,), given classes by rank (M, N, V)."""
     pairs = itertools.combinations(range(len(order)), 2)
     return torch.stack([(order[i] == order[j]).double().mean(0) for i, j in pairs]).mean(0)
+
+
+def steady_ranks(ranks: Sequence[Rank]) -> int:
+    """Return how many of the first negative ranks are steady.
+
+    A rank is steady if its logit changes less from view to view than the step to the next rank. From the first rank that is
+    not, the order of the classes is noise.
+
+    Args:
+        ranks: what ``reliability`` returned.
+    """
+    pairs = itertools.pairwise(ranks)
+    return next((one.rank - 1 for one, below in pairs if one.spread >= below.gap - one.gap), len(ranks))
+
+
+def noise_temperature(
+    teacher_logits: Tensor, steady: int, *, lowest: float = min(TEMPERATURES), highest: float = max(TEMPERATURES)
+) -> float | None:
+    """Return the temperature above which most of what the teacher says about its negative labels is noise.
+
+    Of the probability of all classes but the first, a share falls on the ranks that are not steady. It grows with T; at the
+    temperature that is returned it is one half, on average over the examples.
+
+    Args:
+        teacher_logits: (N, V); absent classes as in ``analyze``.
+        steady: the number of steady ranks, from ``steady_ranks``.
+        lowest: the lowest temperature that is looked at.
+        highest: the highest temperature that is looked at.
+
+    Returns:
+        The temperature; ``lowest`` if it lies below, and None if it lies above ``highest``.
+
+    Example:
+        >>> round(noise_temperature(torch.tensor([[9.0, 2.0, 0.0, 0.0]]), steady=1) * math.log(2), 3)
+        2.0
+    """
+    negatives = _without_padding(teacher_logits).sort(-1, descending=True).values[:, 1:]
+
+    def share(temperature: float) -> float:
+        return (negatives / temperature).softmax(-1)[:, steady:].sum(-1).nanmean().item()
+
+    if not share(highest) > 0.5:  # NaN where no example has a negative label
+        return None
+    for _ in range(50):
+        middle = math.sqrt(lowest * highest)
+        lowest, highest = (lowest, middle) if share(middle) > 0.5 else (middle, highest)
+    return highest

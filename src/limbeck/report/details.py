@@ -1,0 +1,51 @@
+"""The parts that the page of a run and that of a comparison share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from limbeck.report.explorer import Explorer
+from limbeck.report.shown import Shown
+from limbeck.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A test example about which the student and the teacher decide differently."""
+
+    shown: Shown
+    label: str
+    """The name of the true class; empty if it is not known."""
+    teacher: str
+    """What the teacher decides, with its probability."""
+    student: str
+    """What the student decides, with its probability."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """Parts of a page. One that is None or empty is left out."""
+
+    headline: str = ""
+    """The whole in one sentence."""
+    losses: Figure | None = None
+    """The learning curves."""
+    reliability: Figure | None = None
+    """Accuracy against confidence."""
+    class_gains: Table = ()
+    """The accuracy of each class, and what the student gains or loses."""
+    confusions: Table = ()
+    """The most frequent confusions."""
+    differing: Sequence[Differing] = ()
+    speed: Table = ()
+    """Size, latency and throughput."""
+    explorer: Explorer | None = None
+    facts: Table = ()
+    """What ran."""
+    student: str = "student"
+    """Which student all of this is about, in words."""
