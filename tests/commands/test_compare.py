@@ -12,6 +12,7 @@ from limbeck.config import load_config
 from limbeck.data import load_splits
 from limbeck.run.training import build_seeded_model
 from support.command_line import limbeck
+from support.pages import Page
 from support.runs import options
 
 
@@ -36,6 +37,13 @@ def test_compare(config, tmp_path, capsys):
     assert "400 test examples; 2 seeds; 100 labels for training. ± is a standard error over seeds and test" in out
     assert (told["test_examples"], told["labels"], told["seeds"]) == (400, 100, [0, 1])
     assert (run / "table.png").stat().st_size > 5000
+    page = Page(run / "report.html")
+    assert page.paragraphs[0] == told["headline"]
+    assert told["headline"] in out
+    assert "of the gap between labels alone" in told["headline"] or "no clear gap" in told["headline"]
+    assert {"Training", "Each class", "Size and speed", "What ran"} <= set(page.headings)
+    assert page.tables[2][0][2:] == ["teacher, %", "labels alone, %", "student, %", "student over labels alone, points"]
+    assert dict(page.tables[-1])["objective"] == "T = 1 or 4, alpha = 0.9, forward_kl"
     status, out, _ = limbeck(capsys, "evaluate", run)
     assert f"{100 * told['arms'][best]['accuracy'][0]:.1f}" in out  # the first seed's student is kept
 

@@ -15,7 +15,7 @@ def test_the_demo_at_small_size(tmp_path, capsys):
         path.name for path in (tmp_path / "demo").iterdir()
     }
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 5
     assert "The omitted class: no student ever saw a 3" in page
     status, out, _ = limbeck(capsys, "predict", tmp_path / "demo", tmp_path / "demo" / "images")
     assert len(out.splitlines()) == 10

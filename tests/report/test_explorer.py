@@ -7,10 +7,9 @@ import re
 import pytest
 import torch
 
-from limbeck.data import Examples, TensorRows
 from limbeck.losses.divergences import ForwardKL
 from limbeck.losses.reference import hard_rows, soft_rows
-from limbeck.report import Explorer, Mark, Shown, choose_rows, show_examples, write_explorer_page
+from limbeck.report import Explorer, Mark, Shown, choose_rows, write_explorer_page
 from support.browser import open_in_browser
 from support.pages import Page
 
@@ -83,13 +82,6 @@ def test_the_page_without_its_script(tmp_path):
     assert (data["start"], data["steady"]) == (4.0, 2)
     assert explorer(marks=[]).start == 4.0
     assert explorer(marks=[Mark(99.0, "used")]).start == 20.0
-
-
-def test_examples_as_they_are_shown():
-    examples = Examples(TensorRows("pixel_values", torch.rand(3, 3, 200, 100)), torch.tensor([2, -100, 0]))
-    first, second = show_examples(examples, torch.tensor([0, 1]))
-    assert first.image.startswith("data:image/png;base64,")
-    assert (first.title, first.label, second.label, first.text) == ("Test example 0", 2, None, None)
 
 
 @pytest.mark.slow

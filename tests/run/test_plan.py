@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from limbeck.config import config_from
+from limbeck.config.schema import DistillationConfig
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.run.opening import inspect_run
-from limbeck.run.plan import measure_step, measure_teacher, teacher_warnings
+from limbeck.run.plan import describe_objective, measure_step, measure_teacher, teacher_warnings
 from limbeck.run.training import build_seeded_model
 from limbeck.store import Dense, Sampled, StoredTeacher, TopK, build_store
+from limbeck.tasks import Classification
 from limbeck.temperature.calibration import calibrate
 
 VALUES = {
@@ -114,3 +116,18 @@ def test_all_faults_are_said_together(tmp_path):
     with pytest.raises(ConfigError) as caught:  # without data nothing else can be looked at
         inspect_run(config_from({**VALUES, "data": {"name": "digits", "labelled": 5}}), tmp_path)
     assert [fault.partition("data")[2][:10] for fault in caught.value.faults] == [".labelled:"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "T = 4, alpha = 0.9, forward_kl"),
+        ({"temperature": 2.0, "teacher_temperature": 3.0}, "T = 2, 3 for the teacher, alpha = 0.9, forward_kl"),
+        ({"divergence": "jsd", "beta": 0.3, "skew": 0.2}, "T = 4, alpha = 0.9, jsd, beta = 0.3"),
+        ({"divergence": "skew_kl", "compensate": False}, "T = 4, alpha = 0.9, skew_kl, skew = 0.1, compensate = false"),
+    ],
+)
+def test_only_settings_with_an_effect_are_told(settings, told):
+    assert describe_objective(DistillationConfig(**settings), Classification()) == told
+    several = describe_objective(DistillationConfig(**settings), Classification(), [1.0, 8.0])
+    assert several.startswith("T = 1 or 8, ")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck import distillation_loss
-from limbeck.temperature.analysis import Softness, analyze
+from limbeck.temperature.analysis import Rank, Softness, analyze, noise_temperature, steady_ranks
 
 TEACHER = 4 * torch.randn(200, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 STUDENT = 2 * torch.randn(200, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -157,3 +157,20 @@ def test_wrong_arguments_are_refused():
         analyze(TEACHER, student_logits=STUDENT[:3])
     with pytest.raises(ValueError, match=r"views: expected \(M, N, V\) with at least two views"):
         analyze(TEACHER, views=TEACHER[None])
+
+
+def test_the_ranks_before_the_first_that_changes_are_steady():
+    ranks = [Rank(1, 1.0, 0.5, 0.9), Rank(2, 2.0, 0.9, 0.8), Rank(3, 3.0, 1.0, 0.5), Rank(4, 4.0, 0.1, 0.9)]
+    assert steady_ranks(ranks) == 2  # the third changes by as much as the step to the fourth
+    assert steady_ranks(ranks[:2]) == 2
+    assert steady_ranks([]) == 0
+
+
+@pytest.mark.parametrize("others", [2, 5])
+def test_above_which_temperature_negative_labels_are_noise(others):
+    logits = torch.cat([torch.tensor([9.0, 2.0]), torch.zeros(others)])[None]
+    logits = torch.cat([logits, torch.tensor([[-torch.inf]])], -1)  # an absent class changes nothing
+    assert noise_temperature(logits, 1) == pytest.approx(2 / math.log(others))  # e^(2/T) = others
+    assert noise_temperature(logits, 1, highest=1.0) is None
+    assert noise_temperature(logits, others) is None
+    assert noise_temperature(logits, 0, lowest=0.5) == pytest.approx(0.5)

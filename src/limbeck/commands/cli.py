@@ -334,7 +334,7 @@ def _show_metrics(title: str, results: dict[str, dict[str, float]]) -> None:
 def _show_comparison(result: ComparisonResult) -> None:
     from limbeck.report import class_table, comparison_table
 
-    print_lines([result.headline])
+    print_lines([result.headline] if result.headline else [])
     print_table("Test results (T = 1)", comparison_table(result.teacher_metrics, result.arms))
     print_table(IOU_TITLE, class_table(result.means))
     print_lines([result.caption])

@@ -41,7 +41,8 @@ def comparison_details(
     answers = {"student": answers_of(student, splits.test), "teacher": trainer.teacher_test_answers}
     theirs = test_metrics(trainer.teacher_test_answers, splits, None).by_example
     right = {"teacher": theirs[metric][None]} if metric in theirs else {}
-    right |= {name: arms[name].by_example[metric] for name in (ALONE.name, chosen.name) if name in arms and right}
+    if right and ALONE.name in arms:
+        right |= {ALONE.name: arms[ALONE.name].by_example[metric], "student": arms[chosen.name].by_example[metric]}
     temperatures = None if has_numbers(trainer.task) else config.compare.temperatures
     facts = {**facts, "objective": describe_objective(config.distillation, trainer.task, temperatures)}
     marks = [
@@ -51,10 +52,10 @@ def comparison_details(
     log = trainer.log_of(chosen.name)
     return report.Details(
         headline=headline_of_comparison(arms, theirs, chosen.name, metric),
-        student=f"{chosen.name}, seed {config.seed}",
+        student=f"{chosen.name} (with soft targets the best on validation); of one student, that of seed {config.seed}",
         losses=report.loss_figure(read_json(log) if log.is_file() else []),
         speed=speed_part({"teacher": teacher, "student": student}, splits),
         explorer=explorer_part(config, splits, teacher, answers, marks),
         facts=facts_part(facts, [config.seed + i for i in range(config.compare.seeds)], seconds),
-        **class_parts(splits, answers, right, (chosen.name, ALONE.name) if len(right) == 3 else None),
+        **class_parts(splits, answers, right, ("student", ALONE.name) if "student" in right else None),
     )

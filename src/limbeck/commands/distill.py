@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from limbeck import report
@@ -17,7 +16,7 @@ from limbeck.commands.findings import headline_of_run, labels_told, teacher_find
 from limbeck.commands.opening import open_and_tell
 from limbeck.commands.page_parts import class_parts, explorer_part, facts_part, marks_of, speed_part
 from limbeck.config import Config
-from limbeck.evaluation import Answers, ask_models, evaluate_models, main_metric, test_metrics
+from limbeck.evaluation import Answers, Estimate, ask_models, evaluate_models, main_metric, test_metrics
 from limbeck.run.faults import Faults
 from limbeck.run.folder import (
     CHECKPOINTS,
@@ -133,10 +132,16 @@ def _write_page(
     """Write the page of a finished run."""
     folder, splits, teacher = Path(config.out), opened.splits, models.get("teacher")
     marks, note = marks_of(config, folder)
-    metric, right = main_metric(splits), dict[str, np.ndarray]()
-    for name in ("teacher", "student"):
-        values = test_metrics(answers[name], splits, None).by_example if name in answers else {}
-        right |= {name: values[metric][None]} if metric in values else {}
+    metric = main_metric(splits)
+    measured = {
+        name: test_metrics(found, splits, answers.get("teacher") if name == "student" else None).by_example
+        for name, found in answers.items()
+    }
+    right = {name: values[metric][None] for name, values in measured.items() if metric in values}
+    errors = {
+        name: {metric: Estimate.of(row.tolist()).error for metric, row in values.items()}
+        for name, values in measured.items()
+    }
     details = report.Details(
         headline=headline_of_run(results, metric),
         losses=report.loss_figure(log),
@@ -149,8 +154,9 @@ def _write_page(
     if teacher is not None:
         soft_targets = report.uncertain_images_figure(splits, teacher, [1.0, *(mark.temperature for mark in marks)])
     report.write_run_page(
-        folder / REPORT, splits=splits, results=results, findings=findings, details=details, soft_targets=soft_targets
-    )
+        folder / REPORT, splits=splits, results=results, findings=findings, details=details, errors=errors,
+        soft_targets=soft_targets,
+    )  # fmt: skip
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -27,8 +27,8 @@ CONFUSIONS = 10
 """The most pairs of classes that the table of confusions has."""
 DIFFERING = 9
 """The most examples about which the models disagree."""
-BINS = 10
-"""The groups of the reliability diagram."""
+BINS, FEWEST = 10, 5
+"""The groups of the reliability diagram, and the fewest examples of one that is drawn."""
 
 
 def class_gain_table(
@@ -55,10 +55,8 @@ def class_gain_table(
             error = "" if math.isnan(difference.error) else f" ± {100 * difference.error:.1f}"
             row = (name, f"{int(chosen.sum()):,}", *told, f"{100 * difference.mean:+.1f}{error}")
             rows.append((abs(difference.mean), row))
-    kept = rows
-    if len(rows) > MOST_ROWS:
-        least = sorted((size for size, _ in rows), reverse=True)[MOST_ROWS - 1]
-        kept = [row for row in rows if row[0] >= least][:MOST_ROWS]
+    largest = sorted(rows, key=lambda row: row[0], reverse=True)[:MOST_ROWS]
+    kept = [row for row in rows if row in largest]
     title = "class" if len(kept) == len(rows) else f"class (the {MOST_ROWS} of {len(rows)} that differ most)"
     header = (title, "test examples", *(f"{name}, %" for name in values), f"{gain[0]} over {gain[1]}, points")
     return [header, *(row for _, row in kept)]
@@ -142,7 +140,7 @@ def reliability_diagram(labels: Tensor, logits: Mapping[str, Tensor]) -> Figure:
         sure, decided = z.double().softmax(-1).max(-1)
         right, bin_of = (decided == labels).double(), (sure * BINS).ceil().long().clamp(1, BINS) - 1
         count = torch.bincount(bin_of, minlength=BINS)
-        known = count > 0
+        known = count >= FEWEST
         confidence, accuracy = (
             torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_of, x)[known] / count[known] for x in (sure, right)
         )

@@ -47,5 +47,5 @@ class Details:
     explorer: Explorer | None = None
     facts: Table = ()
     """What ran."""
-    student: str = "student"
-    """Which student all of this is about, in words."""
+    student: str = ""
+    """Which student all of this is about, in words; empty if there is one alone."""

@@ -30,6 +30,7 @@ def write_run_page(
     results: Mapping[str, Mapping[str, float]],
     findings: Sequence[str],
     details: Details,
+    errors: Mapping[str, Mapping[str, float]] | None = None,
     soft_targets: Figure | None = None,
 ) -> None:
     """Write the page of one distilled student.
@@ -40,12 +41,14 @@ def write_run_page(
         results: the test metrics of each model, by its name.
         findings: what they rest on and show, in sentences.
         details: the parts that are shown below.
+        errors: the standard errors of some metrics over the test examples; None for none.
         soft_targets: the figure of some soft targets; None leaves it out.
     """
     _write(
         path,
         "run.html.j2",
-        results=metrics_table(results),
+        results=metrics_table(results, errors),
+        has_errors=bool(errors),
         classes=class_table(results),
         notes=[*findings, *splits.notes],
         soft_targets=soft_targets,

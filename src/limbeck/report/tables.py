@@ -30,16 +30,25 @@ def is_share(metric: str) -> bool:
     return COLUMNS[metric].endswith("%")
 
 
-def metrics_table(results: Mapping[str, Mapping[str, float]]) -> Table:
+def metrics_table(
+    results: Mapping[str, Mapping[str, float]], errors: Mapping[str, Mapping[str, float]] | None = None
+) -> Table:
     """Make a table of models that were measured once.
 
     Args:
         results: the metrics of each model, by its name.
+        errors: the standard errors of some of them, over the test examples; None for none.
 
     Returns:
         A header, then one row for each model.
     """
-    return _table({name: _without_errors(metrics) for name, metrics in results.items()})
+    known = errors or {}
+    return _table(
+        {
+            name: {metric: Estimate(value, known.get(name, {}).get(metric, math.nan)) for metric, value in row.items()}
+            for name, row in results.items()
+        }
+    )
 
 
 def comparison_table(teacher: Mapping[str, float], arms: Mapping[str, ArmResult]) -> Table:
