@@ -85,11 +85,10 @@ def confusion_table(names: Sequence[str], labels: Tensor, decisions: Mapping[str
         for name, decided in decisions.items()
     }
     first = next(iter(counts.values()))
-    rows = [
-        (names[a], names[b], *(f"{count[a, b]:,}" for count in counts.values()))
-        for (a, b), _ in first.most_common(CONFUSIONS)
-    ]
-    return [("label", "taken for", *(f"{name}, times" for name in counts)), *rows] if rows else []
+    rows: Table = [("label", "taken for", *(f"{name}, times" for name in counts))]
+    for (a, b), _ in first.most_common(CONFUSIONS):
+        rows.append((names[int(a)], names[int(b)], *(f"{count[a, b]:,}" for count in counts.values())))
+    return rows if len(rows) > 1 else []
 
 
 def differing_examples(
@@ -107,17 +106,20 @@ def differing_examples(
     Returns:
         The examples, the one first on which both models give their own class the highest probabilities.
     """
-    theirs, own = teacher.softmax(-1).max(-1), student.softmax(-1).max(-1)
-    certain = torch.where(theirs.indices != own.indices, theirs.values * own.values, -1.0)
+    (sure, theirs), (own_sure, own) = teacher.softmax(-1).max(-1), student.softmax(-1).max(-1)
+    certain = torch.where(theirs != own, sure * own_sure, -1.0)
     rows = certain.argsort(descending=True)[:DIFFERING]
     rows = rows[certain[rows] >= 0]
 
-    def told(decided: tuple[Tensor, Tensor], row: int) -> str:
-        return f"{names[int(decided[1][row])]} ({100 * decided[0][row].item():.0f} %)"
+    def told(decided: Tensor, probability: Tensor, row: int) -> str:
+        return f"{names[int(decided[row])]} ({100 * probability[row].item():.0f} %)"
 
     return [
         Differing(
-            one, "" if labels is None else names[int(labels[row])], told(tuple(theirs), row), told(tuple(own), row)
+            one,
+            "" if labels is None else names[int(labels[row])],
+            told(theirs, sure, row),
+            told(own, own_sure, row),
         )
         for one, row in zip(show_examples(examples, rows) if len(rows) else [], rows.tolist(), strict=True)
     ]

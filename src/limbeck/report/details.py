@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from limbeck.report.explorer import Explorer
@@ -37,15 +37,15 @@ class Details:
     """The learning curves."""
     reliability: Figure | None = None
     """Accuracy against confidence."""
-    class_gains: Table = ()
+    class_gains: Table = field(default_factory=list)
     """The accuracy of each class, and what the student gains or loses."""
-    confusions: Table = ()
+    confusions: Table = field(default_factory=list)
     """The most frequent confusions."""
     differing: Sequence[Differing] = ()
-    speed: Table = ()
+    speed: Table = field(default_factory=list)
     """Size, latency and throughput."""
     explorer: Explorer | None = None
-    facts: Table = ()
+    facts: Table = field(default_factory=list)
     """What ran."""
     student: str = ""
     """Which student all of this is about, in words; empty if there is one alone."""

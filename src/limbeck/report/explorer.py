@@ -117,9 +117,8 @@ class Explorer:
         """
         if not self.others:
             return list(range(len(self.classes)))
-        wanted = [int(self.student[row].argmax())]
-        if self.shown[row].label is not None:
-            wanted.append(self.shown[row].label)
+        label = self.shown[row].label
+        wanted = [int(self.student[row].argmax()), *([] if label is None else [label])]
         order = self.teacher[row].argsort(descending=True).tolist()
         return sorted(list(dict.fromkeys([*wanted, *order]))[:FIRST_SHOWN], key=order.index)
 

@@ -9,7 +9,7 @@ from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, Speed, class_metric
 from limbeck.tasks import TASKS
 
-Table = Sequence[tuple[str, ...]]
+Table = list[tuple[str, ...]]
 """Rows of cells; the first row is the header."""
 
 COLUMNS = {
@@ -99,7 +99,7 @@ def speed_table(models: Mapping[str, tuple[int, int]], speeds: Sequence[tuple[st
         A header, then one row for each measurement.
     """
     header = "model, parameters, MB, batch, median ms, p99 ms, passes, examples / s"
-    rows: list[tuple[str, ...]] = [tuple(header.split(", "))]
+    rows: Table = [tuple(header.split(", "))]
     for name, speed in speeds:
         parameters, size = models[name]
         times = f"{speed.median:.3g}", f"{speed.p99:.3g}", f"{speed.passes:,}", f"{speed.throughput:,.0f}"
