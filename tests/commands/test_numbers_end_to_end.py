@@ -91,7 +91,9 @@ def test_distill_from_a_store(compared, tmp_path, capsys):
     status, _, err = limbeck(capsys, "distill", config, "--out", tmp_path / "run", *cached)
     assert status == 0, err
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "temperature" not in page.split("Settings")[1]
+    facts = page.split("What ran")[1]
+    assert "mse between outputs, without a temperature" in facts
+    assert "forward_kl" not in facts
     from limbeck.store import TeacherStore
 
     stored = TeacherStore(tmp_path / "store").look_up(splits.train.ids).logits

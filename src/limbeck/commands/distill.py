@@ -81,7 +81,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         ModelError: a model cannot be built or loaded.
         StoreError: the stored teacher cannot be read, or it does not fit the data.
     """
-    folder = Path(config.out)
+    folder, begun = Path(config.out), time.perf_counter()
     if resume and is_finished(folder) and check_folder(config, folder, resume=True):
         return folder  # to train on would change what is finished
     opened, teacher = open_and_tell(config, folder, begin=True, resume=resume)
@@ -114,7 +114,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         write_json(
             folder / METRICS, {"results": results, "findings": findings, "seconds": round(seconds, 2), "log": log}
         )
-        _write_page(config, opened, models, answers, results, findings, log, seconds)
+        _write_page(config, opened, models, answers, results, findings, log, time.perf_counter() - begun)
     trainer.accelerator.wait_for_everyone()
     return folder
 

@@ -48,7 +48,7 @@ def write_run_page(
         path,
         "run.html.j2",
         results=metrics_table(results, errors),
-        has_errors=bool(errors),
+        has_errors=any((errors or {}).values()),
         classes=class_table(results),
         notes=[*findings, *splits.notes],
         soft_targets=soft_targets,

@@ -92,7 +92,7 @@ def speed_table(models: Mapping[str, tuple[int, int]], speeds: Sequence[tuple[st
     """Make a table of the size, the latency and the throughput of models.
 
     Args:
-        models: the parameters of each model, and their bytes, by its name.
+        models: the parameters of each model, 0 where it has none, and their bytes, by its name.
         speeds: the name of a model, and what was measured of it; there may be several for one.
 
     Returns:
@@ -103,7 +103,8 @@ def speed_table(models: Mapping[str, tuple[int, int]], speeds: Sequence[tuple[st
     for name, speed in speeds:
         parameters, size = models[name]
         times = f"{speed.median:.3g}", f"{speed.p99:.3g}", f"{speed.passes:,}", f"{speed.throughput:,.0f}"
-        rows.append((name, f"{parameters:,}", f"{size / 1e6:.3g}", f"{speed.batch}", *times))
+        known = (f"{parameters:,}", f"{size / 1e6:.3g}") if parameters else ("", "")  # such as of an estimator
+        rows.append((name, *known, f"{speed.batch}", *times))
     return rows
 
 
