@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
-    COMMAND.set(given)
+    told = COMMAND.set(given)
     os.environ.setdefault(
         "HF_DATASETS_DISABLE_PROGRESS_BARS", "1"
     )  # they would stand between the lines that are printed
@@ -287,6 +287,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         typer.echo(missing_package_message(error.name), err=True)
         sys.exit(2)
+    finally:
+        COMMAND.reset(told)
 
 
 def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> list[str]:

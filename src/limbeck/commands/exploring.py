@@ -57,12 +57,14 @@ def explorer_of(
         own[chosen],
         [*marks, *noise],
         steady,
-        [*([note] if note else []), told],
+        [sentence for sentence in (note, told) if sentence],
     )
 
 
 def _noise(config: Config, splits: Splits, teacher: nn.Module, logits: Tensor) -> tuple[int | None, list[Mark], str]:
     """Return how many negative ranks are steady, the mark where most of the negative labels is noise, and what it means."""
+    if logits.shape[-1] < 3:  # one negative label has no order
+        return None, [], ""
     some = splits.test.subset(torch.arange(min(SEEN, len(splits.test))))
     seen = live_logits(teacher, some, config)
     if seen.views is None:
