@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from limbeck.evaluation.answers import collect_answers
+from limbeck.evaluation.answers import Outputs, collect_answers
 from limbeck.tasks import DensePrediction, Targets
 
 TASK = DensePrediction()
@@ -22,7 +22,7 @@ def drawn(seed, examples=6):
 def answers(logits, labels):
     size = max(2, len(labels) // 4)
     batches = zip(TASK.align(logits).split(size), labels.split(size), strict=True)
-    return collect_answers(TASK, ((z, Targets(y, y != -100)) for z, y in batches))
+    return collect_answers(TASK, ((Outputs(z), Targets(y, y != -100)) for z, y in batches))
 
 
 def test_batches_give_the_metrics_of_the_whole_set():

@@ -10,8 +10,12 @@ from torch import nn
 from limbeck.config import config_from
 from limbeck.data import Examples, load_splits
 from limbeck.data.examples import TensorRows
-from limbeck.evaluation import evaluate_models, milliseconds_per_batch, predict_logits
-from limbeck.models import EstimatorModel
+from limbeck.evaluation import evaluate_models, inference, milliseconds_per_batch, predict_logits
+from limbeck.evaluation.answers import Outputs
+from limbeck.evaluation.inference import answers_of, rows_of
+from limbeck.models import EstimatorModel, heads
+from support.language import llama
+from support.workbench import pad
 
 
 def test_predict_logits_keeps_order_and_leaves_randomness_alone():
@@ -58,3 +62,29 @@ def test_a_teacher_agrees_with_itself():
     assert "parameters" not in unknown["student"]
     labels, logits = splits.test.labels, predict_logits(other, splits.test)
     assert results["other"]["accuracy"] == pytest.approx((logits.argmax(-1) == labels).double().mean().item())
+
+
+def test_a_language_model_is_measured_without_whole_logits_to_the_same_numbers(monkeypatch):
+    student, teacher = llama(8, seed=1), llama(12, vocabulary=32, seed=2)
+    rows = [
+        torch.randint(1, 29, (length,), generator=torch.Generator().manual_seed(length)).tolist()
+        for length in (9, 4, 12)
+    ]
+    batch = pad([{"input_ids": row, "labels": row} for row in rows])
+    batch["mask"] = batch["labels"] != -100
+    examples = Examples(
+        lambda ids: {name: values[ids] for name, values in batch.items()}, batch["labels"], task="causal_lm"
+    )
+    monkeypatch.setattr(heads, "rows_in_chunk", lambda *_: 6)
+    widest = []
+    monkeypatch.setattr(
+        Outputs, "at", lambda self, places, at=Outputs.at: widest.append(at(self, places)) or widest[-1]
+    )
+    ours, rows_ours = answers_of(student, examples, teacher=teacher), rows_of(teacher, examples)
+    assert max(logits.shape[:-1].numel() for logits in widest[:-1]) == 6
+    monkeypatch.setattr(inference, "head_of", lambda *_: None)
+    whole, rows_whole = answers_of(student, examples, teacher=teacher), rows_of(teacher, examples)
+    assert ours.metrics == pytest.approx(whole.metrics, rel=1e-5)
+    assert {"perplexity", "teacher_kl", "top5_overlap", "calibration_error"} <= ours.metrics.keys()
+    assert torch.equal(ours.decisions, whole.decisions)
+    torch.testing.assert_close(rows_ours, rows_whole)

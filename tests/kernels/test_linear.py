@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import CASES
 from limbeck import distillation_loss, linear_distillation_loss, linear_distillation_loss_parts
+from limbeck.kernels import linear as linear_kernel
 
 N, V, D_S, D_T = 11, 37, 5, 7
 every_divergence = pytest.mark.parametrize("case", CASES, ids=str)
@@ -263,3 +264,19 @@ class TestErrors:
         alone = linear_distillation_loss(models.student[0], models.student[1], None, None, LABELS, alpha=0)
         logits = models.student[0] @ models.student[1].T
         torch.testing.assert_close(alone, torch.nn.functional.cross_entropy(logits, LABELS))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_bfloat16_units_of_a_cpu_are_used_for_bfloat16_alone(dtype, monkeypatch):
+    settings = torch.backends.mkldnn.matmul
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    seen = []
+    product = linear_kernel._product
+    monkeypatch.setattr(
+        linear_kernel, "_product", lambda *args, **kw: (seen.append(settings.fp32_precision), product(*args, **kw))
+    )
+    before = settings.fp32_precision
+    hidden, weight = torch.randn(6, 8).to(dtype), torch.randn(20, 8).to(dtype)
+    linear_distillation_loss(hidden.requires_grad_(), weight, hidden, weight, alpha=1)
+    assert set(seen) == {"bf16" if dtype == torch.bfloat16 else before}
+    assert settings.fp32_precision == before

@@ -10,6 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from limbeck import DistillationArguments, DistillationTrainer
 from limbeck.data import Examples, identity_collate
 from limbeck.errors import StoreError
+from limbeck.models import heads
+from limbeck.models.heads import Head
 from limbeck.store import Dense, Hidden, Sampled, StoredTeacher, TopK, build_store, verify
 from limbeck.teachers import LiveTeacher
 
@@ -73,6 +75,28 @@ def test_every_token_has_the_teachers_logits(tmp_path, side):
     assert verify(tmp_path) == []
 
 
+@pytest.mark.parametrize("codec", [Dense(), TopK(4), Hidden(dtype="float32")], ids=lambda codec: type(codec).__name__)
+def test_a_store_is_built_without_whole_logits(tmp_path, codec, monkeypatch):
+    rows = []
+    monkeypatch.setattr(
+        Head,
+        "logits",
+        lambda self, hidden, own=Head.logits: (rows.append(hidden[..., 0].numel()), own(self, hidden))[1],
+    )
+    monkeypatch.setattr(heads, "rows_in_chunk", lambda *_: 8)
+    build(tmp_path / "parts", codec)
+    assert max(rows) == 8
+    monkeypatch.setattr(LiveTeacher, "find_head", lambda *_: None)
+    build(tmp_path / "whole", codec)
+    parts, whole = (StoredTeacher(tmp_path / name)(batch_of(ORDER)) for name in ("parts", "whole"))
+    if parts.logits is None:
+        assert torch.equal(parts.targets.ids, whole.targets.ids)
+        parts, whole = parts.targets.log_probs, whole.targets.log_probs
+    else:
+        parts, whole = parts.logits, whole.logits
+    torch.testing.assert_close(parts, whole)
+
+
 def test_sparse_formats_list_nothing_at_padding(tmp_path):
     batch = batch_of(ORDER)
     mask = batch["attention_mask"].bool()
@@ -130,8 +154,12 @@ class Batches(Dataset):
         return {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
 
 
-@pytest.mark.parametrize("codec", [Dense("float32"), TopK(V, (2.0,), "float32")], ids=["dense", "topk"])
-def test_a_student_of_the_store_equals_a_student_of_the_live_teacher(tmp_path, codec):
+@pytest.mark.parametrize(
+    ("codec", "fused_loss"),
+    [(Dense("float32"), "auto"), (TopK(V, (2.0,), "float32"), True), (Hidden("float32"), True)],
+    ids=["dense", "topk", "hidden"],
+)
+def test_a_student_of_the_store_equals_a_student_of_the_live_teacher(tmp_path, codec, fused_loss):
     build(tmp_path / "store", codec)
     students = []
     for teacher in (language_model(0, 16), StoredTeacher(tmp_path / "store")):
@@ -139,7 +167,7 @@ def test_a_student_of_the_store_equals_a_student_of_the_live_teacher(tmp_path, c
         args = DistillationArguments(
             output_dir=str(tmp_path / "run"), temperature=2.0, alpha=0.7, max_steps=8, per_device_train_batch_size=5,
             learning_rate=1e-2, save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False,
-            logging_steps=4, use_cpu=True,
+            logging_steps=4, use_cpu=True, fused_loss=fused_loss if isinstance(teacher, StoredTeacher) else False,
         )  # fmt: skip
         trainer = DistillationTrainer(student, teacher, args, identity_collate, Batches())
         trainer.train()

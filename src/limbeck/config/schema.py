@@ -198,6 +198,9 @@ class DistillationConfig(StrictModel):
     compensate: bool | Literal["curvature"] = True
     """True multiplies the soft term by C(T), which is T squared for most divergences, so that the temperature does not change
     the size of its gradient. False leaves C(T) out. "curvature" also makes the gradients of different divergences alike."""
+    fused_loss: bool | Literal["auto"] = "auto"
+    """Whether the loss of a causal language model includes the projection to the vocabulary, so that logits are never whole.
+    "auto" does so wherever both models are seen to end in a linear layer, and says why where they do not."""
 
     @property
     def target_temperature(self) -> float | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.models.heads import Head
 from limbeck.tasks import Targets, Task
 
 
@@ -74,29 +76,68 @@ class Answers:
         return {name: found[name] for name in self.task.columns if name in found}
 
 
+class Outputs:
+    """What a model answers about a batch: aligned logits; or the hidden states before its last layer, which are smaller.
+
+    Args:
+        values: (N, ..., V) logits, or (N, L, d) hidden states.
+        head: makes logits of hidden states; None if the values are logits.
+    """
+
+    def __init__(self, values: Tensor, head: Head | None = None) -> None:
+        self._values, self._head = values, head
+
+    def at(self, places: Any) -> Tensor:
+        """Return the logits at some positions, in float32.
+
+        Args:
+            places: an index of the positions' axes.
+        """
+        values = self._values[places]
+        return (values if self._head is None else self._head.logits(values)).float()
+
+    def parts(self) -> Iterator[slice]:
+        """Yield slices of the second axis, which are all of it: one, or as many as keep the logits small."""
+        return iter([slice(None)]) if self._head is None else self._head.parts(self._values)
+
+    def compute(self) -> None:
+        """Compute all logits, one part after the other, and keep none."""
+        for part in self.parts():
+            self.at((slice(None), part))
+
+
 def collect_answers(
-    task: Task, batches: Iterator[tuple[Tensor, Targets]], teacher: Iterator[tuple[Tensor, Targets]] | None = None
+    task: Task, batches: Iterator[tuple[Outputs, Targets]], teacher: Iterator[Outputs] | None = None
 ) -> Answers:
     """Measure batches one by one.
 
     Args:
         task: measures.
-        batches: aligned logits and their targets, of each batch.
-        teacher: the same of a teacher, to be compared; None for no comparison.
+        batches: what a model answers, and the targets, of each batch.
+        teacher: what a teacher answers, to be compared; None for no comparison.
 
     Returns:
         The answers about all examples.
     """
     sums, decisions, counted, names, compared = [], [], [], [], dict[str, list[Tensor]]()
-    for logits, targets in batches:
+    for outputs, targets in batches:
         assert targets.labels is not None
-        names, of_batch = task.sums(logits, targets.labels)
-        sums.append(of_batch.double().cpu())
-        decisions.append(task.decide(logits)[targets.mask].int().cpu())
+        theirs = None if teacher is None else next(teacher)
+        of_batch, decided, values = [], [], dict[str, list[Tensor]]()
+        for part in outputs.parts():
+            places = (slice(None), part)
+            logits = outputs.at(places)
+            names, of_part = task.sums(logits, targets.labels[places])
+            of_batch.append(of_part.double())
+            decided.append(task.decide(logits))
+            if theirs is not None:
+                for name, compared_part in task.comparisons(logits, theirs.at(places)).items():
+                    values.setdefault(name, []).append(compared_part)
+        sums.append(torch.stack(of_batch).sum(0).cpu())
+        decisions.append(torch.cat(decided, 1)[targets.mask].int().cpu())
         counted.append(targets.mask.flatten(1).sum(-1).cpu())
-        if teacher is not None:
-            for name, values in task.comparisons(logits, next(teacher)[0]).items():
-                of_batch = torch.where(targets.mask, values, 0).flatten(1).double().sum(-1)
-                compared.setdefault(name, []).append(of_batch.cpu())
+        for name, of_parts in values.items():
+            of_examples = torch.where(targets.mask, torch.cat(of_parts, 1), 0).flatten(1).double().sum(-1)
+            compared.setdefault(name, []).append(of_examples.cpu())
     comparisons = {name: torch.cat(values) for name, values in compared.items()}
     return Answers(task, names, torch.cat(sums), torch.cat(decisions), torch.cat(counted), comparisons)

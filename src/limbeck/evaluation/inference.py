@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,10 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limbeck.data import Examples, Splits, identity_collate
-from limbeck.evaluation.answers import Answers, collect_answers
+from limbeck.errors import ModelError
+from limbeck.evaluation.answers import Answers, Outputs, collect_answers
 from limbeck.evaluation.arms import Measured
 from limbeck.models import forward_logits, token_columns
-from limbeck.tasks import Targets, task_named
+from limbeck.models.forward import call_model
+from limbeck.models.heads import Head, find_head
+from limbeck.tasks import CausalLM, Targets, task_named
 
 BATCH = 512
 SMALL_BATCH = 8
@@ -75,12 +77,55 @@ def answers_of(
     if task.unit == "example":
         return predict_logits(model, examples, batch_size=batch_size, progress=progress)
     with torch.no_grad():
-        beside = None
-        if teacher is not None and task.unit == "token":
-            size = min(batch_of(model, examples), batch_of(teacher, examples))
-            beside = aligned_outputs(teacher, examples, batch_size=size)
-            return collect_answers(task, aligned_outputs(model, examples, batch_size=size, progress=progress), beside)
-        return collect_answers(task, aligned_outputs(model, examples, progress=progress))
+        head = head_of(model, examples)
+        if teacher is None or task.unit != "token":
+            return collect_answers(task, outputs_of(model, examples, head, progress=progress))
+        teacher_head = head_of(teacher, examples)
+        size = min(batch_of(model, examples, head), batch_of(teacher, examples, teacher_head))
+        beside = (outputs for outputs, _ in outputs_of(teacher, examples, teacher_head, batch_size=size))
+        return collect_answers(task, outputs_of(model, examples, head, batch_size=size, progress=progress), beside)
+
+
+def head_of(model: nn.Module | Answer, examples: Examples) -> Head | None:
+    """Return the last layer of a causal language model, so that its logits need not be whole; None where there is none.
+
+    Args:
+        model: any model. It stays in the mode that it is in.
+        examples: the examples that it is asked about.
+    """
+    if not isinstance(model, nn.Module) or not isinstance(task_named(examples.task), CausalLM) or len(examples) == 0:
+        return None
+    try:
+        return find_head(model, to_device(examples.__getitems__([0]), _device_of(model)))
+    except ModelError:
+        return None
+
+
+@torch.no_grad()
+def outputs_of(
+    model: nn.Module | Answer,
+    examples: Examples,
+    head: Head | None = None,
+    *,
+    batch_size: int | None = None,
+    progress: str | None = None,
+) -> Iterator[tuple[Outputs, Targets]]:
+    """Yield what a model answers, aligned as the examples' task does it, and the targets, batch by batch.
+
+    Args:
+        model: any model that ``limbeck.models.forward_logits`` can call. It stays in eval mode.
+        examples: the examples.
+        head: the model's last layer, with which its logits are never whole; None for whole logits.
+        batch_size: examples in one batch; by default few enough for their logits to take little memory.
+        progress: the title of a progress bar; None for no bar.
+    """
+    task, size = task_named(examples.task), batch_size or batch_of(model, examples, head)
+    if head is None:
+        for logits, targets in aligned_outputs(model, examples, batch_size=size, progress=progress):
+            yield Outputs(logits), targets
+        return
+    for batch in _batches(model, examples, size, progress):
+        yield Outputs(task.align(hidden_states(head, model, batch)), head), task.targets(batch)
 
 
 @torch.no_grad()
@@ -104,13 +149,16 @@ def aligned_outputs(
         yield logits.float(), task.targets(batch)
 
 
-def batch_of(model: nn.Module | Answer, examples: Examples) -> int:
+def batch_of(model: nn.Module | Answer, examples: Examples, head: Head | None = None) -> int:
     """Return how many examples with several positions to run at once: fewer where there are many logits for each token.
 
     Args:
         model: the model that is run.
         examples: the examples.
+        head: the model's last layer, with which its logits are never whole; None for whole logits.
     """
+    if head is not None:
+        return SMALL_BATCH
     columns = token_columns(model) if isinstance(model, nn.Module) else None
     lengths = getattr(examples.load, "lengths", None)
     if columns is None or not lengths:
@@ -118,6 +166,7 @@ def batch_of(model: nn.Module | Answer, examples: Examples) -> int:
     return max(1, min(SMALL_BATCH, MOST_LOGITS // (columns * max(lengths))))
 
 
+@torch.no_grad()
 def rows_of(model: nn.Module | Answer, examples: Examples) -> tuple[Tensor, Tensor]:
     """Return a model's logits at the positions of some examples that count, (P, V), and the labels there, (P,).
 
@@ -134,12 +183,12 @@ def rows_of(model: nn.Module | Answer, examples: Examples) -> tuple[Tensor, Tens
     logits, labels = [], []
     columns = (token_columns(model) if isinstance(model, nn.Module) else None) or 1
     most = max(1, min(MOST_POSITIONS, MOST_LOGITS // (columns * max(1, len(examples)))))  # of each example
-    for aligned, targets in aligned_outputs(model, examples):
+    for outputs, targets in outputs_of(model, examples, head_of(model, examples)):
         assert targets.labels is not None
         places = targets.mask.flatten().nonzero().squeeze(-1)
-        limit = MOST_POSITIONS if columns == 1 else most * len(aligned)
+        limit = MOST_POSITIONS if columns == 1 else most * len(targets.mask)
         places = places[:: max(1, math.ceil(len(places) / limit))]
-        logits.append(aligned[torch.unravel_index(places, targets.mask.shape)].cpu())
+        logits.append(outputs.at(torch.unravel_index(places, targets.mask.shape)).cpu())
         labels.append(targets.labels.flatten()[places].cpu())
     return torch.cat(logits), torch.cat(labels)
 
@@ -148,20 +197,42 @@ def _outputs(
     model: nn.Module | Answer, examples: Examples, batch_size: int, progress: str | None
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield what a model returns for each batch, and the batch."""
+    for batch in _batches(model, examples, batch_size, progress):
+        yield forward_logits(model, batch) if isinstance(model, nn.Module) else model(batch), batch
+
+
+def _batches(
+    model: nn.Module | Answer, examples: Examples, batch_size: int, progress: str | None
+) -> Iterator[dict[str, Any]]:
+    """Put a model in eval mode, and yield the batches on its device."""
     from tqdm import tqdm
 
-    device, answer, task = torch.device("cpu"), model, task_named(examples.task)
+    device, task = _device_of(model), task_named(examples.task)
     if isinstance(model, nn.Module):
-        device = next((parameter.device for parameter in model.parameters()), device)
-        answer = partial(forward_logits, model.eval())
+        model.eval()
     # An unshuffled loader still draws a seed for its workers. It draws from its own generator, so that evaluating a
     # model does not change how the next one is trained.
     loader = DataLoader(examples, batch_size=batch_size, collate_fn=identity_collate, generator=torch.Generator())
     for batch in tqdm(loader, desc=progress, delay=1.0, leave=False, disable=progress is None):
         batch = to_device(batch, device)
-        if isinstance(model, nn.Module):
-            batch = task.complete(batch, [model])
-        yield answer(batch), batch
+        yield task.complete(batch, [model]) if isinstance(model, nn.Module) else batch
+
+
+def hidden_states(head: Head, model: nn.Module | Answer, batch: dict[str, Any]) -> Tensor:
+    """Return the hidden states before a model's last layer, (N, L, d).
+
+    Args:
+        head: the last layer.
+        model: the model.
+        batch: tensors by name.
+    """
+    assert isinstance(model, nn.Module)
+    return head.run(lambda: call_model(model, batch), lambda hidden: hidden)
+
+
+def _device_of(model: nn.Module | Answer) -> torch.device:
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def ask_models(models: Mapping[str, nn.Module], splits: Splits) -> dict[str, Tensor | Answers]:

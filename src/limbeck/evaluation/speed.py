@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import Examples, Splits
-from limbeck.evaluation.answers import Answers
-from limbeck.evaluation.inference import SMALL_BATCH, ask_models, test_metrics, to_device
+from limbeck.evaluation.answers import Answers, Outputs
+from limbeck.evaluation.inference import SMALL_BATCH, ask_models, head_of, hidden_states, test_metrics, to_device
 from limbeck.models import forward_logits
 from limbeck.models.forward import size_of
 from limbeck.tasks import task_named
@@ -57,12 +57,15 @@ def measure_speed(model: nn.Module, examples: Examples, *, batch_size: int = 128
     task = task_named(examples.task)
     count = batch_size if task.unit == "example" else min(batch_size, SMALL_BATCH)
     batch = to_device(examples.__getitems__([i % len(examples) for i in range(count)]), device)
-    batch = task.complete(batch, [model])
+    batch, head = task.complete(batch, [model]), head_of(model, examples)
     model.eval()
     times: list[float] = []
     while len(times) < FEWEST or (sum(times) < seconds and len(times) <= MOST):
         start = time.perf_counter()
-        forward_logits(model, batch)
+        if head is None:
+            forward_logits(model, batch)
+        else:
+            Outputs(hidden_states(head, model, batch), head).compute()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)

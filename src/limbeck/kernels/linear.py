@@ -13,6 +13,8 @@ gradient cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +54,8 @@ class OutputLayer:
     def prepared(self, classes: int, hidden: Tensor, dtype: torch.dtype) -> OutputLayer:
         """Return the layer of the first classes, detached.
 
-        The weight is in the dtype of the hidden states; on a CPU, which is slow in half precision, in that of the logits.
+        The weight is in the dtype of the hidden states; on a CPU, which has no product of half precision that ends in float32,
+        in that of the logits.
 
         Args:
             classes: how many of the first classes are kept.
@@ -199,6 +202,19 @@ def _by_chunks(
     wanted: Wanted,
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     """Return soft and hard values, and the gradients that are wanted, in the dtype of the arithmetic."""
+    with _bfloat16_units(hidden):
+        return _all_chunks(hidden, weight, bias, projection, scales, wanted)
+
+
+def _all_chunks(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    projection: Projection,
+    scales: GradientScales,
+    wanted: Wanted,
+) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
+    """Return what ``_by_chunks`` does."""
     call, count, classes = projection.call, len(hidden), projection.classes
     student = projection.student_layer
     student = OutputLayer(weight, bias, student.scale, student.softcap).prepared(classes, hidden, call.dtype)
@@ -226,6 +242,25 @@ def _by_chunks(
     if gradients.hidden is not None and projection.group is not None:
         all_reduce(gradients.hidden, group=projection.group)
     return soft, hard, (gradients.hidden, gradients.weight, gradients.bias)
+
+
+@contextmanager
+def _bfloat16_units(hidden: Tensor) -> Iterator[None]:
+    """Let a CPU that has units for bfloat16 use them for the products of float32, if the hidden states are in bfloat16.
+
+    They multiply in bfloat16 and add in float32. Hidden states and weights have no more digits than that; the gradient of the
+    logits is rounded, as on a GPU.
+    """
+    settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if settings is None or hidden.device.type != "cpu" or hidden.dtype != torch.bfloat16 or not has_units:
+        yield
+        return
+    before, settings.fp32_precision = settings.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def _product(x: Tensor, y: Tensor, out: Tensor, accumulate: bool = False) -> None:

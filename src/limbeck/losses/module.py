@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from limbeck.errors import ArgumentError
+from limbeck.kernels.call import RowKernel
 from limbeck.losses import checks
 from limbeck.losses.arguments import (
     DEFAULT_ALPHA,
@@ -23,8 +24,10 @@ from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import dense_loss_parts
 from limbeck.losses.inspection import inspect_teacher
 from limbeck.losses.labels import counted_positions
+from limbeck.losses.linear import unprojected_loss_parts
 from limbeck.losses.parts import LossParts
-from limbeck.losses.sparse import sparse_loss_parts
+from limbeck.losses.projection import Unprojected, Watch
+from limbeck.losses.sparse import sparse_loss_parts, unprojected_sparse_loss_parts
 from limbeck.losses.sparse_targets import SparseTargets
 
 
@@ -169,6 +172,54 @@ class DistillationLoss(nn.Module):
         )  # fmt: skip
         self._look_at(teacher, labels, mask, temperature)
         return parts
+
+    def unprojected_parts(
+        self,
+        student: Unprojected,
+        teacher: Unprojected | SparseTargets | None,
+        labels: Tensor | None = None,
+        *,
+        classes: int,
+        mask: Tensor | None = None,
+        num_items: Tensor | float | None = None,
+        watch: Watch | None = None,
+        **softening: Any,
+    ) -> LossParts:
+        """Return the loss of a batch with its soft and hard terms, from logits that are not computed.
+
+        Args:
+            student: its logits, (..., V).
+            teacher: the same, or sparse targets, or None with ``alpha=0``.
+            labels: as in ``parts``.
+            classes: the leading columns that both models share.
+            mask: as in ``parts``.
+            num_items: the same.
+            watch: looks at the logits of each chunk; None for nothing.
+            **softening: ``temperature`` and ``scale``, as in ``parts``; ``temperature`` cannot ask for gradient.
+
+        Returns:
+            ``LossParts``: total, soft and hard, each reduced like the total.
+
+        Raises:
+            ArgumentError: as ``parts`` does.
+            ArgumentTypeError: as ``parts`` does.
+        """
+        changed = {name: value for name, value in softening.items() if value is not None}
+        settings = self._settings() | {"mask": mask, "num_items": num_items, "with_parts": True} | changed
+
+        def looking(kernel: RowKernel) -> RowKernel:
+            kernel = kernel if watch is None else watch(kernel)
+
+            def looked(student: Tensor, teacher: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+                self._look_at(teacher, None, None, settings["temperature"])
+                return kernel(student, teacher, *rest)
+
+            return looked
+
+        settings |= {"classes": classes, "backend": self.backend, "watch": looking}
+        if isinstance(teacher, SparseTargets):
+            return unprojected_sparse_loss_parts(student, teacher, labels, mode=None, **settings)
+        return unprojected_loss_parts(student, teacher, labels, group=self.group, **settings)
 
     def _look_at(
         self,

@@ -15,15 +15,17 @@ from limbeck.losses.dispatch import compute
 from limbeck.losses.divergence_base import DivergenceChoice, resolve_divergence
 from limbeck.losses.functional import as_positions, prepare
 from limbeck.losses.kernel_choice import fused_kernel, kernel_for
-from limbeck.losses.linear import (
+from limbeck.losses.parts import LossParts, with_arguments_of
+from limbeck.losses.projection import (
     Chunk,
+    Unprojected,
+    Watch,
     check_projection,
     count_classes,
     logits_placeholder,
     output_layer,
     project,
 )
-from limbeck.losses.parts import LossParts, with_arguments_of
 from limbeck.losses.sparse_modes import MODES, Mode, check_mode, sparse_rows
 from limbeck.losses.sparse_targets import SparseTargets, check_targets
 
@@ -271,18 +273,47 @@ def _sparse_linear_parts(
     student_softcap: float | None,
     student_logit_scale: float,
     vocab_size: int | None,
-    chunk: Chunk,
-    backend: str,
     **options: Any,
 ) -> LossParts:
     """Return the loss of hidden states against sparse targets, with its terms where they are asked for."""
     check_projection("student", student_hidden, student_weight, student_bias)
     classes = count_classes({"student": len(student_weight)}, vocab_size)
     layer = output_layer("student", student_weight, student_bias, student_logit_scale, student_softcap)
-    placeholder = logits_placeholder(student_hidden, classes)
+    student = Unprojected(student_hidden, layer)
+    return unprojected_sparse_loss_parts(student, targets, labels, classes=classes, **options)
+
+
+def unprojected_sparse_loss_parts(
+    student: Unprojected,
+    targets: SparseTargets,
+    labels: Tensor | None,
+    *,
+    classes: int,
+    chunk: Chunk = "auto",
+    backend: str,
+    watch: Watch | None = None,
+    **options: Any,
+) -> LossParts:
+    """Return the loss of logits that are not computed, against sparse targets.
+
+    Args:
+        student: its logits, (..., V).
+        targets: as in ``sparse_distillation_loss``.
+        labels: the same.
+        classes: the leading columns that take part.
+        chunk: positions whose logits are held at a time.
+        backend: as in ``sparse_linear_distillation_loss``.
+        watch: looks at the logits of each chunk; None for nothing.
+        **options: the other arguments of ``prepare``, and ``mode``.
+
+    Returns:
+        The total; with its terms where ``with_parts`` asks for them.
+    """
     backend = checks.check_backend(backend)
-    call, student = _prepare(placeholder, targets, labels, inplace=True, **options)
-    return project(student_hidden, layer, call, fused_kernel(call, student, backend), classes=classes, chunk=chunk)
+    placeholder = logits_placeholder(student.hidden, classes)
+    call, rows = _prepare(placeholder, targets, labels, inplace=True, **options)
+    kernel = fused_kernel(call, rows, backend)
+    return project(student, call, kernel if watch is None else watch(kernel), classes=classes, chunk=chunk)
 
 
 def _prepare(

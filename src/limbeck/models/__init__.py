@@ -7,7 +7,7 @@ load those of Transformers, timm and torchvision, ``sentences`` loads those of s
 what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
 wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
 unit, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file, ``tokens`` finds the tokens of a language
-model.
+model, and ``heads`` its last layer.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config

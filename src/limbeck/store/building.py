@@ -192,7 +192,7 @@ def _describe(
     """Return the codec with all of its settings, and the description of the store, after running the first example."""
     runner.check_logits(ids[:CHECKED])
     first = runner.logits_of_one(ids[:1])
-    positions, classes = first.values.shape
+    positions, classes = len(first.values), first.width
     if runner.layer is not None and isinstance(codec, Hidden):
         codec = replace(codec, size=runner.layer.in_features)
     if version < 3 and isinstance(codec, TopK):
@@ -257,8 +257,9 @@ def _shard_columns(
                 f"examples: the teacher gives {size_line(positions.pixels)} logits for example {int(ids[0])}, and "
                 f"{size_line(description.pixels)} for the first. Resize all images to one size."
             )
-        with naming_examples(positions, ids):
-            parts.append(codec.encode(positions.values, generator))
+        for part, values in positions.parts():
+            with naming_examples(positions, ids, part):
+                parts.append(codec.encode(values, generator))
         if positions.token_counts is not None:
             counts.append(positions.token_counts)
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -51,10 +51,10 @@ class TeacherStore:
         self._mapped: dict[int, dict[str, np.ndarray]] = {}
         for number in range(len(self.shards) if self.storage.is_local else 0):
             self._columns(number)
-        self._output_layer = None
+        self.output_layer = None
         if isinstance(self.codec, Hidden):
             classes, checksum = self.description.classes, self.description.head
-            self._output_layer = StoredOutputLayer(self.storage, classes, self.codec.size, checksum)
+            self.output_layer = StoredOutputLayer(self.storage, classes, self.codec.size, checksum)
 
     def __len__(self) -> int:
         return self.description.rows
@@ -117,11 +117,24 @@ class TeacherStore:
             StoreError: an id is not in the store, a view is missing, or a view is given and the store has no views.
             StoreArgumentError: ``view`` has another shape than ``ids``, or a view is not in the store.
         """
-        columns = self._gather(self._rows_of(ids), self._check_view(ids, view))
-        output = self.codec.decode(columns, self.description.classes)
-        if self._output_layer is None or output.logits is None:
+        output = self.look_up_values(ids, view)
+        if self.output_layer is None or output.logits is None:
             return output
-        return TeacherOutput(self._output_layer(output.logits))
+        return TeacherOutput(self.output_layer(output.logits))
+
+    def look_up_values(self, ids: Tensor, view: Tensor | None = None) -> TeacherOutput:
+        """Return what is stored of some examples: as ``look_up``, but with hidden states in the place of their logits.
+
+        Args:
+            ids: as in ``look_up``.
+            view: the same.
+
+        Raises:
+            StoreError: as ``look_up`` does.
+            StoreArgumentError: as ``look_up`` does.
+        """
+        columns = self._gather(self._rows_of(ids), self._check_view(ids, view))
+        return self.codec.decode(columns, self.description.classes)
 
     def token_counts(self, ids: Tensor) -> np.ndarray:
         """Return how many tokens some examples have, in a store of sequences.

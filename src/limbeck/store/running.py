@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import Examples, FixedViews
-from limbeck.errors import StoreError
+from limbeck.errors import ModelError, StoreError
 from limbeck.losses.inspection import are_probabilities
 from limbeck.models import first_input
+from limbeck.models.heads import Head
 from limbeck.store.errors import StoreArgumentError, UnstorableError
 from limbeck.store.output_layer import check_output_layer, record_inputs
 from limbeck.store.stored_teacher import token_mask
@@ -30,11 +31,26 @@ class Positions:
     """What is stored of some examples, at every position that is not padding."""
 
     values: Tensor
-    """(P, V) logits or (P, d) hidden states, on the CPU."""
+    """(P, V) logits or (P, d) hidden states."""
     token_counts: np.ndarray | None
     """(N,) the number of tokens of each example; None if the examples are not sequences."""
     pixels: tuple[int, int] | None = None
     """The height and width of the logits of pixels, which stand row by row; None if the positions are no pixels."""
+    head: Head | None = None
+    """Makes the logits that are stored of hidden states; None if the values themselves are stored."""
+
+    @property
+    def width(self) -> int:
+        """Return how many numbers are stored of a position, before they are encoded."""
+        return self.values.shape[-1] if self.head is None else self.head.sample.shape[-1]
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield what is stored, on the CPU, and of which positions: of all, or of so many that their logits are small."""
+        if self.head is None:
+            yield slice(None), self.values.cpu()
+            return
+        for part in self.head.parts(self.values.unsqueeze(0)):
+            yield part, self.head.logits(self.values[part]).cpu()
 
     def example_ids(self, ids: Tensor) -> Tensor:
         """Return (P,) the id of the example that each position belongs to.
@@ -63,7 +79,10 @@ class TeacherRunner:
         self.module, self.examples, self.views, self.layer = teacher, examples, views, layer
         self._teacher = LiveTeacher(teacher)
         self._device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
+        with suppress(ModelError):  # its logits are then whole
+            self._teacher.find_head(self._load(examples.ids[:1], None))
 
+    @torch.no_grad()
     def stored_values(self, ids: Tensor) -> Positions:
         """Return what is stored of some examples: all views of the first one, then those of the second one, and so on.
 
@@ -71,12 +90,9 @@ class TeacherRunner:
             ids: (N,) the ids of the examples.
         """
         batch = self._load(ids, self.views)
-        if self.layer is None:
-            return _without_padding(self._logits(batch), batch)
-        with record_inputs(self.layer) as inputs:
-            self._teacher(batch)
-        return _without_padding(inputs[-1], batch)
+        return self._logits(batch) if self.layer is None else self._hidden(batch, self.layer)
 
+    @torch.no_grad()
     def check_logits(self, ids: Tensor) -> None:
         """Check that the teacher does not give probabilities for all of some examples.
 
@@ -86,15 +102,16 @@ class TeacherRunner:
         Raises:
             StoreArgumentError: it does.
         """
-        batch = self._load(ids, None)
-        logits = _without_padding(self._logits(batch), batch).values
-        if len(logits) > 1 and logits.shape[-1] > 1 and are_probabilities(logits):
+        positions = self._logits(self._load(ids, None))
+        some = len(positions.values) > 1 and positions.width > 1
+        if some and all(are_probabilities(logits) for _, logits in positions.parts()):
             raise StoreArgumentError(
                 "teacher",
                 "every row that it returned lies in [0, 1] and sums to 1: probabilities, and a store keeps logits. Set "
                 "teacher.outputs: probabilities in a config, or pass limbeck.models.LogProbabilities(teacher).",
             )
 
+    @torch.no_grad()
     def logits_of_one(self, example_id: Tensor) -> Positions:
         """Return the logits of one example as it is, after checking that the layer, if there is one, computes them.
 
@@ -107,18 +124,18 @@ class TeacherRunner:
         batch = self._load(example_id, None)
         if self.views is not None and "pixel_values" not in batch:
             raise StoreArgumentError("views", f"are of images in pixel_values, and the batch has {', '.join(batch)}.")
-        with record_inputs(self.layer) if self.layer else nullcontext([]) as inputs:
-            positions = _without_padding(self._logits(batch), batch)
-        with naming_examples(positions, example_id):
-            check_softmax(positions.values)
+        positions = self._logits(batch)
         if self.layer is not None and positions.pixels:
             raise StoreArgumentError(
                 "format",
                 "hidden keeps the inputs of a linear layer, and the teacher has a class for each pixel. Store dense.",
             )
-        if self.layer is not None:
-            hidden = inputs[-1].reshape(-1, self.layer.in_features)[: len(positions.values)]
-            check_output_layer(self.layer, hidden, positions.values.to(self._device))
+        hidden = None if self.layer is None else self._hidden(batch, self.layer).values
+        for part, logits in positions.parts():
+            with naming_examples(positions, example_id, part):
+                check_softmax(logits)
+            if self.layer is not None and hidden is not None:
+                check_output_layer(self.layer, hidden[part], logits.to(self._device))
         return positions
 
     def image_size(self, example_id: Tensor) -> tuple[int, ...]:
@@ -129,10 +146,23 @@ class TeacherRunner:
         """
         return tuple(first_input(self._load(example_id, None)).shape[-2:])
 
-    def _logits(self, batch: dict[str, Any]) -> Tensor:
+    def _logits(self, batch: dict[str, Any]) -> Positions:
+        """Return the logits of the positions that are no padding, where possible as hidden states."""
+        head = self._teacher.head
+        if head is not None:
+            return replace(_without_padding(self._teacher.from_hidden(batch, lambda x: x), batch), head=head)
         logits = self._teacher(batch).logits
         assert logits is not None
-        return logits
+        return _without_padding(logits, batch)
+
+    def _hidden(self, batch: dict[str, Any], layer: nn.Linear) -> Positions:
+        """Return the inputs of a layer at the positions that are no padding."""
+        head = self._teacher.head
+        if head is not None and head.layer is layer:
+            return _without_padding(self._teacher.from_hidden(batch, lambda x: x), batch)
+        with record_inputs(layer) as inputs:
+            self._teacher(batch)
+        return _without_padding(inputs[-1], batch)
 
     def _load(self, ids: Tensor, views: FixedViews | None) -> dict[str, Any]:
         """Return the inputs of some examples, in all of their views, on the teacher's device."""
@@ -150,12 +180,13 @@ class TeacherRunner:
 
 
 @contextmanager
-def naming_examples(positions: Positions, ids: Tensor) -> Iterator[None]:
+def naming_examples(positions: Positions, ids: Tensor, part: slice) -> Iterator[None]:
     """Add to an ``UnstorableError`` in the block the ids of the examples that it is about.
 
     Args:
         positions: what the block encodes or checks.
         ids: (N,) the ids of the examples.
+        part: which of the positions.
 
     Yields:
         Nothing.
@@ -166,7 +197,7 @@ def naming_examples(positions: Positions, ids: Tensor) -> Iterator[None]:
     try:
         yield
     except UnstorableError as error:
-        wrong = positions.example_ids(ids)[error.positions].unique().tolist()
+        wrong = positions.example_ids(ids)[part][error.positions].unique().tolist()
         more = f" and {len(wrong) - SHOWN_EXAMPLES} more" if len(wrong) > SHOWN_EXAMPLES else ""
         shown = ", ".join(map(str, wrong[:SHOWN_EXAMPLES]))
         raise StoreArgumentError(error.argument, f"{error.message} Ids of the examples: {shown}{more}.") from None
@@ -175,14 +206,14 @@ def naming_examples(positions: Positions, ids: Tensor) -> Iterator[None]:
 def _without_padding(values: Tensor, batch: dict[str, Any]) -> Positions:
     """Return (N, V) values as they are, of (N, L, V) values those at tokens, and of (N, V, H, W) all pixels: (P, V)."""
     if values.dim() == 2:
-        return Positions(values.cpu(), None)
+        return Positions(values, None)
     if values.dim() == 4:
         height, width = values.shape[2:]
-        return Positions(values.movedim(1, -1).flatten(0, 2).cpu(), None, (height, width))
+        return Positions(values.movedim(1, -1).flatten(0, 2), None, (height, width))
     mask = token_mask(batch)
     if mask is None:
         raise StoreError("attention_mask: missing in the batch; it tells which tokens of a sequence are padding.")
-    return Positions(values[mask].cpu(), mask.sum(-1).cpu().numpy())
+    return Positions(values[mask], mask.sum(-1).cpu().numpy())
 
 
 def size_line(pixels: Sequence[int] | None) -> str:

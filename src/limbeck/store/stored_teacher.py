@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import StoreError
+from limbeck.kernels.linear import OutputLayer
 from limbeck.losses import IGNORE_INDEX
+from limbeck.losses.projection import Unprojected
 from limbeck.store.errors import StoreArgumentError
 from limbeck.store.reading import TeacherStore
 from limbeck.store.sparse_codecs import Sampled, TopK
@@ -54,6 +56,7 @@ class StoredTeacher(Teacher):
         is stored once."""
         self.single_view = self.views is None
         self._device = torch.device("cpu")
+        self._layer: OutputLayer | None = None
 
     def to(self, device: torch.device) -> StoredTeacher:
         """Set the device on which outputs are returned.
@@ -81,9 +84,7 @@ class StoredTeacher(Teacher):
             StoreError: an entry is missing in the batch, or an example is not in the store or has another number of tokens
                 there.
         """
-        if "example_id" not in batch:
-            raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
-        ids = torch.as_tensor(batch["example_id"])
+        ids = _ids_in(batch)
         output = self._in_order(self.store.look_up(ids, batch.get("view_id")))
         if self.store.description.tokens:
             output = _pad(output, self._token_mask(batch, ids))
@@ -93,6 +94,26 @@ class StoredTeacher(Teacher):
             return TeacherOutput(output.logits.to(self._device))
         assert output.targets is not None
         return TeacherOutput(targets=output.targets.apply(lambda tensor: tensor.to(self._device)))
+
+    def unprojected(self, batch: Mapping[str, Any]) -> Unprojected | None:
+        """Return the logits of a batch of sequences, not computed, where hidden states are stored; else None.
+
+        Args:
+            batch: as in ``__call__``.
+
+        Raises:
+            StoreError: as ``__call__`` does.
+        """
+        layer = self.store.output_layer
+        if layer is None or self._columns is not None or not self.store.description.tokens:
+            return None
+        ids = _ids_in(batch)
+        hidden = self.store.look_up_values(ids).logits
+        assert hidden is not None
+        if self._layer is None or self._layer.weight.device != self._device:
+            bias = None if layer.bias is None else layer.bias.to(self._device)
+            self._layer = OutputLayer(layer.weight.to(self._device), bias)
+        return Unprojected(_spread(hidden, self._token_mask(batch, ids)).to(self._device).float(), self._layer)
 
     def _in_order(self, output: TeacherOutput) -> TeacherOutput:
         """Return the outputs with the student's classes, in its order."""
@@ -138,17 +159,25 @@ def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
 
 def _pad(output: TeacherOutput, mask: Tensor) -> TeacherOutput:
     """Return the outputs of all tokens (P, ...) at their places in the batch (N, L, ...)."""
-
-    def spread(values: Tensor, fill: float = 0) -> Tensor:
-        padded = values.new_full((*mask.shape, *values.shape[1:]), fill)
-        padded[mask] = values
-        return padded
-
     if output.targets is None:
         assert output.logits is not None
-        return TeacherOutput(spread(output.logits))
-    targets = output.targets.apply(spread)
-    return TeacherOutput(targets=replace(targets, ids=spread(output.targets.ids, -1)))
+        return TeacherOutput(_spread(output.logits, mask))
+    targets = output.targets.apply(lambda values: _spread(values, mask))
+    return TeacherOutput(targets=replace(targets, ids=_spread(output.targets.ids, mask, -1)))
+
+
+def _spread(values: Tensor, mask: Tensor, fill: float = 0) -> Tensor:
+    """Return values of all tokens (P, ...) at their places in the batch (N, L, ...)."""
+    padded = values.new_full((*mask.shape, *values.shape[1:]), fill)
+    padded[mask] = values
+    return padded
+
+
+def _ids_in(batch: Mapping[str, Any]) -> Tensor:
+    """Return the ids of a batch's examples."""
+    if "example_id" not in batch:
+        raise StoreError("example_id: missing in the batch, and a stored teacher finds its rows by it.")
+    return torch.as_tensor(batch["example_id"])
 
 
 def _as_images(output: TeacherOutput, pixels: tuple[int, int]) -> TeacherOutput:

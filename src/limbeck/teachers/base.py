@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.losses import SparseTargets
+from limbeck.losses.projection import Unprojected
 from limbeck.models import logits_of_probabilities
 
 
@@ -69,6 +70,17 @@ class Teacher(ABC):
         Returns:
             The raw logits or the sparse targets of every position in the batch.
         """
+
+    def unprojected(self, batch: Mapping[str, Any]) -> Unprojected | None:
+        """Return the teacher's logits for a batch, not computed: hidden states, and the layer that makes logits of them.
+
+        Args:
+            batch: as in ``__call__``.
+
+        Returns:
+            What ``__call__`` computes its logits from; None, as here, if it has them in another way.
+        """
+        return None
 
     def to(self, device: torch.device) -> Self:
         """Prepare for batches on ``device`` and return the teacher. The trainer calls this once, before training.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.deprecation import stacklevel_of_user
-from limbeck.errors import ArgumentError, ArgumentTypeError
+from limbeck.errors import ArgumentError, ArgumentTypeError, ModelError
+from limbeck.losses.projection import Unprojected
 from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
@@ -22,6 +24,7 @@ from limbeck.models import (
     load_onnx,
 )
 from limbeck.models.forward import call_model, input_names, only_logits_of
+from limbeck.models.heads import Head, find_head
 from limbeck.outputs.classes import are_numbers, listed
 from limbeck.teachers.base import Teacher, TeacherOutput
 
@@ -74,6 +77,8 @@ class LiveTeacher(Teacher):
         self._dtype = floating_dtype(self.model)
         self.models = (self.model,)
         self.columns = input_names(self.model)
+        self.head: Head | None = None
+        """The last layer, after ``find_head``."""
         self._stays_on: torch.device | None = None
 
     def to(self, device: torch.device) -> LiveTeacher:
@@ -97,6 +102,60 @@ class LiveTeacher(Teacher):
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
         """Return the model's logits for a batch. Floating-point inputs are cast to the model's dtype."""
+        logits = only_logits_of(self._run(batch), self.model)
+        return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
+
+    def find_head(self, batch: Mapping[str, Any]) -> None:
+        """Find the last layer of the model, which ``from_hidden`` needs.
+
+        Args:
+            batch: one that the model can be called with.
+
+        Raises:
+            ModelError: its logits are not those of a last layer; or the model is on another device than the batch.
+        """
+        if self._stays_on is not None:
+            raise ModelError("the teacher is on another device")
+        if self.head is None:
+            try:
+                self.head = find_head(self.model, batch, call=self._run)
+            except ModelError as error:
+                raise ModelError(f"of the teacher, {error}") from None
+
+    @torch.no_grad()
+    def from_hidden(self, batch: Mapping[str, Any], compute: Callable[[Tensor], Any]) -> Any:
+        """Return what a function computes from the hidden states before the last layer. ``find_head`` comes first.
+
+        Args:
+            batch: as in ``__call__``.
+            compute: is given the hidden states (N, L, d).
+        """
+        assert self.head is not None
+        return self.head.run(lambda: self._run(batch), compute)
+
+    def unprojected(self, batch: Mapping[str, Any]) -> Unprojected | None:
+        """Return the model's logits for a batch, not computed; None before ``find_head``.
+
+        Args:
+            batch: as in ``__call__``.
+        """
+        head = self.head
+        if head is None:
+            return None
+        weight = getattr(head.layer, "weight", None)
+        if not (hasattr(weight, "full_tensor") or hasattr(weight, "ds_id")):
+            return self.from_hidden(batch, head.unprojected)
+
+        # FSDP or DeepSpeed has the weights of the layer together in its own forward alone.
+        def kept(hidden: Tensor) -> Unprojected:
+            hidden, layer = head.unprojected(hidden)
+            bias = None if layer.bias is None else layer.bias.clone()
+            return Unprojected(hidden, replace(layer, weight=layer.weight.clone(), bias=bias))
+
+        return self.from_hidden(batch, kept)
+
+    def _run(self, batch: Mapping[str, Any]) -> Any:
+        """Return what the model returns for a batch."""
         if self.model.training:  # a callback may have called .train() on it
             self.model.eval()
         inputs = {
@@ -105,8 +164,7 @@ class LiveTeacher(Teacher):
         }
         if self._stays_on is not None:
             inputs = {n: v.to(self._stays_on) if isinstance(v, Tensor) else v for n, v in inputs.items()}
-        logits = only_logits_of(call_model(self.model, inputs), self.model)
-        return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
+        return call_model(self.model, inputs)
 
 
 class OnnxTeacher(LiveTeacher):

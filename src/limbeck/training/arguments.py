@@ -57,6 +57,9 @@ class DistillationArguments(TrainingArguments):
             first labels. What is not recognised is refused.
         class_weights: the weight of each class in the hard term, one number for each; by default all are 1.
         ignore_index: a label that stands for no label. -100 always does.
+        fused_loss: whether the loss of a causal language model includes the projection to the vocabulary, so that logits are
+            never whole, in training and evaluation. "auto" does so wherever both models are seen to end in a linear layer, and
+            says why where they do not; True makes that an error; False never does.
         teacher_outputs: what a teacher that is a module or a callable returns: "logits"; or "probabilities", rows in [0, 1]
             that sum to 1, whose logarithms serve as logits. A probability of 0 stays 0 at every temperature.
         teacher_dtype: dtype to which a teacher that is a module is converted: "float32", "bfloat16" or "float16"; by default
@@ -116,6 +119,13 @@ class DistillationArguments(TrainingArguments):
     ignore_index: int = field(
         default=IGNORE_INDEX, metadata={"help": "A label that stands for no label. -100 always does."}
     )
+    fused_loss: Parsed = field(
+        default="auto",
+        metadata={
+            "help": "Whether the loss of a causal language model includes the projection to the vocabulary, so that logits are "
+            "never whole: 'auto', True or False."
+        },
+    )
     teacher_outputs: str = field(
         default="logits", metadata={"help": "What the teacher returns: 'logits' or 'probabilities'."}
     )
@@ -127,8 +137,9 @@ class DistillationArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.temperature = _number_or_policy(self.temperature)
-        if isinstance(self.compensate, str) and self.compensate.lower() in ("true", "false"):
-            self.compensate = self.compensate.lower() == "true"
+        self.compensate, self.fused_loss = _bool_or_text(self.compensate), _bool_or_text(self.fused_loss)
+        if self.fused_loss not in ("auto", True, False):
+            raise ArgumentError("fused_loss", f"expected 'auto', True or False, got {self.fused_loss!r}.")
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # without an accelerator pinning has no use, and torch warns
         self.objective("softmax" if self.distance is None else "distance")
@@ -207,6 +218,11 @@ def _number_or_policy(temperature: Any) -> Any:
         raise ArgumentError(
             "temperature", f'expected a number, or a policy like {{"policy": "linear"}}, got {temperature!r}.'
         ) from None
+
+
+def _bool_or_text(value: Any) -> Any:
+    """Return what a text "true" or "false" says, as it comes from the command line; anything else is returned itself."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _as_json(value: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.losses import LossParts
+from limbeck.kernels.call import GradientScales, LossCall, RowKernel
+from limbeck.losses import LossParts, SparseTargets
 from limbeck.tasks import Task
 
 
@@ -59,8 +60,17 @@ class TrainingMeter:
             return
         (soft,) = torch.autograd.grad(parts.soft, copy, retain_graph=True)
         (hard,) = torch.autograd.grad(parts.hard, copy)
-        squares = torch.stack([(alpha * soft).square().sum(), ((1 - alpha) * hard).square().sum()]).float()
-        self._gradient_squares = squares if self._gradient_squares is None else self._gradient_squares + squares
+        self.add_squares(torch.stack([(alpha * soft).square().sum(), ((1 - alpha) * hard).square().sum()]))
+
+    def add_squares(self, squares: Tensor | None) -> None:
+        """Add the squared norms of the gradients of both weighted terms.
+
+        Args:
+            squares: (2,), of the soft and of the hard term; None for nothing.
+        """
+        if squares is not None:
+            squares = squares.float()
+            self._gradient_squares = squares if self._gradient_squares is None else self._gradient_squares + squares
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Return the means over the steps since the last call, and start again.
@@ -87,6 +97,58 @@ class TrainingMeter:
         self._sums: Tensor | None = None  # soft loss, hard loss, agreement: each micro-batch's part of its step's mean
         self._gradient_squares: Tensor | None = None  # squared norms of the soft and the hard gradient
         self._steps = 0
+
+
+class RowMeter:
+    """What the training meter needs, measured on logits that exist for some rows at a time.
+
+    Args:
+        task: compares the decisions of both models.
+        targets: the teacher's, of the rows that count in their order, if it is known by a few classes; else None.
+        with_gradients: whether to measure the gradients of both terms.
+    """
+
+    def __init__(self, task: Task, targets: SparseTargets | None, *, with_gradients: bool) -> None:
+        self._task, self._targets, self._with_gradients = task, targets, with_gradients
+        self._agreements: list[Tensor] = []
+        self._rows = 0
+        self.squares: Tensor | None = None
+        """(2,), the squared norms of the gradients of the soft and the hard term with respect to the logits, both weighted."""
+
+    def watching(self, kernel: RowKernel) -> RowKernel:
+        """Return a row kernel that measures, and then does what another one does.
+
+        Args:
+            kernel: the other one.
+        """
+
+        def watched(
+            student: Tensor, teacher: Tensor | None, call: LossCall, scales: GradientScales, gradient: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
+            rows, self._rows = slice(self._rows, self._rows + len(student)), self._rows + len(student)
+            known = teacher if self._targets is None else self._targets.apply(lambda values: values[rows])
+            assert known is not None
+            self._agreements.append(self._task.agreement(student, known))
+            if self._with_gradients:
+                own, of_terms = torch.empty_like(student), []
+                soft, hard = call.gradient_scales()
+                for only in ((soft, 0.0), (0.0, hard)):
+                    kernel(student, teacher, call, only, own)
+                    of_terms.append(own.square().sum())
+                squares = torch.stack(of_terms)
+                self.squares = squares if self.squares is None else self.squares + squares
+            return kernel(student, teacher, call, scales, gradient)
+
+        return watched
+
+    def agreement(self, mask: Tensor) -> Tensor:
+        """Return how far both models agree at each position: (...,), 0 where a position does not count.
+
+        Args:
+            mask: (...,) bool, True at the positions that count.
+        """
+        agreement = torch.zeros(mask.shape, device=mask.device)
+        return agreement.masked_scatter_(mask, torch.cat(self._agreements)) if self._agreements else agreement
 
 
 def logs_after_step(args: Any, state: Any) -> bool:

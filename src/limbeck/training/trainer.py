@@ -266,6 +266,10 @@ class DistillationTrainer(StudentEvaluation):
                 f"its batches have {', '.join(inputs)} and no labels, which alpha = {self.objective.alpha:g} needs. "
                 f"{self.task.where_labels_come_from}, or train on the teacher alone with alpha=1.",
             )
+        head = None if return_outputs else self._head_for_loss(model, inputs)
+        if head is not None:
+            parts = self._fused_parts(head, model, inputs, targets, num_items_in_batch)
+            return self._for_all_processes(parts.total, num_items_in_batch)
         output = call_model(model, self._student_inputs(inputs), signature_of=self.student)
         raw_logits = logits_of(output, self.student)
         logits = self.task.align(self.task.fit(raw_logits, inputs, "student"))
@@ -296,10 +300,13 @@ class DistillationTrainer(StudentEvaluation):
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
                 self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
-        loss, processes = parts.total, self.accelerator.num_processes
-        if num_items_in_batch is not None and processes > 1:
-            loss = loss * processes  # DDP will divide by it
+        loss = self._for_all_processes(parts.total, num_items_in_batch)
         return (loss, {"logits": raw_logits}) if return_outputs else loss
+
+    def _for_all_processes(self, loss: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Return a loss that was divided by the positions of all processes as DDP takes it, which divides once more."""
+        processes = self.accelerator.num_processes
+        return loss if num_items is None or processes == 1 else loss * processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and add what the training meter has measured since the last log."""
