@@ -161,6 +161,8 @@ def find_head(
 def _output_embedding(model: nn.Module) -> nn.Module:
     """Return the layer that a model of Transformers names as that of its logits."""
     inside = underlying(model)
+    if getattr(getattr(inside, "config", None), "is_encoder_decoder", False):
+        raise ModelError("it has an encoder and a decoder")
     get_embeddings = getattr(inside, "get_output_embeddings", None)
     layer = get_embeddings() if callable(get_embeddings) else None
     if not isinstance(layer, nn.Module):
