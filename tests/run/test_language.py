@@ -4,12 +4,19 @@ import dataclasses
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from torch.nn.functional import cross_entropy, kl_div
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from limbeck.data import DataConfig, load_splits
+from limbeck.config import config_from
+from limbeck.data import DataConfig, identity_collate, load_splits
 from limbeck.errors import ConfigError
+from limbeck.models.shrink import keep_layers
+from limbeck.run.inputs import load_run_splits
 from limbeck.run.language import check_language_model
-from support.language import llama, tokenizer, write_corpus
+from limbeck.run.teacher import load_teacher
+from limbeck.run.training import build_seeded_model, training_arguments
+from limbeck.training import DistillationTrainer
+from support.language import llama, tokenizer, write_corpus, write_models
 
 
 class ReadsNoPositions(torch.nn.Module):
@@ -61,3 +68,73 @@ def test_models_that_cannot_read_the_documents(splits, model, message):
 
 def test_documents_one_by_one_need_no_positions(splits):
     check_language_model(ReadsNoPositions(), splits[False], "student.model")
+
+
+@pytest.fixture(scope="module")
+def of_some_tokens(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut")
+    write_models(folder)
+    write_corpus(folder / "texts")
+    return config_from(
+        {
+            "task": "causal_lm",
+            "data": {"name": str(folder / "texts"), "tokenizer": str(folder / "teacher"), "max_length": 32},
+            "teacher": {"model": str(folder / "teacher")},
+            "student": {"from_teacher": {"layers": 1, "vocabulary": 20}},
+            "distillation": {"alpha": 0.7, "temperature": 2},
+        }
+    )
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_loss_is_that_of_columns_cut_by_hand(of_some_tokens, packing, tmp_path):
+    config = of_some_tokens.model_copy(update={"data": dataclasses.replace(of_some_tokens.data, packing=packing)})
+    splits, whole = load_run_splits(config), load_splits(config.data, task="causal_lm")
+    kept = splits.train.load.kept.kept
+    student, teacher = build_seeded_model(config.student, splits, 0), load_teacher(config, splits, tmp_path)
+    trainer = DistillationTrainer(
+        student.double(), teacher.double(), training_arguments(config, tmp_path), identity_collate, splits.train,
+        task="causal_lm",
+    )  # fmt: skip
+    batch, real = (part.train.__getitems__([0, 1, 2]) for part in (splits, whole))
+    loss = trainer.compute_loss(student, dict(batch))
+    loss.backward()
+    model = AutoModelForCausalLM.from_pretrained(config.teacher.model, dtype=torch.float64)
+    place = torch.full((32,), -1).scatter(0, kept, torch.arange(20))
+    inputs = {name: real[name] for name in ("position_ids", "attention_mask") if name in real} | {"use_cache": False}
+    theirs = model(real["input_ids"], **inputs).logits[:, :-1][..., kept].detach()
+    model = keep_layers(model, [0])
+    read = torch.where(place[real["input_ids"]] < 0, splits.train.tokenizer.unk_token_id, real["input_ids"])
+    ours = model(read, **inputs).logits[:, :-1][..., kept]  # its own weights are not cut
+    labels = place[real["labels"].clamp(min=0)][:, 1:]
+    counts = real["mask"][:, 1:] & (labels >= 0)
+    assert 0 < int(counts.sum()) < int(real["mask"][:, 1:].sum())
+    ours, theirs, labels = ours[counts], theirs[counts], labels[counts]
+    soft = kl_div((ours / 2).log_softmax(-1), (theirs / 2).softmax(-1), reduction="batchmean")
+    expected = 0.7 * 4 * soft + 0.3 * cross_entropy(ours, labels)
+    torch.testing.assert_close(loss, expected)
+    expected.backward()
+    for get in ("get_input_embeddings", "get_output_embeddings"):
+        cut, full = (getattr(net, get)().weight.grad for net in (student, model))
+        torch.testing.assert_close(cut, full[kept])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"teacher": {"training": {"max_steps": 1}}}, "vocabulary: needs a teacher that is trained already"),
+        ({"student": {"from_teacher": {"layers": 1, "vocabulary": 2}}}, "vocabulary: expected at least 3, the special"),
+        ({"data": {"tokenizer": None, "name": "TOKENS"}}, "vocabulary: needs the tokenizer of the data"),
+    ],
+)  # fmt: skip
+def test_vocabularies_that_cannot_be_cut(of_some_tokens, changed, message, tmp_path):
+    given = of_some_tokens.model_dump(exclude_unset=True)
+    given["student"] = {"from_teacher": {"layers": 1, "vocabulary": 20}}
+    given["teacher"], given["data"] = {"model": of_some_tokens.teacher.model}, dataclasses.asdict(of_some_tokens.data)
+    (tmp_path / "tokens.jsonl").write_text('{"input_ids": [1, 2, 3, 4, 5, 6, 7, 8]}\n' * 20)
+    for section, values in changed.items():
+        given[section] |= {key: str(tmp_path / "tokens.jsonl") if v == "TOKENS" else v for key, v in values.items()}
+    config = config_from({name: given[name] for name in ("task", "data", "teacher", "student")})
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_run_splits(config)
+    assert len(caught.value.faults) == 1

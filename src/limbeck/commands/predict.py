@@ -17,6 +17,7 @@ from limbeck.data import IGNORE_INDEX, Examples, Preprocessing
 from limbeck.data.masks import MaskWriter
 from limbeck.data.new_inputs import NewInput, read_new_inputs
 from limbeck.data.pixels import open_image
+from limbeck.data.texts import load_tokenizer
 from limbeck.data.words import Words
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import aligned_outputs, predict_logits
@@ -122,7 +123,10 @@ def predict(
         if is_masked:
             return (_fill(model, teacher, read, item) for item in items)
         count = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
-        return (p for batch in batches for p in _complete_batch(model, teacher, read, batch, count))
+        # a student that knows some of the teacher's tokens has a tokenizer of its own
+        is_cut = config.student.from_teacher is not None and config.student.from_teacher.vocabulary is not None
+        theirs = replace(read, tokenizer=load_tokenizer(config.data.tokenizer)) if is_cut and with_teacher else read
+        return (p for batch in batches for p in _complete_batch(model, teacher, (read, theirs), batch, count))
     writer = None if out is None else MaskWriter(Path(out), read.values or [])
     return (prediction for batch in batches for prediction in _predict_batch(model, task, read, batch, writer))
 
@@ -142,13 +146,17 @@ def _filled(masked: Sequence[dict[str, float]]) -> str:
 
 
 def _complete_batch(
-    model: nn.Module, teacher: nn.Module | None, read: Preprocessing, items: Sequence[NewInput], count: int
+    model: nn.Module,
+    teacher: nn.Module | None,
+    read: tuple[Preprocessing, Preprocessing],
+    items: Sequence[NewInput],
+    count: int,
 ) -> list[Prediction]:
     """Return what follows each text. One that cannot be read does not stop the others."""
     prompts = [item.content for item in items]
     try:
-        written = complete(model, read, prompts, count)
-        beside = [None] * len(items) if teacher is None else complete(teacher, read, prompts, count)
+        written = complete(model, read[0], prompts, count)
+        beside = [None] * len(items) if teacher is None else complete(teacher, read[1], prompts, count)
     except DataError as error:
         if len(items) == 1:
             return [Prediction(items[0].name, None, columns=items[0].columns, error=f"{items[0].name}: {error}")]

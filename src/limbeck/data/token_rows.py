@@ -1,12 +1,15 @@
 """Loaders of documents for a language model: packed into blocks of one length, or each padded to the longest of its batch.
 
 A batch has ``input_ids``, ``labels`` (the ids, -100 where they do not count) and ``mask``, True where they count, all (N, L).
+Where some tokens alone are kept, these are their new ids, and the ids of all are ``teacher_input_ids``.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,9 +17,48 @@ from torch import Tensor
 
 from limbeck.data.documents import Encoded
 from limbeck.losses import IGNORE_INDEX
+from limbeck.models.kept_tokens import KeptTokens
 
 
-class TokenBlocks:
+class TokenRows(ABC):
+    """What both loaders have in common: they can tell how often a token is used, and keep some tokens alone."""
+
+    kept: KeptTokens | None = None
+    """The tokens that are kept; None for all."""
+    outside = 0.0
+    """The part of the tokens that count in the whole vocabulary which are not kept."""
+    tokenizer: Any
+    bytes_per_token: float | None
+
+    def keep(self, kept: KeptTokens) -> Self:
+        """Return the same loader with some tokens alone.
+
+        Args:
+            kept: the tokens.
+        """
+        other = copy(self)
+        other.kept, other.tokenizer, other.bytes_per_token = kept, kept.tokenizer, None
+        other.outside = 1 - float(other.counted.sum() / self.counted.sum())
+        return other
+
+    def __call__(self, rows: list[int]) -> dict[str, Any]:
+        batch = self._load(rows)
+        return batch if self.kept is None else self.kept(batch)
+
+    @property
+    @abstractmethod
+    def counted(self) -> Tensor:
+        """Return how many tokens of each row count: (rows,)."""
+
+    @abstractmethod
+    def token_counts(self, size: int) -> Tensor:
+        """Return how often each token of the whole vocabulary stands in the rows: (size,)."""
+
+    @abstractmethod
+    def _load(self, rows: list[int]) -> dict[str, Any]: ...
+
+
+class TokenBlocks(TokenRows):
     """A loader of documents joined into blocks, for ``Examples``.
 
     ``position_ids`` count from 0 in each document, by which the attention of a model of Transformers keeps documents apart. The
@@ -50,25 +92,31 @@ class TokenBlocks:
     @property
     def counted(self) -> Tensor:
         """Return how many tokens of each block count: (blocks,)."""
-        return self._counted.sum(-1)
+        if self.kept is None:
+            return self._counted.sum(-1)
+        return (self._counted & (self.kept.ids(self._tokens) >= 0)).sum(-1)
+
+    def token_counts(self, size: int) -> Tensor:
+        """Return how often each token of the whole vocabulary stands in the blocks: (size,)."""
+        return torch.bincount(self._tokens.flatten(), minlength=size)
 
     @property
     def highest_id(self) -> int:
         """Return the highest id of a token."""
-        return int(self._tokens.max())
+        return int(self._tokens.max()) if self.kept is None else len(self.kept.kept) - 1
 
     @property
     def lengths(self) -> list[int]:
         """Return the number of tokens of each block."""
         return [self._tokens.shape[1]] * len(self._tokens)
 
-    def __call__(self, rows: list[int]) -> dict[str, Any]:
+    def _load(self, rows: list[int]) -> dict[str, Any]:
         tokens, counted = self._tokens[rows], self._counted[rows]
         labels = torch.where(counted, tokens, IGNORE_INDEX)
         return {"input_ids": tokens, "position_ids": self._positions[rows], "labels": labels, "mask": counted}
 
 
-class PaddedTokens:
+class PaddedTokens(TokenRows):
     """A loader of documents one by one, for ``Examples``. Each batch is padded to its longest document.
 
     Args:
@@ -85,11 +133,25 @@ class PaddedTokens:
     @property
     def counted(self) -> Tensor:
         """Return how many tokens of each document count: (documents,)."""
-        return torch.tensor([sum(document.counted[1:]) for document in self._documents])
+        if self.kept is None:
+            return torch.tensor([sum(document.counted[1:]) for document in self._documents])
+        return torch.stack(
+            [
+                (self.kept.ids(torch.tensor(document.tokens[1:])) >= 0)[torch.tensor(document.counted[1:])].sum()
+                for document in self._documents
+            ]
+        )
+
+    def token_counts(self, size: int) -> Tensor:
+        """Return how often each token of the whole vocabulary stands in the documents: (size,)."""
+        tokens = np.concatenate([document.tokens for document in self._documents])
+        return torch.from_numpy(np.bincount(tokens, minlength=size))
 
     @property
     def highest_id(self) -> int:
         """Return the highest id of a token."""
+        if self.kept is not None:
+            return len(self.kept.kept) - 1
         return max(max(document.tokens) for document in self._documents)
 
     @property
@@ -97,7 +159,7 @@ class PaddedTokens:
         """Return the number of tokens of each document."""
         return [len(document.tokens) for document in self._documents]
 
-    def __call__(self, rows: list[int]) -> dict[str, Any]:
+    def _load(self, rows: list[int]) -> dict[str, Any]:
         documents = [self._documents[row] for row in rows]
         there = pad_rows([[1] * len(document.tokens) for document in documents], 0, self._side)
         tokens = pad_rows([document.tokens for document in documents], self._padding, self._side)

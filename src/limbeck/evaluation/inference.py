@@ -317,6 +317,8 @@ def _measure_answers(answers: Answers, splits: Splits, teacher: Answers | None) 
         metrics = answers.metrics
         if (size := getattr(splits.test.load, "bytes_per_token", None)) is not None:
             metrics["bits_per_byte"] = -metrics["log_likelihood"] / math.log(2) / size
+        if outside := getattr(splits.test.load, "outside", 0.0):
+            metrics["outside"] = outside
         values[answers.task.score] = answers.values_of_examples(answers.task.score)
     if teacher is not None:
         values["agreement"] = answers.agreement(teacher)

@@ -7,7 +7,7 @@ load those of Transformers, timm and torchvision, ``sentences`` loads those of s
 what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
 wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
 unit, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file, ``tokens`` finds the tokens of a language
-model, and ``heads`` its last layer.
+model, ``heads`` its last layer, and ``shrink`` and ``kept_tokens`` make students of some of its layers and tokens.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config

@@ -16,6 +16,9 @@ from limbeck.models.sentences import is_sentence_model
 NOT_MODEL_INPUTS = frozenset({"labels", "mask", "example_id", "view_id", "mixup_labels", "mixup_weight"})
 """Entries of a batch that are never passed to a model. Labels are among them so that no model computes a loss of its own."""
 
+ONLY_BY_NAME = frozenset({"teacher_input_ids"})
+"""Entries of a batch that are passed to a model alone whose ``forward`` names them."""
+
 TOKENS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 """What a model of sentence-transformers is given."""
 
@@ -65,6 +68,7 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
     if is_sentence_model(described):
         return model(inputs)  # its forward takes and returns one dictionary
     parameters, accepts_any_name = _forward_parameters(type(described))
+    inputs = {name: value for name, value in inputs.items() if name in parameters or name not in ONLY_BY_NAME}
     named = {name: value for name, value in inputs.items() if name in parameters}
     if "use_cache" in parameters and named:  # of keys and values, by which a text would be continued
         inputs, named = {**inputs, "use_cache": False}, {**named, "use_cache": False}

@@ -33,6 +33,10 @@ class TeacherLayers:
     """How a number of layers is chosen. The "first" ones; the first ones with a fifth of them from the end ("first-last"), the
     default; spaced evenly ("even"); or "measured", which leaves out one layer after the other, always the one whose removal
     costs the least likelihood on training texts."""
+    vocabulary: Annotated[int, Field(gt=0)] | None = None
+    """How many of the teacher's tokens the student knows: special tokens, single bytes, and those that the training data use
+    most. The student reads any other token as the unknown one, and it does not count; the teacher reads the real text. By
+    default the student knows all."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -16,6 +16,7 @@ COLUMNS = {
     "parameters": "parameters",
     **{metric: header for task in TASKS.values() for metric, header in task.columns.items()},
     "bits_per_byte": "bits / byte",
+    "outside": "outside the vocabulary, %",
     "milliseconds_per_batch": "ms / batch",
 }
 """The header of each metric's column. A table has the columns that one of its rows has a value for."""

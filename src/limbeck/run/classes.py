@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -42,7 +43,7 @@ def check_student(student: nn.Module, splits: Splits, key: str = "student.model"
     """
     faults = Faults()
     with faults.under(key):
-        check_tokens(student, splits, key)
+        check_tokens(student, splits.train.tokenizer, key)
     with faults.under(key):
         splits.notes.extend(notes_on_images(student, splits, key))
         has_columns = task_named(splits.task).has_labels and splits.shape.classes > 0
@@ -190,7 +191,7 @@ def _arranged(
     with faults.under(key):
         check_table(saved, splits)
     with faults.under(key):
-        check_tokens(teacher, splits, key)
+        check_tokens(teacher, splits.train.tokenizer, key)
     with faults.under(key):
         width = check_outputs(teacher, splits, key)
         try:
@@ -281,18 +282,18 @@ def _columns(
     return columns
 
 
-def check_tokens(model: nn.Module, splits: Splits, key: str) -> None:
+def check_tokens(model: nn.Module, tokenizer: Any, key: str) -> None:
     """Check that a model with trained weights reads the token ids of the data as the tokens that they are.
 
     Args:
         model: the model. Its tokens are those of the tokenizer that is saved beside its weights, if there is one.
-        splits: the examples.
+        tokenizer: that of the data; None where there is none.
         key: the config's key of the model, for messages.
 
     Raises:
         ConfigError: an id stands for another token, or for none.
     """
-    ours = tokens_of(splits.train.tokenizer)
+    ours = tokens_of(tokenizer)
     theirs = None if ours is None else saved_tokens(underlying(model))
     if ours is None or theirs is None:
         return

@@ -20,6 +20,7 @@ from limbeck.data.splits import HELD_OUT_SIZES
 from limbeck.errors import ConfigError, DataError
 from limbeck.models import InputFormat, input_format_of
 from limbeck.models.forward import underlying
+from limbeck.run.language import keep_tokens
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,17 @@ def load_run_splits(config: Config) -> Splits:
         config: the run. The first teacher that tells its images decides, or else the student.
 
     Returns:
-        The examples; a note says what was taken from the model.
+        The examples; a note says what was taken from the model. If the student knows some tokens alone, they have these.
 
     Raises:
+        ConfigError: the tokens of the data cannot be cut.
         DataError: the data cannot be read.
         ModelError: a model's files cannot be understood.
     """
+    return keep_tokens(config, _load_splits(config))
+
+
+def _load_splits(config: Config) -> Splits:
     named = [*config.teacher.models, config.student]
     told = next((found for model in named if model.model and (found := model.input_format()) is not None), None)
     data = config.data if told is None else _as_trained(config.data, told)

@@ -1,16 +1,23 @@
-"""Whether a language model can read the documents of the data: their length, their tokens, and several of them in one block."""
+"""Whether a language model can read the documents of the data: their length, their tokens, and several of them in one block.
+
+And documents of which some tokens alone are kept.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import nn
 
-from limbeck.data import MaskedTokens, PaddedTokens, Splits, TokenBlocks, TokenPairs
+from limbeck.config import Config
+from limbeck.data import Examples, MaskedTokens, PaddedTokens, Splits, TokenBlocks, TokenPairs
+from limbeck.data.token_rows import TokenRows
 from limbeck.errors import ArgumentError, ConfigError
 from limbeck.models import forward_logits, token_columns
 from limbeck.models.forward import underlying
+from limbeck.models.kept_tokens import TEACHER_IDS, choose_tokens
 from limbeck.store import StoredTeacher
 from limbeck.teachers import as_teacher
 
@@ -53,6 +60,46 @@ def check_language_model(model: nn.Module, splits: Splits, key: str) -> None:
         raise ConfigError(*faults)
 
 
+def keep_tokens(config: Config, splits: Splits) -> Splits:
+    """Return the examples with the tokens alone that the student of a config knows.
+
+    Args:
+        config: the run; ``student.from_teacher.vocabulary`` says how many tokens to keep of those in the training examples.
+        splits: the examples with all tokens.
+
+    Returns:
+        The examples, with a note on what is left out; the same ones where the student knows all tokens.
+
+    Raises:
+        ConfigError: the tokens of the data cannot be cut, or the teacher would have to be trained on them.
+    """
+    wanted = config.student.from_teacher
+    if wanted is None or wanted.vocabulary is None:
+        return splits
+    key, load, tokenizer = "student.from_teacher.vocabulary", splits.train.load, splits.train.tokenizer
+    if not isinstance(load, TokenRows):
+        raise ConfigError(f"{key}: is for causal language models, and the data are for {splits.task}. Leave it out.")
+    if tokenizer is None:
+        raise ConfigError(f"{key}: needs the tokenizer of the data. Name it as data.tokenizer.")
+    if config.teacher.training is not None:
+        raise ConfigError(f"{key}: needs a teacher that is trained already. Leave out teacher.training.")
+    total = max(tokenizer.get_vocab().values()) + 1
+    try:
+        kept = choose_tokens(load.token_counts(total), tokenizer, wanted.vocabulary)
+    except ArgumentError as error:
+        raise ConfigError(f"{key}: {error.message}") from None
+    parts = [splits.train, splits.validation, splits.test]
+    loads = [cast(TokenRows, part.load).keep(kept) for part in parts]
+    cut = [Examples(load, part.labels, part.ids, task=part.task) for load, part in zip(loads, parts, strict=True)]
+    outside = ", ".join(f"{100 * load.outside:.1f} %" for load in loads)
+    splits.notes.append(
+        f"The student knows {len(kept.kept):,} of {total:,} tokens. Of training, validation and test {outside} are others: it "
+        "reads them as the unknown token, and they are not counted. Perplexities are over the tokens that it knows."
+    )
+    reading = replace(splits.preprocessing, tokenizer=kept.tokenizer)
+    return replace(splits, train=cut[0], validation=cut[1], test=cut[2], preprocessing=reading)
+
+
 def check_vocabularies(student: nn.Module, teacher: nn.Module | StoredTeacher, splits: Splits) -> None:
     """Check that each output column of student and teacher stands for the same token, as the trainer does.
 
@@ -84,12 +131,13 @@ def _columns_of(teacher: nn.Module | StoredTeacher) -> int | None:
 @torch.no_grad()
 def _keeps_apart(model: nn.Module, load: TokenBlocks) -> bool:
     """Return True if the second document of a block has the logits that it has alone."""
-    tokens = load([0])["input_ids"]
-    length = tokens.shape[1] // 2
-    tokens, positions = tokens[:, : 2 * length], torch.arange(length).repeat(2)[None]
+    tokens = {name: ids for name, ids in load([0]).items() if name in ("input_ids", TEACHER_IDS)}
+    length = tokens["input_ids"].shape[1] // 2
+    whole = {name: ids[:, : 2 * length] for name, ids in tokens.items()}
+    whole["position_ids"] = torch.arange(length).repeat(2)[None]
+    second = {name: values[:, length:] for name, values in whole.items()}
     training = model.training
-    both = forward_logits(model.eval(), {"input_ids": tokens, "position_ids": positions})[:, length:]
-    second = {"input_ids": tokens[:, length:], "position_ids": positions[:, length:]}
+    both = forward_logits(model.eval(), whole)[:, length:]
     alone = forward_logits(model, second)
     model.train(training)
     return bool((both - alone).abs().max() <= ALIKE * alone.abs().max())

@@ -289,7 +289,11 @@ def _describe_tokens(config: Config, splits: Splits) -> str:
         MaskedTokens: f"{100 * SHARE:.0f} % of them are masked",
         TokenPairs: "targets of a source each",
     }
-    return f"{config.data.name}: {', '.join(told)}; {kinds.get(type(splits.train.load), 'one document each')}"
+    kept, cut = getattr(splits.test.load, "kept", None), ""
+    if kept is not None:
+        outside = cast(TokenBlocks, splits.test.load).outside
+        cut = f"; the student knows {len(kept.kept):,} tokens, {100 * outside:.1f} % of those for testing are others"
+    return f"{config.data.name}: {', '.join(told)}; {kinds.get(type(splits.train.load), 'one document each')}{cut}"
 
 
 def _describe_teacher(config: Config, opened: OpenedRun) -> str:

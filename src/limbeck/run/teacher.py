@@ -26,8 +26,9 @@ from limbeck.models import (
     load_trained_model,
     save_model,
 )
+from limbeck.models.kept_tokens import TeacherOfKept
 from limbeck.models.loading import NO_WEIGHTS
-from limbeck.run.classes import columns_in_store, in_order_of_data, member_of_ensemble
+from limbeck.run.classes import check_tokens, columns_in_store, in_order_of_data, member_of_ensemble
 from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
@@ -84,6 +85,9 @@ def _load_trained(
     if named.is_untrained:
         raise ConfigError(f"{key}: {named.model} {NO_WEIGHTS}")
     teacher = load_trained_model(named, splits.shape, head=task_named(splits.task).head)
+    if (kept := getattr(splits.train.load, "kept", None)) is not None:
+        check_tokens(teacher, kept.whole, key)
+        teacher = TeacherOfKept(teacher, kept).eval()
     folder = Path(named.model)
     return arrange(_as_logits(teacher, named, splits, section), folder if folder.is_dir() else None, splits, key=key)
 

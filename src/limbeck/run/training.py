@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,13 @@ from limbeck.config import Config
 from limbeck.config.schema import StudentConfig
 from limbeck.data import Examples, Splits, identity_collate
 from limbeck.distributed import process_state
-from limbeck.errors import ArgumentError, ConfigError, ModelError
-from limbeck.evaluation import Answers, answers_of
+from limbeck.errors import ArgumentError, ConfigError
 from limbeck.interruption import Interrupted, wait_when_interrupted
 from limbeck.models import ModelConfig, build_model
-from limbeck.models.shrink import TeacherLayers, choose_layers, count_layers, keep_layers, with_layers
+from limbeck.models.kept_tokens import cut_vocabulary
+from limbeck.models.shrink import keep_layers
+from limbeck.run.classes import check_tokens
+from limbeck.run.layers import layers_of_teacher
 from limbeck.store import StoredTeacher
 from limbeck.tasks import task_named, task_of_data
 from limbeck.teachers import Teacher
@@ -32,10 +33,6 @@ NO_LOGS = {"logging_strategy": "no", "eval_strategy": "no"}
 """Training arguments for a training of which only the model is kept."""
 NO_LOGS_OR_CHECKPOINTS = {**NO_LOGS, "save_strategy": "no"}
 """Training arguments for a training that is repeated if it is interrupted."""
-MEASURED = 8
-"""The training sequences on which the layers of a teacher are measured, at most."""
-_MEASURED: dict[tuple[str, str, int], list[int]] = {}
-"""The layers that were chosen, by the teacher, what was wanted and the length of the sequences."""
 LOGGED_SHARE = 0.02
 """The share of a run's steps after which it logs, unless the config says: a curve has 50 points, however short the run."""
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -71,36 +68,12 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
     task = task_named(splits.task)
     model = build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
     wanted = config.from_teacher if isinstance(config, StudentConfig) else None
-    return model if wanted is None else keep_layers(model, _layers(config.model, wanted, model, splits))
-
-
-def _layers(name: str, wanted: TeacherLayers, teacher: nn.Module, splits: Splits) -> list[int]:
-    """Return the layers of a teacher that a student begins with. They are measured once in a process, on training texts."""
-
-    def measure(layers: Sequence[int]) -> float:
-        some = splits.train.subset(torch.arange(min(MEASURED, len(splits.train))))
-        try:
-            with with_layers(teacher, layers):
-                answers = answers_of(teacher, some)
-        except ModelError:  # without a layer that others need
-            return -math.inf
-        assert isinstance(answers, Answers)
-        return answers.metrics["log_likelihood"]
-
-    key = name, repr(wanted), splits.preprocessing.max_length
-    if key not in _MEASURED:
-        if task_named(splits.task).unit != "token":
-            raise ConfigError(
-                "student.from_teacher: is for language models, and the data are not theirs. Name a model."
-            )
-        try:
-            _MEASURED[key] = choose_layers(wanted, count_layers(teacher), measure)
-        except ArgumentError as error:
-            raise ConfigError(f"student.from_teacher.{error.argument}: {error.message}") from None
-    note = f"The student begins with the layers {', '.join(map(str, _MEASURED[key]))} of {name}."
-    if note not in splits.notes:
-        splits.notes.append(note)
-    return _MEASURED[key]
+    if wanted is None:
+        return model
+    if (kept := getattr(splits.train.load, "kept", None)) is not None:
+        check_tokens(model, kept.whole, "student.model")
+        cut_vocabulary(model, kept)
+    return keep_layers(model, layers_of_teacher(config.model, wanted, model, splits))
 
 
 def train(

@@ -119,6 +119,11 @@ class Storage:
             raise StoreError(f"{self.folder}: cannot be made ({error.strerror or error}).") from None
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$LIMBECK_CACHE``, or ``~/.cache/limbeck``."""
+    return Path(os.environ.get("LIMBECK_CACHE", Path.home() / ".cache" / "limbeck"))
+
+
 class RemoteStorage(Storage):
     """Files behind a URL that fsspec knows (s3://, gs://, hf://, ...), and a local folder for their downloads.
 
@@ -140,8 +145,7 @@ class RemoteStorage(Storage):
         except (ValueError, ImportError) as error:
             raise StoreError(f"{url}: {error}") from None
         self.url = url.rstrip("/")
-        base = cache or Path(os.environ.get("LIMBECK_CACHE", Path.home() / ".cache" / "limbeck"))
-        super().__init__(base / "stores" / xxhash.xxh3_128_hexdigest(self.url.encode()))
+        super().__init__((cache or cache_folder()) / "stores" / xxhash.xxh3_128_hexdigest(self.url.encode()))
         self._sizes: dict[str, int] | None = None
 
     def __str__(self) -> str:
