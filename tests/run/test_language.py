@@ -98,6 +98,7 @@ def test_the_loss_is_that_of_columns_cut_by_hand(of_some_tokens, packing, tmp_pa
     )  # fmt: skip
     batch, real = (part.train.__getitems__([0, 1, 2]) for part in (splits, whole))
     loss = trainer.compute_loss(student, dict(batch))
+    assert trainer.teacher.head is not None  # both are projected a few positions at a time
     loss.backward()
     model = AutoModelForCausalLM.from_pretrained(config.teacher.model, dtype=torch.float64)
     place = torch.full((32,), -1).scatter(0, kept, torch.arange(20))

@@ -78,7 +78,7 @@ def keep_tokens(config: Config, splits: Splits) -> Splits:
         return splits
     key, load, tokenizer = "student.from_teacher.vocabulary", splits.train.load, splits.train.tokenizer
     if not isinstance(load, TokenRows):
-        raise ConfigError(f"{key}: is for causal language models, and the data are for {splits.task}. Leave it out.")
+        raise ConfigError(f"{key}: is for causal language models, and the data are not theirs. Leave it out.")
     if tokenizer is None:
         raise ConfigError(f"{key}: needs the tokenizer of the data. Name it as data.tokenizer.")
     if config.teacher.training is not None:
