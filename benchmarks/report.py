@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import linear, losses
+from benchmarks import inference, linear, losses
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,6 +22,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "explanation" / "speed.md",
     ROOT / "docs" / "how-to" / "store-the-teacher.md",
+    ROOT / "docs" / "how-to" / "export-a-student.md",
 )
 
 
@@ -150,8 +151,17 @@ def _milliseconds(seconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
 
 
+def exported() -> list[str]:
+    """Return the table of teacher and student in each format, and the machine."""
+    saved = results("inference")
+    told = saved["machine"]
+    versions = ", ".join(f"{name} {told[name]}" for name in ("python", "torch", "onnxruntime"))
+    return [*inference.table(saved["results"]), "", f"{told['device']}; {versions}."]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
-    table.__name__: table for table in (headline, dense, fused, every_loss, every_linear, formats, store, machine)
+    table.__name__: table
+    for table in (headline, dense, fused, every_loss, every_linear, formats, store, exported, machine)
 }
 """The functions whose names stand in the marks of the pages."""
 

@@ -40,6 +40,7 @@ PUBLIC = {
     "limbeck.tasks": "tasks.md",
     "limbeck.training": "trainer.md",
     "limbeck.check": "check.md",
+    "limbeck.inference": "inference.md",
 }
 """The modules whose ``__all__`` is public, each with its page."""
 

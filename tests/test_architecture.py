@@ -42,8 +42,8 @@ def test_the_public_names():
         "DistillationLoss", "DistillationTrainer", "Divergence", "Ensemble", "LimbeckError", "LossParts", "ModelError",
         "SparseTargets", "StoreError", "StoredTeacher", "Teacher", "TeacherOutput", "__version__", "build_store",
         "distillation_loss", "distillation_loss_parts", "linear_distillation_loss", "linear_distillation_loss_parts",
-        "logit_mse_loss", "sparse_distillation_loss", "sparse_distillation_loss_parts", "sparse_linear_distillation_loss",
-        "sparse_linear_distillation_loss_parts",
+        "load", "logit_mse_loss", "sparse_distillation_loss", "sparse_distillation_loss_parts",
+        "sparse_linear_distillation_loss", "sparse_linear_distillation_loss_parts",
     }  # fmt: skip
     for name in limbeck.__all__:
         assert getattr(limbeck, name)

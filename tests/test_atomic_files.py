@@ -135,6 +135,11 @@ class TestFolders:
                     (temporary / path).write_bytes(content)
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == before | written
 
+    def test_an_error_leaves_no_folder_that_was_made(self, tmp_path):
+        with pytest.raises(StoppedError), atomic_files(tmp_path / "a" / "b"):
+            raise StoppedError
+        assert not list(tmp_path.iterdir())
+
     def test_an_error_leaves_what_was_there_before(self, tmp_path):
         folder = tmp_path / "model"
         for _ in range(2):

@@ -27,7 +27,7 @@ ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PUBLIC_MODULES = (
     "limbeck", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.temperature", "limbeck.data",
     "limbeck.models", "limbeck.tasks", "limbeck.training",
-    "limbeck.check",
+    "limbeck.check", "limbeck.inference",
 )  # fmt: skip
 
 

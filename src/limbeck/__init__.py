@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ModelError,
         StoreError,
     )
+    from limbeck.inference import load
     from limbeck.losses import (
         CollapsedTeacherWarning,
         DistillationLoss,
@@ -62,6 +63,7 @@ __all__ = [
     "distillation_loss_parts",
     "linear_distillation_loss",
     "linear_distillation_loss_parts",
+    "load",
     "logit_mse_loss",
     "sparse_distillation_loss",
     "sparse_distillation_loss_parts",
@@ -71,7 +73,14 @@ __all__ = [
 
 # A name is looked up in these rooms when it is first asked for, the light ones first, so that `import limbeck` and
 # `limbeck --help` load neither torch nor transformers.
-_ROOMS = ("limbeck.errors", "limbeck.losses", "limbeck.teachers", "limbeck.store", "limbeck.training")
+_ROOMS = (
+    "limbeck.errors",
+    "limbeck.losses",
+    "limbeck.teachers",
+    "limbeck.store",
+    "limbeck.training",
+    "limbeck.inference",
+)
 
 
 def __getattr__(name: str) -> Any:

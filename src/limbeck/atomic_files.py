@@ -79,7 +79,7 @@ def atomic_files(folder: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
     ``folder`` stay: they may belong to somebody else.
 
     Args:
-        folder: the folder that gets the files. It is created if it is missing.
+        folder: the folder that gets the files. It is created if it is missing, and not left behind without files.
         keep: paths relative to ``folder`` that are not replaced if they exist already.
 
     Yields:
@@ -88,7 +88,7 @@ def atomic_files(folder: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
     Raises:
         OSError: the folder or a file cannot be written.
     """
-    existed = folder.exists()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     temporary = folder / f".writing.{os.getpid()}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -102,8 +102,9 @@ def atomic_files(folder: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
                 written.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not existed and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def append_line(path: Path, value: Any) -> None:

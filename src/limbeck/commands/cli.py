@@ -17,9 +17,12 @@ import typer
 
 from limbeck import __version__
 from limbeck.commands.cache_options import cache_app
+from limbeck.commands.calibrate import calibrate_app
 from limbeck.commands.check import check_app
 from limbeck.commands.command_line import COMMAND
+from limbeck.commands.export import export_app
 from limbeck.commands.options import (
+    Calibrated,
     ConfigPath,
     Functions,
     InputColumn,
@@ -172,6 +175,7 @@ def predict(
     out: MasksOut = None,
     max_new_tokens: MaxNewTokens = None,
     with_teacher: WithTeacher = False,
+    calibrated: Calibrated = False,
     functions: Functions = [],  # noqa: B006
 ) -> None:
     """Predict with a run's student: labels, and probabilities from plain softmax (T = 1). A language model goes on with a text.
@@ -181,7 +185,9 @@ def predict(
     from limbeck.commands.predict import predict as predict_run
 
     unreadable = 0
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "with_teacher": with_teacher}
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens, "with_teacher": with_teacher, "calibrated": calibrated,
+    }  # fmt: skip
     for prediction in predict_run(run, inputs, functions=functions, column=column, out=out, **options):
         if prediction.error is not None:
             unreadable += 1
@@ -194,6 +200,8 @@ def predict(
 
 
 app.add_typer(check_app)
+app.add_typer(export_app)
+app.add_typer(calibrate_app)
 
 app.add_typer(cache_app, name="cache")
 

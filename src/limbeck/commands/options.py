@@ -45,3 +45,6 @@ WithTeacher = Annotated[
         "--with-teacher", help="Of a language model: what the teacher writes or fills in, beside the student's text."
     ),
 ]
+Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Multiply logits by the scale that limbeck calibrate found.")
+]

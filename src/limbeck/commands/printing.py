@@ -12,7 +12,7 @@ import typer
 from limbeck.outputs import one_line
 
 if TYPE_CHECKING:
-    from limbeck.commands.predict import Prediction
+    from limbeck.inference import Prediction
     from limbeck.run.plan import Plan
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -123,21 +123,45 @@ def _lines(text: str) -> Iterator[NewInput]:
 
 def _rows(path: Path, kind: Kind, column: str | Sequence[str] | None, named: str | None) -> Iterator[NewInput]:
     """Yield the inputs of a table. A cell with the name of an image file names it as seen from the table's folder."""
-    usual = IMAGE_COLUMNS if kind == "image" else (*TEXT_COLUMNS, *WORD_COLUMNS)
     for number, row in enumerate(load_file(path)):
         if isinstance(row, DataError):
             yield NewInput(str(path), row)
-            continue
-        if column is not None and not isinstance(column, str):
-            cells = {name: row[find_column(name, (), row, str(path))] for name in column}
-            others = {name: value for name, value in row.items() if name not in cells}
-            yield NewInput(f"{path}, row {number}", cells, others)
-            continue
-        found = find_column(named, (column, *usual) if column else usual, row, str(path))
-        content, others = row[found], {name: value for name, value in row.items() if name != found}
-        if kind == "text":
-            yield NewInput(content if isinstance(content, str) else f"{path}, row {number}", content, others)
-        elif isinstance(content, str):
-            yield NewInput(content, path.parent / content, others)
         else:
-            yield NewInput(f"{path}, row {number}", content, others)
+            yield input_of_row(row, f"{path}, row {number}", kind, column, named, source=str(path), folder=path.parent)
+
+
+def input_of_row(
+    row: Mapping[str, Any],
+    name: str,
+    kind: Kind,
+    column: str | Sequence[str] | None = None,
+    named: str | None = None,
+    *,
+    source: str,
+    folder: Path | None = None,
+) -> NewInput:
+    """Return the input that stands in a row of a table.
+
+    Args:
+        row: the cells by column.
+        name: what the row is called.
+        kind: what the inputs are.
+        column: as in ``read_new_inputs``, and so is the next one.
+        named: the column that the user names.
+        source: the table, for messages.
+        folder: the folder from which image files are named; by default the working directory.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if column is not None and not isinstance(column, str):
+        cells = {wanted: row[find_column(wanted, (), row, source)] for wanted in column}
+        return NewInput(name, cells, {other: value for other, value in row.items() if other not in cells})
+    usual = IMAGE_COLUMNS if kind == "image" else (*TEXT_COLUMNS, *WORD_COLUMNS)
+    found = find_column(named, (column, *usual) if column else usual, row, source)
+    content, others = row[found], {other: value for other, value in row.items() if other != found}
+    if kind == "text":
+        return NewInput(content if isinstance(content, str) else name, content, others)
+    if isinstance(content, str):
+        return NewInput(content, (folder or Path()) / content, others)
+    return NewInput(name, content, others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Preprocessing:
 
         Args:
             items: image files, PIL images or arrays of pixels from 0 to 255; or texts, or lists of words where each has a tag;
-                or rows of a table, or pairs of texts, each a dictionary of its cells by column.
+                or rows of a table, or pairs of texts, each a dictionary of its cells by column. A pair may also be a tuple.
 
         Returns:
             ``pixel_values`` (N, C, H, W) float32; or what the tokenizer returns, padded to the longest text; or ``inputs``
@@ -70,8 +70,16 @@ class Preprocessing:
         if self.task == "token_classification":
             return Words(list(map(self.words, items)), self.tokenizer, self.max_length)(list(range(len(items))))
         if isinstance(self.column, list):
-            items = [tuple(item[name] for name in self.column) for item in items]
+            items = [self._pair(item, self.column) for item in items]
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
+
+    def _pair(self, item: Any, columns: Sequence[str]) -> tuple[Any, ...]:
+        """Return the two texts of a pair."""
+        if isinstance(item, Mapping) and all(name in item for name in columns):
+            return tuple(item[name] for name in columns)
+        if isinstance(item, tuple | list) and len(item) == len(columns):
+            return tuple(item)
+        raise DataError(f"expected two texts, or a row with the columns {', '.join(columns)}, got {item!r}.")
 
     def words(self, item: Any) -> Any:
         """Return the words of an input: a text is split at white space, and a list is taken as it is.

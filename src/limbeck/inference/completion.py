@@ -1,4 +1,4 @@
-"""``limbeck predict`` with a language model: texts continued, answered or filled in by a run's student, or by its teacher."""
+"""Texts continued, answered or filled in by a language model: by a run's student, or by its teacher."""
 
 from __future__ import annotations
 
