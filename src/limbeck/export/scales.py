@@ -147,7 +147,7 @@ class TorchGraph:
     def __init__(self, program: ExportedProgram) -> None:
         signature = program.graph_signature
         self.nodes = {node.name: node for node in program.graph.nodes}
-        self.output = str(signature.user_outputs[0])
+        self.output = str(next(iter(signature.user_outputs)))
         held: dict[str, Any] = {**program.state_dict, **program.constants}
         targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         targets |= signature.inputs_to_lifted_tensor_constants
