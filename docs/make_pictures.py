@@ -53,7 +53,7 @@ EXPLORED = {
 def main() -> None:
     """Draw each picture as SVG and PNG, in a file that has the function's name."""
     FOLDER.mkdir(exist_ok=True)
-    for draw in (soft_targets, gradient_norms, limit, divergences, speed, capacity, regret):
+    for draw in (soft_targets, gradient_norms, limit, divergences, speed, capacity, lost):
         figure = draw()
         path = FOLDER / f"{draw.__name__}.svg"
         figure.savefig(path, bbox_inches="tight")
@@ -103,19 +103,20 @@ def capacity() -> Figure:
     return figure
 
 
-def regret() -> Figure:
+def lost() -> Figure:
     """Return a plot of the accuracy that each choice of T loses against the best T of the grid."""
-    rows = json.loads((RESULTS / "regret.json").read_text())["rows"]
-    figure, axes = axes_of(7.2, 3.8)
-    for row, (key, colour, marker, label) in enumerate(
-        [("regret", BLUE, "o", "searched"), ("one", GREY, "x", "T = 1"), ("four", RED, "s", "T = 4")]
-    ):
-        axes.plot([r[key] for r in rows], range(len(rows)), marker, color=colour, label=label, zorder=3 - row)
-    for i, r in enumerate(rows):
-        axes.plot([0, r["error"]], [i, i], color=BLUE, alpha=0.3, linewidth=6)
-    axes.set_yticks(range(len(rows)), [r["combination"] for r in rows], fontsize=8)
+    rows = json.loads((RESULTS / "replay.json").read_text())
+    figure, axes = axes_of(7.2, 4.6)
+    names = list(dict.fromkeys(row["case"] for row in rows))
+    firsts = [next(row for row in rows if row["case"] == name) for name in names]
+    for i, name in enumerate(names):
+        own = [row["at_best"] - row["at_chosen"] for row in rows if row["case"] == name]
+        axes.plot(own, [i] * len(own), "o", color=BLUE, alpha=0.4, label=None if i else "searched, each time", zorder=3)
+    for key, colour, marker, label in (("at_1", GREY, "x", "T = 1"), ("at_4", RED, "s", "T = 4")):
+        axes.plot([r["at_best"] - r[key] for r in firsts], range(len(names)), marker, color=colour, label=label)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("points of test accuracy below the best T of the grid (bar: its standard error)")
+    axes.set_xlabel("points of test accuracy below the best T of the grid")
     axes.legend(frameon=False, fontsize=8)
     return figure
 

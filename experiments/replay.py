@@ -78,8 +78,6 @@ CASES = {
     "fashion 2,000, MLP 128, AdamW": Case("fashion", adamw(128, 2e-3, 1200, 64), 2000),
     "fashion 2,000, MLP 128, SGD": Case("fashion", sgd(128, 0.05, 1200, 64), 2000),
     "fashion, MLP 16, AdamW": Case("fashion", adamw(16, 2e-3, 1720, 256)),
-    "fashion, MLP 128, AdamW": Case("fashion", adamw(128, 2e-3, 1720, 256)),
-    "fashion, MLP 128, SGD": Case("fashion", sgd(128, 0.1, 1720, 256)),
     "digits 300, MLP 32, SGD": Case("digits", sgd(32, 0.05, 600, 50), 300, is_new=True),
     "digits 100, MLP 256, AdamW, sure teacher": Case("digits", adamw(256, 3e-3, 400, 50), 100, 3.0, is_new=True),
     "fashion 500, MLP 64, AdamW": Case("fashion", adamw(64, 2e-3, 800, 50), 500, is_new=True),
@@ -251,14 +249,21 @@ def choices(found: dict[str, Tensor], *, uses_teacher: bool = True) -> Iterator[
             chosen = TEMPERATURES.index(choice.temperature)
             yield {
                 "examples": len(rows), "small": size == 300 or total <= 500, "seeds": first, "chosen": choice.temperature,
-                "best": TEMPERATURES[best], "alone": by_temperature[arms].item(), "at_best": by_temperature[best].item(),
-                "at_chosen": by_temperature[chosen].item(), "verdict": choice.verdict.answer,
-                "gain": 100 * choice.verdict.gain, "error": 100 * choice.verdict.error,
+                "best": TEMPERATURES[best], "alone": _rounded(by_temperature[arms]), "at_best": _rounded(by_temperature[best]),
+                "at_chosen": _rounded(by_temperature[chosen]), "verdict": choice.verdict.answer,
+                "gain": round(100 * choice.verdict.gain, 3), "error": round(100 * choice.verdict.error, 3),
+                "at_1": _rounded(by_temperature[TEMPERATURES.index(1.0)]),
+                "at_4": _rounded(by_temperature[TEMPERATURES.index(4.0)]),
             }  # fmt: skip
+
+
+def _rounded(accuracy: Tensor) -> float:
+    return round(accuracy.item(), 3)
 
 
 def judge(work: Path) -> None:
     """Print and write what the search chose in every case that is trained."""
+    torch.set_grad_enabled(False)
     rows = []
     for name, case in CASES.items():
         if not (work / "replay" / f"{name.replace(' ', '_').replace(',', '')}.pt").exists():
@@ -275,7 +280,8 @@ def judge(work: Path) -> None:
         if own:
             print(f"{name:45} best {own[0]['best']:>5} {own[0]['at_best']:.2f} alone {own[0]['alone']:.2f}",
                   " ".join(f"{r['chosen']:g}:{r['at_best'] - r['at_chosen']:.2f}:{r['verdict'][:4]}" for r in own))  # fmt: skip
-    RESULT.write_text(json.dumps({"command": "python -m experiments.replay --judge", "rows": rows}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    RESULT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def summary(rows: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]) -> dict[str, float]:

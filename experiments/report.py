@@ -16,29 +16,52 @@ from benchmarks.report import ROOT, filled
 from experiments import studies
 from experiments.collect import RESULTS, Arms, mean_and_error
 from experiments.combinations import GRID, TEMPERATURES, WIDTHS, of_width
+from experiments.replay import summary
 
 PAGE = ROOT / "docs" / "explanation" / "temperature.md"
 
 
-def regret_rows() -> list[dict]:
-    """Return what ``experiments.regret`` wrote, one entry for each combination."""
-    return json.loads((RESULTS / "regret.json").read_text(encoding="utf-8"))["rows"]
+def replay_rows() -> list[dict]:
+    """Return what ``experiments.replay --judge`` wrote, one entry for each choice of the search."""
+    return json.loads((RESULTS / "replay.json").read_text(encoding="utf-8"))
 
 
-def regret() -> list[str]:
-    """Return the table of the search against the full grid."""
-    lines = [
-        "| student | without a teacher | T = 1 | T = 4 | best of the grid | chosen, from its interval | regret |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in regret_rows():
-        low, high = row["interval"]
-        mark = "" if row["within"] else " (missed)"
+def replay() -> list[str]:
+    """Return the table of the search against all thirteen temperatures."""
+    lines = ["| student | without a teacher | T = 1 | T = 4 | best | lost, 300 examples | lost, 1,000 | lost, all |",
+             "|---|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    rows = replay_rows()
+    for name in dict.fromkeys(row["case"] for row in rows):
+        own = [row for row in rows if row["case"] == name]
+        first, most = own[0], max(row["examples"] for row in own)
+
+        def lost(examples: int, own: list[dict] = own) -> str:
+            found = [row["at_best"] - row["at_chosen"] for row in own if row["examples"] == examples]
+            return f"{np.mean(found):.2f}" if found else ""
+
+        last = f"{lost(most)} ({most:,})" if most not in (300, 1000) else ""
+        new = " *" if first["new"] else ""
         lines.append(
-            f"| {row['combination']} | {row['alone']:.2f} | {np.mean(row['test']['1']):.2f} | "
-            f"{np.mean(row['test']['4']):.2f} | "
-            f"{row['best_accuracy']:.2f} ± {row['error']:.2f} at T = {row['best']:g} | {row['accuracy']:.2f} at T = "
-            f"{row['chosen']:g} ({low:g} to {high:g}) | {row['regret']:.2f}{mark} |"
+            f"| {name}{new} | {first['alone']:.2f} | {first['at_1']:.2f} | {first['at_4']:.2f} | {first['at_best']:.2f} at T = "
+            f"{first['best']:g} | {lost(300)} | {lost(1000)} | {last} |"
+        )
+    return lines
+
+
+def verdicts() -> list[str]:
+    """Return the table of the share of the gain that the search keeps, and of its verdicts."""
+    parts = {
+        "all": lambda row: True, "300 validation examples": lambda row: row["small"], "more": lambda row: not row["small"],
+        "chosen after the rule was fixed (*)": lambda row: row["new"],
+    }  # fmt: skip
+    lines = ["| | points lost | gain kept, % | pays, of these wrong | does not pay, of these wrong | cannot be told |",
+             "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for label, wanted in parts.items():
+        found = summary(replay_rows(), wanted)
+        open_ = found["choices"] - found["pays"] - found["denied"]
+        lines.append(
+            f"| {label} | {found['points_lost']:.2f} | {100 * found['gain_kept']:.1f} | {found['pays']}, {found['pays_wrong']} | "
+            f"{found['denied']}, {found['denied_wrong']} | {open_} |"
         )
     return lines
 
@@ -154,7 +177,9 @@ def policies() -> list[str]:
     return lines
 
 
-TABLES = {table.__name__: table for table in (regret, shortness, rule, sizes, alphas, objectives, omitted, policies)}
+TABLES = {
+    table.__name__: table for table in (replay, verdicts, shortness, rule, sizes, alphas, objectives, omitted, policies)
+}
 
 
 def filled_page(text: str) -> str:
