@@ -59,10 +59,9 @@ def verdicts() -> list[str]:
     for label, wanted in parts.items():
         found = summary(replay_rows(), wanted)
         open_ = found["choices"] - found["pays"] - found["denied"]
-        lines.append(
-            f"| {label} | {found['points_lost']:.2f} | {100 * found['gain_kept']:.1f} | {found['pays']}, {found['pays_wrong']} | "
-            f"{found['denied']}, {found['denied_wrong']} | {open_} |"
-        )
+        pays, denied = (f"{found[answer]}, {found[f'{answer}_wrong']}" for answer in ("pays", "denied"))
+        kept = f"{found['points_lost']:.2f} | {100 * found['gain_kept']:.1f}"
+        lines.append(f"| {label} | {kept} | {pays} | {denied} | {open_} |")
     return lines
 
 
