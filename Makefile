@@ -20,7 +20,7 @@ test: .venv/ready-dev        ## The suite, doctests and the code of README and d
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 slow: .venv/ready-dev        ## Longer proofs, and the commands of README and docs
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses logical --maxprocesses 8 --dist worksteal
 
 lint: .venv/ready-dev        ## Style, types and the law of imports
 	$(BIN)/ruff check .

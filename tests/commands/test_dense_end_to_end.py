@@ -182,6 +182,7 @@ def test_a_store_in_every_command(compared, tmp_path, capsys):
     assert 16 * 8 * 12 - 40 < analysis["examples"] <= 16 * 8 * 12 - 16  # a view may repeat the corner without a label
 
 
+@pytest.mark.slow
 def test_a_temperature_is_searched_and_analysed(compared, tmp_path):
     config, run, _ = compared
     search = "search={temperatures: [1, 2, 4], seeds: 1}"

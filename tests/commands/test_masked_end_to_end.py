@@ -120,6 +120,7 @@ def test_predict_fills_in_masks(run, capsys):
     assert limbeck(capsys, "predict", folder, text, "--max-new-tokens", "3")[0] == 2
 
 
+@pytest.mark.slow
 def test_compare_analyze_and_search(run, tmp_path, capsys):
     config, folder, _, _ = run
     few = options("training.max_steps=1")

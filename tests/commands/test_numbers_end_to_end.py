@@ -186,6 +186,7 @@ def test_embeddings_of_another_width(sentences, capsys):
     assert status == 2
 
 
+@pytest.mark.slow
 def test_numbers_of_texts_from_a_store(tmp_path):
     """A model of Transformers knows its number by name; the store knows the name with the unit."""
     write_reviews(tmp_path / "data.csv")
@@ -207,6 +208,7 @@ def test_numbers_of_texts_from_a_store(tmp_path):
         torch.testing.assert_close(tensor, live[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_of_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
     rows = {"image": [*map(Image.fromarray, pixels)], "score": (pixels.mean((1, 2)) / 100).tolist()}

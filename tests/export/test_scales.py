@@ -125,6 +125,7 @@ def test_a_scale_belongs_to_an_architecture_that_declares_it(entries, constant, 
     assert explained_by(Scale("mul", constant), configured(**entries)) == told
 
 
+@pytest.mark.slow
 def test_the_scale_of_cohere_is_its_own():
     from transformers import CohereConfig, CohereForCausalLM
 
