@@ -116,7 +116,6 @@ student: {model: mlp}
 search:
   temperatures: [1, 2, -3]
   seeds: 0
-  policies: [hot]
   alphas: [2]
   divergences: [jds]
 cache:
@@ -128,15 +127,13 @@ cache:
     assert faults(text, tmp_path, training=False) == [
         "c.yaml:4  search.temperatures.2: should be greater than 0, got -3",
         "c.yaml:5  search.seeds: should be greater than or equal to 1, got 0",
-        "c.yaml:6  search.policies.0: expected one of linear, cosine, exponential, max_logit, sharpness, standardized, "
-        "teacher_only, weighted_teacher_only, gap, learned, got 'hot'.",
-        "c.yaml:7  search.alphas.0: should be less than or equal to 1, got 2",
-        "c.yaml:8  search.divergences.0: expected one of forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, tvd, "
+        "c.yaml:6  search.alphas.0: should be less than or equal to 1, got 2",
+        "c.yaml:7  search.divergences.0: expected one of forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, tvd, "
         "logit_mse, got 'jds'. Did you mean jsd?",
-        "c.yaml:10  cache.format: should be 'dense', 'topk', 'sampled' or 'hidden', got 'zip'",
-        "c.yaml:11  cache.k: should be greater than 0, got 0",
-        "c.yaml:12  cache.temperatures.0: should be greater than 0, got 0",
-        "c.yaml:13  cache.shard_rows: should be greater than 0, got 0",
+        "c.yaml:9  cache.format: should be 'dense', 'topk', 'sampled' or 'hidden', got 'zip'",
+        "c.yaml:10  cache.k: should be greater than 0, got 0",
+        "c.yaml:11  cache.temperatures.0: should be greater than 0, got 0",
+        "c.yaml:12  cache.shard_rows: should be greater than 0, got 0",
     ]
     (found,) = faults(
         "teacher: {model: cnn}\nstudent: {model: mlp}\ncache: {format: hidden, dtype: int8}\n", tmp_path, training=False

@@ -162,7 +162,8 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     task = task_named(opened.splits.task)
     if task.unit == "token" and opened.teacher is not None:
         check_vocabularies(opened.student, opened.teacher, opened.splits)
-    models = as_teacher(source).models
+    # what is to be trained is not frozen
+    models = as_teacher(source).models if opened.untrained is None else [opened.untrained]
     try:
         batch = task.complete(next(look_batches(opened.splits)), [opened.student, *models])
     except ArgumentError as error:
