@@ -281,4 +281,4 @@ class TestCheck:
     def test_a_temperature_that_is_searched(self, capsys, config, tmp_path):
         status, out, _ = self.check(capsys, config, tmp_path, "distillation.temperature=auto")
         assert status == 0
-        assert "the temperature is searched first (13 to choose from)" in out
+        assert "the temperature is searched first (12 trainings)" in out

@@ -61,7 +61,7 @@ def check(config: Config, *, resume: bool = False) -> Plan:
             f"{folder} holds a run already. Name another folder (out), or go on with that run: --resume"
         )
     if asked is not config:
-        plan.facts["objective"] = f"the temperature is searched first ({len(config.search.temperatures)} are tried)"
+        plan.facts["objective"] = f"the temperature is searched first ({config.search.cost} trainings)"
     return plan
 
 
