@@ -112,6 +112,7 @@ def test_a_store_behind_a_url(live, store, tmp_path, capsys, monkeypatch):
         torch.testing.assert_close(tensor, weights(live / "live")[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow  # two processes start, twice
 def test_two_processes_build_the_store_together(live, store, tmp_path):
     """Real processes, started as a user starts them, that talk over gloo."""
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"

@@ -63,7 +63,18 @@ def test_help_says_in_a_line_what_each_command_does(command, capsys):
     assert status == 0
     told = dict(re.findall(r"^\W+([a-z]+)  +([A-Z].*?)\W*$", out[out.index("Commands") :], re.MULTILINE))
     expected = {
-        "": {"cache", "check", "compare", "demo", "distill", "evaluate", "predict", "temperature"},
+        "": {
+            "cache",
+            "calibrate",
+            "check",
+            "compare",
+            "demo",
+            "distill",
+            "evaluate",
+            "export",
+            "predict",
+            "temperature",
+        },
         "cache": {"build", "export", "info", "verify"},
         "temperature": {"analyze", "search"},
     }

@@ -309,6 +309,7 @@ for name, divergence, dtype in named:
 """
 
 
+@pytest.mark.slow  # a minute
 def test_every_divergence_compiles_for_a_gpu_that_is_not_here(tmp_path):
     """The interpreter takes more Python than the compiler does, so the compiler is asked too (for sm_90)."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {

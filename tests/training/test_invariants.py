@@ -59,7 +59,10 @@ def test_accumulation_logs_the_same_numbers(kind, tmp_path):
             assert one[name] == pytest.approx(other[name], rel=1e-4), name
 
 
-@every_kind
+# Two processes start for each of them.
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "llama" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_two_processes_equal_one(kind, tmp_path):
     one = make_trainer(
         kind, tmp_path / "one", per_device_train_batch_size=16, logging_strategy="steps", logging_steps=2

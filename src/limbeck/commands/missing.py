@@ -16,24 +16,26 @@ def missing_package_message(module: str) -> str:
         module: the name of the module that could not be imported.
 
     Returns:
-        The message, which names Limbeck's extra that the package belongs to.
+        The message, which names Limbeck's extras that the package belongs to.
     """
     name = module.partition(".")[0]
-    found = _requirement(PACKAGES.get(name, name))
-    if found is None:
+    found = _requirements(PACKAGES.get(name, name))
+    if not found:
         return f"{name} is not installed. Install Limbeck with its extra 'train'."
-    requirement, extra = found
-    return f"{name} is not installed. Add it with: pip install '{requirement}' (or install Limbeck with its extra {extra!r})"
+    extras = " or ".join(repr(extra) for extra in found)
+    requirement = next(iter(found.values()))
+    return f"{name} is not installed. Add it with: pip install '{requirement}' (or install Limbeck with its extra {extras})"
 
 
-def _requirement(package: str) -> tuple[str, str] | None:
-    """Return what Limbeck requires of a package, such as ``optuna>=4.2``, and the extra that it belongs to."""
+def _requirements(package: str) -> dict[str, str]:
+    """Return what each extra of Limbeck that brings a package requires of it, such as ``{"search": "optuna>=4.2"}``."""
     try:
         requirements = metadata.requires("limbeck") or []
     except metadata.PackageNotFoundError:  # run from the source, without an installation
-        return None
+        return {}
+    found = {}
     for requirement in requirements:
         parts = re.fullmatch(r"([\w.-]+)([^;\s]*)\s*;\s*extra\s*==\s*['\"](\w+)['\"]", requirement)
         if parts and parts[1] == package and parts[3] != "all":
-            return parts[1] + parts[2], parts[3]
-    return None
+            found[parts[3]] = parts[1] + parts[2]
+    return found
