@@ -29,6 +29,7 @@ from limbeck.export.program import inputs_of
 from limbeck.models import count_parameters, forward_logits, load_model
 from limbeck.run.folder import STUDENT, TEACHER, read_run
 from limbeck.run.inputs import load_run_splits
+from limbeck.tasks import task_named
 
 CALLS, PASSES, BATCH = 300, 20, 128
 
@@ -76,13 +77,14 @@ def main() -> None:
     torch.set_num_threads(1)
     told = {**machine.describe_machine(), "onnxruntime": version("onnxruntime")}
     test = load_run_splits(read_run(options.run)).test
+    task = task_named(test.task)
     models = {name: load_model(options.run / name).float() for name in (TEACHER, STUDENT)}
     some = [test.__getitems__([i % len(test) for i in range(count)]) for count in (1, BATCH)]
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         ready: dict[str, tuple[Run, int, int]] = {}
         for name, model in models.items():
-            ready |= contenders(name, model, options.run, inputs_of(model, some[1]), Path(folder))
-        one, many = (inputs_of(models[STUDENT], batch) for batch in some)
+            ready |= contenders(name, model, options.run, inputs_of(model, some[1], task), Path(folder))
+        one, many = (inputs_of(models[STUDENT], batch, task) for batch in some)
         latency = measure({name: lambda run=run: run(one) for name, (run, _, _) in ready.items()}, CALLS)
         passes = measure({name: lambda run=run: run(many) for name, (run, _, _) in ready.items()}, PASSES)
     results = [

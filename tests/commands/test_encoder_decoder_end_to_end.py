@@ -120,6 +120,35 @@ def test_predict_writes_with_the_decoder(run, capsys):
             assert row.get(key, "") == made.decode(written, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("run", ["t5"], indirect=True)
+def test_export_writes_the_files_that_transformers_opens(run, tmp_path, capsys):
+    _, folder, _, _ = run
+    status, out, err = limbeck(capsys, "export", folder, "--format", "safetensors", "--out", tmp_path / "out")
+    assert status == 0, err
+    assert "nothing: the logits are the student's own" in out
+    saved, ids = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out"), torch.tensor([[3, 1, 28]])
+    written, wanted = (model.generate(ids, max_new_tokens=4) for model in (saved, load_model(folder / "student")))
+    assert torch.equal(written, wanted)
+    assert "`decoder_input_ids` (N, L)" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["t5"], indirect=True)
+def test_an_exported_decoder_writes_what_the_student_writes(run, tmp_path, capsys):
+    from onnxruntime import InferenceSession
+
+    _, folder, _, _ = run
+    status, _, err = limbeck(capsys, "export", folder, "--out", tmp_path / "out")
+    assert status == 0, err
+    session, ids = InferenceSession(tmp_path / "out" / "model.onnx"), torch.tensor([[3, 1, 7, 2, 28]])
+    wanted = load_model(folder / "student").generate(ids, max_new_tokens=4, num_beams=1, do_sample=False)[0].tolist()
+    written, given = wanted[:1], {"input_ids": ids.numpy(), "attention_mask": torch.ones_like(ids).numpy()}
+    for _ in wanted[1:]:
+        (logits,) = session.run(["logits"], {**given, "decoder_input_ids": torch.tensor([written]).numpy()})
+        written.append(int(logits[0, -1].argmax()))
+    assert written == wanted
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     return write(tmp_path_factory.mktemp("pairs"), "t5")

@@ -121,6 +121,22 @@ def test_predict_fills_in_masks(run, capsys):
 
 
 @pytest.mark.slow
+def test_export_writes_a_model_that_fills_in_masks(run, tmp_path, capsys):
+    from onnxruntime import InferenceSession
+
+    _, folder, _, _ = run
+    status, _, err = limbeck(capsys, "export", folder, "--out", tmp_path / "out")
+    assert status == 0, err
+    ids = torch.tensor([masked_tokenizer()("w1 [MASK] w2 [MASK]")["input_ids"]])
+    given = {"input_ids": ids.numpy(), "attention_mask": torch.ones_like(ids).numpy()}
+    (logits,) = InferenceSession(tmp_path / "out" / "model.onnx").run(["logits"], given)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.tensor(logits), load_model(folder / "student")(ids).logits, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.slow
 def test_compare_analyze_and_search(run, tmp_path, capsys):
     config, folder, _, _ = run
     few = options("training.max_steps=1")

@@ -9,6 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from limbeck.data import Preprocessing
+from limbeck.export.formats import Student, write_onnx
 from limbeck.export.program import trace
 from limbeck.export.scales import OnnxGraph, Scale, TorchGraph, explained_by, scales_after_head
 
@@ -141,3 +143,19 @@ def test_the_scale_of_cohere_is_its_own():
     assert explained_by(scale, model) == "logit_scale = 0.125"
     model.config.logit_scale = 0.5
     assert explained_by(scale, model) is None
+
+
+@pytest.mark.slow
+def test_the_scale_of_granite_stands_in_its_file(tmp_path):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    config = GraniteConfig(
+        vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        logits_scaling=8.0, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model, tokens = GraniteForCausalLM(config).eval(), torch.randint(0, 20, (2, 5))
+    (tmp_path / "inputs.json").write_text("{}")
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    write_onnx(Student(model, Preprocessing([], task="causal_lm"), tmp_path, batch), tmp_path)
+    (scale,) = scales_after_head(OnnxGraph(tmp_path / "model.onnx"))
+    assert explained_by(scale, model) == "logits_scaling = 8"

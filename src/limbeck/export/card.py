@@ -132,9 +132,14 @@ def _use(student: Student, splits: Splits) -> str:
         lines.append(f"Outputs are standardised: multiply them by {target.std} and add {target.mean}.")
     elif read.label_names:
         lines.append(f"Outputs are logits of the classes {', '.join(read.label_names[:20])}, in this order.")
-    if splits.task == "causal_lm":
+    if splits.task in ("causal_lm", "encoder_decoder"):
         lines.append(
             "The graph reads a whole text and has no cache of keys and values, so that writing takes a pass for each token."
+        )
+    if "decoder_input_ids" in student.batch:
+        lines.append(
+            "The decoder reads its first token and then what was written; the logits are of the tokens that come next. The "
+            "source and the target have a length of their own each."
         )
     return " ".join(lines)
 

@@ -77,13 +77,13 @@ def compare(run: Run, student: nn.Module, examples: Examples) -> Comparison:
     task = task_named(examples.task)
     difference, largest, answers = 0.0, 0.0, []
     for batch in _batches(examples):
-        inputs = inputs_of(student, batch)
+        inputs = inputs_of(student, batch, task)
         ours, theirs = forward_logits(student, inputs).float(), run(inputs).float()
         apart = (ours - theirs).abs().nan_to_num(float("inf"), float("inf"))
         difference, largest = max(difference, apart.max().item()), max(largest, ours.abs().max().item())
         rows = _at_positions(task, batch, theirs, ours)
         answers.append(rows if task.unit == "example" else [task.agreement(*rows)])
-    first = inputs_of(student, examples.__getitems__([0]))
+    first = inputs_of(student, examples.__getitems__([0]), task)
     fast, own = _medians(lambda: run(first), lambda: forward_logits(student, first))
     columns = [
         torch.cat(rows) for rows in zip(*answers[1:], strict=True)

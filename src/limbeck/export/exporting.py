@@ -10,7 +10,7 @@ from pathlib import Path
 from limbeck.atomic_files import atomic_files, write_json, write_text
 from limbeck.config import Config
 from limbeck.data import Splits
-from limbeck.errors import ArgumentError, ConfigError, expected_name
+from limbeck.errors import ArgumentError, expected_name
 from limbeck.export.card import model_card
 from limbeck.export.comparing import Comparison, compare
 from limbeck.export.formats import FORMATS, Format, Student
@@ -20,7 +20,7 @@ from limbeck.inference import load
 from limbeck.run.classes import in_order_of_data
 from limbeck.run.folder import STUDENT, check_writable, read_run
 from limbeck.run.inputs import load_run_splits
-from limbeck.tasks import EncoderDecoder, has_numbers, task_named
+from limbeck.tasks import has_numbers, task_named
 
 RESULT, CARD = "export.json", "README.md"
 
@@ -65,7 +65,7 @@ def export(
 
     Raises:
         ArgumentError: the format is not known, or has no 8 bits.
-        ConfigError: the folder holds no finished run, its student has an encoder and a decoder, or ``out`` cannot be written.
+        ConfigError: the folder holds no finished run, or ``out`` cannot be written.
         ModelError: the student cannot be loaded, or not be written in this format.
         DataError: the run's data cannot be read.
         ExportError: the exported student is not the student, or something scales its logits.
@@ -79,13 +79,10 @@ def export(
     folder = run / "export" / (f"{format_name}-int8" if int8 else format_name) if out is None else Path(out)
     check_writable(folder)
     predictor, splits = load(run, functions=functions), load_run_splits(config)
-    if isinstance(predictor.task, EncoderDecoder):
-        raise ConfigError(
-            f"{run}: its student has an encoder and a decoder, which export does not write. Use {run / STUDENT}."
-        )
     in_order_of_data(predictor.model, run / STUDENT, splits, key=str(run / STUDENT))  # they are what it was trained on
     test = splits.test
-    batch = inputs_of(predictor.model, test.__getitems__([i % len(test) for i in range(max(2, min(8, len(test))))]))
+    examples = test.__getitems__([i % len(test) for i in range(max(2, min(8, len(test))))])
+    batch = inputs_of(predictor.model, examples, predictor.task)
     student = Student(predictor.model.float(), predictor.preprocessing, run / STUDENT, batch, functions)
     with atomic_files(folder) as aside:
         return _write(student, chosen, aside, folder, config, splits, run, licence, int8=int8)

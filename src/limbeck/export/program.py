@@ -16,20 +16,24 @@ from torch.export import Dim, ExportedProgram
 from limbeck.errors import ModelError
 from limbeck.models import forward_logits
 from limbeck.models.forward import NOT_MODEL_INPUTS, input_names
+from limbeck.tasks import Task
 
 LOGITS = "logits"
 """The name of the output."""
 
 
-def inputs_of(student: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def inputs_of(student: nn.Module, batch: Mapping[str, Any], task: Task) -> dict[str, Tensor]:
     """Return the entries of a batch that a student is fed when it is served.
 
-    A language model is fed texts one by one: the places of packed documents are left out, and each token is attended to.
+    A language model is fed texts one by one: the places of packed documents are left out, and each token is attended to. A
+    decoder is fed what follows from the labels.
 
     Args:
         student: the student.
         batch: tensors by name.
+        task: its task.
     """
+    batch = task.complete(dict(batch), [student])
     found = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS and isinstance(value, Tensor)}
     if found.pop("position_ids", None) is not None:
         found.setdefault("attention_mask", torch.ones_like(found["input_ids"]))
