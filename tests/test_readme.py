@@ -23,6 +23,8 @@ from experiments.collect import ARMS  # noqa: E402
 import readme_picture  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LIBRARIES = ("lightning", "sentence_transformers", "timm")
+"""The libraries of recipes that need not be installed."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -35,10 +37,14 @@ def test_the_readme_has_code_to_run():
     assert blocks(PAGES[0], "bash")
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of Lightning
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """Run the blocks of a page one after the other, in one namespace, in a folder that has the files they name."""
     monkeypatch.chdir(tmp_path)
+    for library in LIBRARIES:
+        if re.search(rf"^(import|from) {library}\b", page.read_text(encoding="utf-8"), re.MULTILINE):
+            pytest.importorskip(library)
     shape, spec = DataShape(10, (1, 8, 8)), ModelConfig("mlp", {"hidden": [64]})
     save_model(build_model(spec, shape), tmp_path / "runs" / "demo" / "student", spec, shape)
     if "models/teacher" in page.read_text(encoding="utf-8"):
