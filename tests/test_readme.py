@@ -22,7 +22,8 @@ from experiments.collect import ARMS  # noqa: E402
 
 import readme_picture  # noqa: E402
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Translations have the same code (tests/test_translations.py).
+PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if not p.name.endswith(".zh.md"))]
 LIBRARIES = ("lightning", "sentence_transformers", "timm")
 """The libraries of recipes that need not be installed."""
 

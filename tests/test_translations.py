@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TRANSLATIONS = {"README.zh.md": "README.md"}
+TRANSLATIONS = {
+    "README.zh.md": "README.md",
+    "docs/tutorials/first-student.zh.md": "docs/tutorials/first-student.md",
+}
 """The page that each translation follows."""
 
 
@@ -17,7 +20,8 @@ def parts(page):
     blocks = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
     text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^    .*$|<!--.*?-->", "", text, flags=re.MULTILINE)
-    links = Counter(link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "README" not in link)
+    text = re.sub(r"^.*\bEnglish\b.*中文.*$|^.*\[中文\].*$", "", text, flags=re.MULTILINE)  # from one language to the other
+    links = Counter(link.replace(".zh.md", ".md") for link in re.findall(r"\]\(([^)\s]+)\)", text))
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"November 2026|2026 年 11 月", "", text)
     code = Counter(re.findall(r"`([^`\n]+)`", text))
