@@ -20,7 +20,9 @@ def parts(page):
     blocks = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
     text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^    .*$|<!--.*?-->", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^.*\bEnglish\b.*中文.*$|^.*\[中文\].*$", "", text, flags=re.MULTILINE)  # from one language to the other
+    text = re.sub(
+        r"^.*\bEnglish\b.*中文.*$|^.*\[中文\].*$", "", text, flags=re.MULTILINE
+    )  # from one language to the other
     links = Counter(link.replace(".zh.md", ".md") for link in re.findall(r"\]\(([^)\s]+)\)", text))
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"November 2026|2026 年 11 月", "", text)

@@ -46,7 +46,7 @@ def test_where_negative_labels_become_noise(splits):
     assert found.notes[0] == "A note."
     assert found.notes[1].startswith("The first negative rank is steady over dropout passes of 200 test examples;")
     assert len(found.shown) == 10
-    assert all(one.label == splits.test.labels[int(one.title.split()[-1])] for one in found.shown)
+    assert all(one.labels == (splits.test.labels[int(one.title.split()[-1])],) for one in found.shown)
 
 
 def test_a_teacher_with_one_view_has_no_such_mark(splits):

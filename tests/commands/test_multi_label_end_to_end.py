@@ -49,7 +49,7 @@ def test_compare(compared):
         assert header in printed
     assert "calibration error" not in printed
     assert "transfer set, teacher's hard labels" in told["arms"]
-    assert (run / "report.html").is_file()
+    assert "sets of labels that the soft target spreads over" in (run / "report.html").read_text()
 
 
 def test_evaluate_and_predict(compared, tmp_path, capsys):

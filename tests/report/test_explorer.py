@@ -6,10 +6,13 @@ import re
 
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from limbeck.losses import sigmoid_distillation_loss
 from limbeck.losses.divergences import ForwardKL
 from limbeck.losses.reference import hard_rows, soft_rows
 from limbeck.report import Explorer, Mark, Shown, choose_rows, write_explorer_page
+from limbeck.tasks import Classification, MultiLabel
 from support.browser import open_in_browser
 from support.pages import Page
 
@@ -21,7 +24,8 @@ def explorer(classes=5, **settings):
     student[1] = teacher[1] + 1e-3
     teacher[2] *= 10
     teacher[3, 0] = student[3, 0] = -torch.inf
-    shown = [Shown(f"Test example {i}", i % 3 if i else None, text="</script><b>") for i in range(8)]
+    labels = [None if i == 0 else (i % 3, 4) if settings.get("family") == "sigmoid" else (i % 3,) for i in range(8)]
+    shown = [Shown(f"Test example {i}", labels[i], text="</script><b>") for i in range(8)]
     names = [f"class <{i}>" for i in range(classes)]
     settings = {"marks": [Mark(4.0, "used"), Mark(9.0, "noise above")], "steady": 2, **settings}
     return Explorer(names, shown, teacher, student, **settings)
@@ -30,16 +34,24 @@ def explorer(classes=5, **settings):
 def reference(found, row, temperature, factor):
     """Return the soft targets of both models, the gradient and the loss of an example, in float64."""
     z_t, z_s = found.teacher[row].double(), found.student[row].double().requires_grad_()
-    loss = factor * soft_rows(z_s[None], z_t[None], ForwardKL(), temperature, temperature).sum()
+    if found.family == "sigmoid":
+        options = {"temperature": temperature, "alpha": 1.0, "compensate": False, "reduction": "sum"}
+        loss = factor * sigmoid_distillation_loss(z_s[None], z_t[None], **options)
+    else:
+        loss = factor * soft_rows(z_s[None], z_t[None], ForwardKL(), temperature, temperature).sum()
     (gradient,) = torch.autograd.grad(loss, z_s)
-    student = (z_s.detach() / temperature).softmax(-1)
-    return {"teacher": (z_t / temperature).softmax(-1), "student": student, "gradient": gradient, "loss": loss.item()}
+    teacher, student = (
+        (z / temperature).sigmoid() if found.family == "sigmoid" else (z / temperature).softmax(-1)
+        for z in (z_t, z_s.detach())
+    )
+    return {"teacher": teacher, "student": student, "gradient": gradient, "loss": loss.item()}
 
 
 @pytest.mark.parametrize("row", [0, 1, 2, 3])
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 20.0])
-def test_the_bars_are_those_of_the_reference(row, temperature):
-    found = explorer()
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_the_bars_are_those_of_the_reference(row, temperature, family):
+    found = explorer(family=family)
     expected = reference(found, row, temperature, temperature**2)
     for key in ("teacher", "student", "gradient"):
         bars = torch.tensor([getattr(bar, key) for bar in found.bars_at(row, temperature)], dtype=torch.float64)
@@ -56,19 +68,25 @@ def test_of_many_classes_the_first_have_a_bar_and_the_others_share_one():
     bars = found.bars_at(0, 2.0)
     assert [bar.name for bar in bars][-1] == "38 others"
     assert found.classes[last] in [bar.name for bar in bars]  # what the student decides is among them
-    assert all(found.shown[row].label in found.bars_of(row) for row in range(1, 8))
+    assert all(found.shown[row].labels[0] in found.bars_of(row) for row in range(1, 8))
     assert all(len(found.bars_of(row)) == 12 for row in range(8))
     for key, total in (("teacher", 1), ("student", 1), ("gradient", 0)):
         assert math.isclose(sum(getattr(bar, key) for bar in bars), total, abs_tol=1e-9)
+    assert len(explorer(classes=50, family="sigmoid").bars_at(0, 2.0)) == 12  # probabilities that do not sum to 1
 
 
 def test_which_examples_are_chosen():
     teacher = torch.tensor([[9.0, 0], [0, 8], [0.1, 0], [9, 0], [9, 0], [9, 0]])
     student = torch.tensor([[0.0, 9], [9, 0], [1, 0], [9, 0], [9, 0], [9, 0]])
     labels = torch.tensor([0, 0, 0, 0, 0, 0])
-    assert choose_rows(teacher, student, labels, count=3).tolist()[:2] == [0, 2]  # at 1 the teacher is wrong
-    assert choose_rows(teacher, student, None, count=3).tolist()[:2] == [0, 2]
-    assert sorted(choose_rows(teacher, student, labels, count=9).tolist()) == list(range(6))
+    assert choose_rows(Classification(), teacher, student, labels, count=3).tolist()[:2] == [
+        0,
+        2,
+    ]  # at 1 the teacher is wrong
+    assert choose_rows(Classification(), teacher, student, None, count=3).tolist()[:2] == [0, 2]
+    assert sorted(choose_rows(Classification(), teacher, student, labels, count=9).tolist()) == list(range(6))
+    several = torch.tensor([[1, 0], [1, 1], [0, 0], [1, 0], [1, 0], [1, 0]])
+    assert choose_rows(MultiLabel(), teacher - 0.5, student - 0.5, several, count=3).tolist()[:2] == [0, 2]
 
 
 def test_the_page_without_its_script(tmp_path):
@@ -85,8 +103,9 @@ def test_the_page_without_its_script(tmp_path):
 
 
 @pytest.mark.slow
-def test_in_a_browser(tmp_path):
-    found = explorer(notes=["A note."])
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_in_a_browser(tmp_path, family):
+    found = explorer(notes=["A note."], family=family, steady=2 if family == "softmax" else None)
     write_explorer_page(tmp_path / "page.html", found, ["A line."])
     with open_in_browser(tmp_path / "page.html", dark=True, width=380) as browser:
 
@@ -125,10 +144,14 @@ def test_in_a_browser(tmp_path):
             browser.execute_script("arguments[0].click()", radio)
             _, hard = check(row)
             if row not in (0, 3):  # the first has no label; the label of the other is an absent class
-                label = torch.tensor([row % 3])
-                assert hard == pytest.approx(
-                    hard_rows(found.student[row : row + 1].double(), label, None, 0.0).item(), abs=1e-6
-                )
+                logits = found.student[row : row + 1].double()
+                if family == "softmax":
+                    expected = hard_rows(logits, torch.tensor([row % 3]), None, 0.0)
+                else:
+                    there = torch.zeros_like(logits)
+                    there[0, [row % 3, 4]] = 1
+                    expected = binary_cross_entropy_with_logits(logits, there, reduction="sum")
+                assert hard == pytest.approx(expected.item(), abs=1e-6)
         for button, t in zip(browser.find_elements("css selector", "button"), (1, 4, 9), strict=True):
             browser.execute_script("arguments[0].click()", button)
             assert check(7)[0] == t

@@ -60,7 +60,7 @@ def details(splits):
     teacher, student = 3 * torch.randn(2, 400, 10, generator=generator)
     labels, names = splits.test.labels, splits.label_names
     right = {name: (z.argmax(-1) == labels).double().numpy()[None] for name, z in (("s", student), ("t", teacher))}
-    rows = choose_rows(teacher, student, labels)
+    rows = choose_rows(Classification(), teacher, student, labels)
     log = [{"step": step, "soft_loss": 1 / step, "hard_loss": 2 / step, "gradient_ratio": 3.0} for step in (1, 2, 3)]
     return Details(
         headline="The whole <b>.",

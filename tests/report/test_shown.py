@@ -14,8 +14,14 @@ from limbeck.report.shown import image_address
 def test_an_image_has_its_true_label():
     examples = Examples(TensorRows("pixel_values", torch.rand(3, 3, 200, 100)), torch.tensor([2, -100, 0]))
     first, second = show_examples(examples, torch.tensor([0, 1]))
-    assert (first.title, first.label, second.label, first.text) == ("Test example 0", 2, None, None)
+    assert (first.title, first.labels, second.labels, first.text) == ("Test example 0", (2,), None, None)
     assert Image.open(io.BytesIO(base64.b64decode(first.image.split(",")[1]))).size == (48, 96)
+
+
+def test_an_example_has_its_several_labels():
+    several = torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, -100, 0]])
+    shown = show_examples(Examples(TensorRows("pixel_values", torch.rand(3, 1, 4, 4)), several), torch.arange(3))
+    assert [one.labels for one in shown] == [(0, 2), (), None]
 
 
 def test_pixels_are_stretched_from_black_to_white():

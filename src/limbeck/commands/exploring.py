@@ -13,7 +13,7 @@ from limbeck.data import Splits
 from limbeck.losses.labels import most_likely_classes
 from limbeck.report import Explorer, Mark, choose_rows, show_examples
 from limbeck.report.explorer import LOWEST, MOST_CLASSES
-from limbeck.tasks import task_named
+from limbeck.tasks import has_numbers, task_named
 from limbeck.temperature.analysis import noise_temperature, reliability, steady_ranks
 
 SEEN = 200
@@ -39,17 +39,19 @@ def explorer_of(
         note: says something about them, in a sentence; "" for nothing.
 
     Returns:
-        The explorer; None where an example is no choice among a few classes by a softmax.
+        The explorer; None where an example has no label of its own, or there are too many classes or one alone.
     """
     task, classes = task_named(splits.task), len(splits.label_names)
-    if task.unit != "example" or task.family != "softmax" or not 2 <= classes <= MOST_CLASSES:
+    if task.unit != "example" or has_numbers(task) or not 2 <= classes <= MOST_CLASSES:
         return None
     theirs, own = logits
     if theirs.shape[-1] != classes or own.shape[-1] != classes:
         return None
-    labels = most_likely_classes(splits.test.labels) if splits.has_test_labels else None
-    chosen = choose_rows(theirs, own, labels)
-    steady, noise, told = _noise(config, splits, teacher, theirs)
+    is_one = task.family == "softmax"
+    labels = splits.test.labels if splits.has_test_labels else None
+    labels = most_likely_classes(labels) if is_one and labels is not None else labels
+    chosen = choose_rows(task, theirs, own, labels)
+    steady, noise, told = _noise(config, splits, teacher, theirs) if is_one else (None, [], "")
     return Explorer(
         splits.label_names,
         show_examples(splits.test if labels is None else splits.test.with_labels(labels), chosen),
@@ -58,6 +60,7 @@ def explorer_of(
         [*marks, *noise],
         steady,
         [sentence for sentence in (note, told) if sentence],
+        task.family,
     )
 
 

@@ -89,7 +89,7 @@ def explorer_part(
     marks: Sequence[report.Mark],
     note: str = "",
 ) -> report.Explorer | None:
-    """Return the temperature explorer; None where no teacher was run, or an example is no choice among classes.
+    """Return the temperature explorer; None where no teacher was run, or an example has no label of its own.
 
     Args:
         config: the run.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from limbeck.report.shown import Shown
+from limbeck.tasks import Task
 
 LOWEST, HIGHEST = 0.25, 20.0
 """The temperatures at both ends of the slider."""
@@ -68,6 +69,8 @@ class Explorer:
     """How many of the first negative ranks of the teacher are steady; None if it was not measured."""
     notes: Sequence[str] = ()
     """What the marks mean, in sentences."""
+    family: str = "softmax"
+    """Where the probabilities come from: "softmax", or "sigmoid" for each class."""
     lowest: ClassVar[float] = LOWEST
     highest: ClassVar[float] = HIGHEST
 
@@ -87,14 +90,15 @@ class Explorer:
 
     @property
     def others(self) -> int:
-        """Return the number of classes that share one bar."""
-        return 0 if len(self.classes) <= ALL_SHOWN else len(self.classes) - FIRST_SHOWN
+        """Return the number of classes that share one bar: what remains of a softmax where there are many."""
+        few = len(self.classes) <= ALL_SHOWN or self.family == "sigmoid"
+        return 0 if few else len(self.classes) - FIRST_SHOWN
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the script reads, ready for JSON."""
         examples = [
             {
-                "label": one.label,
+                "labels": one.labels,
                 "bars": self.bars_of(row),
                 "teacher": _numbers(self.teacher[row]),
                 "student": _numbers(self.student[row]),
@@ -102,7 +106,13 @@ class Explorer:
             for row, one in enumerate(self.shown)
         ]
         marks = [{"temperature": mark.temperature, "name": mark.name} for mark in self.marks]
-        fixed = {"lowest": LOWEST, "highest": HIGHEST, "start": self.start, "steady": self.steady}
+        fixed = {
+            "lowest": LOWEST,
+            "highest": HIGHEST,
+            "start": self.start,
+            "steady": self.steady,
+            "family": self.family,
+        }
         return {"classes": list(self.classes), "examples": examples, "marks": marks, **fixed}
 
     def bars_of(self, row: int) -> list[int]:
@@ -112,13 +122,12 @@ class Explorer:
             row: the number of the example.
 
         Returns:
-            All classes in their order where they are few. Of many the teacher's first ones, with the label and the student's
+            All classes in their order where they are few. Of many the teacher's first ones, with the labels and the student's
             first class among them.
         """
-        if not self.others:
+        if len(self.classes) <= ALL_SHOWN:
             return list(range(len(self.classes)))
-        label = self.shown[row].label
-        wanted = [int(self.student[row].argmax()), *([] if label is None else [label])]
+        wanted = [int(self.student[row].argmax()), *(self.shown[row].labels or ())]
         order = self.teacher[row].argsort(descending=True).tolist()
         return sorted(list(dict.fromkeys([*wanted, *order]))[:FIRST_SHOWN], key=order.index)
 
@@ -133,7 +142,10 @@ class Explorer:
             One bar for each of ``bars_of``, and one for all other classes together if there are others.
         """
         z_t, z_s = self.teacher[row].double(), self.student[row].double()
-        p_t, p_s = (z_t / temperature).softmax(-1), (z_s / temperature).softmax(-1)
+        p_t, p_s = (
+            (z / temperature).sigmoid() if self.family == "sigmoid" else (z / temperature).softmax(-1)
+            for z in (z_t, z_s)
+        )
         rank = z_t.argsort(descending=True).argsort()
         bars = [
             Bar(
@@ -141,7 +153,7 @@ class Explorer:
                 p_t[i].item(),
                 p_s[i].item(),
                 temperature * (p_s[i] - p_t[i]).item(),
-                i == self.shown[row].label,
+                i in (self.shown[row].labels or ()),
                 self.steady is not None and int(rank[i]) > self.steady,
             )
             for i in self.bars_of(row)
@@ -155,23 +167,24 @@ class Explorer:
         return bars
 
 
-def choose_rows(teacher: Tensor, student: Tensor, labels: Tensor | None, count: int = EXAMPLES) -> Tensor:
+def choose_rows(task: Task, teacher: Tensor, student: Tensor, labels: Tensor | None, count: int = EXAMPLES) -> Tensor:
     """Choose test examples that are worth exploring.
 
     Args:
+        task: says how sure the teacher is, and whether the models decide alike.
         teacher: (N, V), the teacher's logits.
         student: (N, V), the student's logits.
-        labels: (N,) integers; None if they are not known.
+        labels: as the task has them; None if they are not known.
         count: how many to choose.
 
     Returns:
         The row numbers. One in three are those about which the models differ most certainly, one in three those of which the
         teacher is least sure; the others are spread evenly over the rest.
     """
-    sure = teacher.softmax(-1).amax(-1)
-    differs = student.argmax(-1) != teacher.argmax(-1)
+    sure = task.confidence(teacher)
+    differs = task.agreement(student, teacher) < 1
     if labels is not None:
-        differs = differs & (teacher.argmax(-1) == labels)
+        differs = differs & (task.scores(teacher, labels)["accuracy"] == 1)
     third = count // 3
     chosen = [i for i in torch.where(differs, sure, -1.0).argsort(descending=True).tolist() if differs[i]][:third]
     chosen += [i for i in sure.argsort().tolist() if i not in chosen][:third]

@@ -1,4 +1,4 @@
-"""Examples as a page shows them: an image or a text, with the true label."""
+"""Examples as a page shows them: an image or a text, with the true labels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Shown:
     """One example."""
 
     title: str
-    label: int | None
-    """The true class; None if it is not known."""
+    labels: tuple[int, ...] | None
+    """The true class, or where there are several all classes that are there; None if that is not known of each class."""
     image: str | None = None
     """The image as a ``data:`` address; None if the example is no image."""
     text: str | None = None
@@ -34,7 +34,7 @@ def show_examples(examples: Examples, rows: Tensor) -> list[Shown]:
     """Return examples as a page shows them.
 
     Args:
-        examples: such as the test set, with one class for each example.
+        examples: such as the test set, with one class for each example, or 0 or 1 for each class.
         rows: the positions of the examples that are wanted.
     """
     some = examples.subset(rows)
@@ -46,8 +46,15 @@ def show_examples(examples: Examples, rows: Tensor) -> list[Shown]:
         if tokenizer is not None and "input_ids" in batch:
             text = tokenizer.decode(batch["input_ids"][row].tolist(), skip_special_tokens=True)
             text = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS].rsplit(" ", 1)[0] + " [cut]"
-        shown.append(Shown(f"Test example {number}", None if label == IGNORE_INDEX else label, image, text))
+        shown.append(Shown(f"Test example {number}", _classes_of(label), image, text))
     return shown
+
+
+def _classes_of(label: int | list[float]) -> tuple[int, ...] | None:
+    """Return the classes that a label names; None if it is not known."""
+    if isinstance(label, list):
+        return None if IGNORE_INDEX in label else tuple(i for i, value in enumerate(label) if value > 0.5)
+    return None if label == IGNORE_INDEX else (label,)
 
 
 def image_address(pixels: Tensor) -> str:

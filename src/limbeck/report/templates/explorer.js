@@ -11,19 +11,28 @@ function logProbabilities(logits, temperature) {
   return scaled.map((z) => z - highest - total);
 }
 
-/** Return what one example is at one temperature. */
-function measure(example, temperature, compensate) {
-  const a = logProbabilities(example.student, temperature), b = logProbabilities(example.teacher, temperature);
-  const student = a.map(exp), teacher = b.map(exp), factor = compensate ? temperature ** 2 : 1;
-  const terms = teacher.map((p, i) => (p === 0 ? 0 : p * (b[i] - a[i])));
-  const entropy = teacher.reduce((sum, p, i) => (p === 0 ? sum : sum - p * b[i]), 0);
+/** Return log p of each class and then log(1 - p) of each, where each class has a sigmoid: p = 1 / (1 + exp(-z / T)). */
+function logSigmoids(logits, temperature) {
+  const scaled = logits.map((z) => (z === null ? -Infinity : z / temperature));
+  const logOf = (z) => Math.min(z, 0) - Math.log1p(exp(-Math.abs(z)));
+  return [...scaled.map(logOf), ...scaled.map((z) => logOf(-z))];
+}
+
+/** Return what one example is at one temperature. Of logSigmoids the first half are the probabilities that are shown. */
+function measure(logOf, example, temperature, compensate) {
+  const a = logOf(example.student, temperature), b = logOf(example.teacher, temperature);
+  const count = example.student.length, factor = compensate ? temperature ** 2 : 1;
+  const terms = b.map((log, i) => (exp(log) === 0 ? 0 : exp(log) * (log - a[i])));
+  const entropy = b.reduce((sum, log) => (exp(log) === 0 ? sum : sum - exp(log) * log), 0);
+  const student = a.slice(0, count).map(exp), teacher = b.slice(0, count).map(exp);
   const gradient = student.map((p, i) => (factor * (p - teacher[i])) / temperature);
+  const isThere = (i) => example.labels.includes(i % count) === i < count;
   return {
     teacher, student, gradient,
     loss: factor * terms.reduce((sum, term) => sum + term, 0),
     norm: Math.hypot(...gradient),
     classes: exp(entropy),
-    hard: example.label === null ? null : -logProbabilities(example.student, 1)[example.label],
+    hard: example.labels === null ? null : logOf(example.student, 1).reduce((sum, log, i) => (isThere(i) ? sum - log : sum), 0),
   };
 }
 
@@ -47,6 +56,7 @@ function explore(root) {
   const slider = root.querySelector("input[type=range]"), compensate = root.querySelector("input[type=checkbox]");
   const rows = [...root.querySelectorAll("tbody tr")], curve = root.querySelector(".curve");
   const span = log(data.highest / data.lowest);
+  const measured = measure.bind(null, data.family === "sigmoid" ? logSigmoids : logProbabilities);
   const place = (temperature) => log(temperature / data.lowest) / span;
   let example = data.examples[0], temperature = data.start, largest = 1;
 
@@ -55,12 +65,12 @@ function explore(root) {
     example = data.examples[number];
     root.querySelectorAll(".shown").forEach((one, i) => (one.hidden = i !== number));
     const points = Array.from({length: 81}, (_, i) => data.lowest * exp((span * i) / 80));
-    const all = points.map((t) => measure(example, t, compensate.checked));
+    const all = points.map((t) => measured(example, t, compensate.checked));
     const finite = all.map((one) => one.loss).filter(Number.isFinite);
     const top = Math.max(...finite, 1e-9);
     const path = all.map((one, i) => `${(i / 80) * 100} ${40 - 38 * Math.min(1, one.loss / top)}`);
     curve.querySelector("path").setAttribute("d", "M" + path.join("L"));
-    largest = Math.max(1e-9, ...points.flatMap((t) => measure(example, t, true).gradient.map(Math.abs)));
+    largest = Math.max(1e-9, ...points.flatMap((t) => measured(example, t, true).gradient.map(Math.abs)));
     show();
   }
 
@@ -73,14 +83,14 @@ function explore(root) {
   }
 
   function show() {
-    const found = measure(example, temperature, compensate.checked);
+    const found = measured(example, temperature, compensate.checked);
     const shown = ["teacher", "student", "gradient"].map((key) => bars(found[key], example));
     const order = example.teacher.map((_, i) => i).sort((i, j) => example.teacher[j] - example.teacher[i]);
     rows.forEach((row, i) => {
       const [name, teacher, student, gradient] = row.children, number = example.bars[i];
       if (number !== undefined) {
         name.querySelector("span").textContent = data.classes[number];
-        name.querySelector("em").hidden = number !== example.label;
+        name.querySelector("em").hidden = !(example.labels || []).includes(number);
         row.classList.toggle("noise", data.steady !== null && order.indexOf(number) > data.steady);
       }
       bar(teacher, shown[0][i], percent(shown[0][i]));
