@@ -41,7 +41,7 @@ FAMILIES = {
     },
     "GPT2": {"model": "GPT2LMHeadModel", **LIKE_GPT}, "GPTJ": {**LIKE_GPT, "rotary_dim": 4},
     "GPTNeo": {"num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]},
-    "GPTNeoX": {}, "GPTBigCode": LIKE_GPT, "CodeGen": {**LIKE_GPT, "n_head": 4, "rotary_dim": 4}, "Bloom": LIKE_GPT,
+    "GPTNeoX": {}, "GPTBigCode": LIKE_GPT, "CodeGen": {**LIKE_GPT, "n_head": 4, "num_attention_heads": 4, "rotary_dim": 4}, "Bloom": LIKE_GPT,
     "Falcon": {"head_dim": None}, "OPT": {"ffn_dim": 32, "word_embed_proj_dim": 16},
     "Mpt": {"d_model": 16, "n_heads": 2, "n_layers": 2, "max_seq_len": 64},
     "Mamba": {"state_size": 4, "time_step_rank": 4}, "Mixtral": {"num_local_experts": 2},
