@@ -52,10 +52,11 @@ def test_a_run_folder_is_complete(finished_run):
     assert {"seed", "versions", "machine", "date", "duration"} <= set(facts)
 
 
-def test_nothing_that_a_run_keeps_for_inference_knows_the_temperature(config, tmp_path):
+def test_nothing_that_a_run_keeps_for_inference_knows_the_temperature(config, finished_run, tmp_path):
     students = []
     for t in (1.0, 7.25):
-        folder = distill(load_config(config, [f"distillation.temperature={t}", f"out={tmp_path / str(t)}"]))
+        settings = [f"distillation.temperature={t}", f"out={tmp_path / str(t)}", finished_run.teacher]
+        folder = distill(load_config(config, settings))
         students.append(folder / "student")
     for one, other in zip(*(sorted(s.iterdir()) for s in students), strict=True):
         assert one.name == other.name

@@ -1,7 +1,6 @@
 """``limbeck temperature search`` and ``temperature: auto`` end to end, on real digits."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -141,11 +140,11 @@ class TestFaults:
         assert len(err.splitlines()) == 1
         assert not (tmp_path / "run").exists()
 
-    def test_optuna_missing(self, searched_run, tmp_path):
-        code = "import sys; sys.modules['optuna'] = None; from limbeck.commands.cli import main; "
-        code += f"main(['temperature', 'search', {str(searched_run.config)!r}])"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-        assert run.returncode == 2
-        assert run.stderr.splitlines()[-1] == (
+    def test_optuna_missing(self, searched_run, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "optuna", None)
+        status, _, err = limbeck(capsys, "temperature", "search", searched_run.config, "--out", tmp_path / "run")
+        assert status == 2
+        assert not (tmp_path / "run").exists()
+        assert err.splitlines()[-1] == (
             "optuna is not installed. Add it with: pip install 'optuna>=4.2' (or install Limbeck with its extra 'search')"
         )

@@ -55,7 +55,7 @@ def agree(got, truth, rtol=1e-10, atol=1e-12):
 
 
 @every_divergence
-@pytest.mark.parametrize("t", [0.5, 1.0, 2.0, 3.0, 4.0, 20.0])
+@pytest.mark.parametrize("t", [0.5, 1.0, 4.0])
 def test_in_float64(case, t):
     options = dict(temperature=t, alpha=0.7, divergence=case.name, label_smoothing=0.1, **case.options)
     agree(*both(draw(4, 37), draw(4, 37, seed=1), LABELS, **options))

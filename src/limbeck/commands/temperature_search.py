@@ -87,6 +87,8 @@ def search_temperature(config: Config, folder: Path, *, train_student: Callable[
             "distillation.temperature: a search trains one student in each process. Run limbeck temperature search without a "
             "launcher (several of them share one search), then name the temperature that it found."
         )
+    import optuna  # noqa: F401 (where it is missing, the user hears of it before the models are loaded)
+
     plan = config.search
     config = with_temperature(config, plan.temperatures[0])
     check_writable(folder)
