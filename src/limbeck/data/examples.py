@@ -137,6 +137,16 @@ class Examples(Dataset[dict[str, Any]]):
         draw = getattr(self.load, "drawn_anew", None)
         return self if draw is None else Examples(draw(), self.labels, self.ids, task=self.task)
 
+    def begin_epoch(self, seed: int, epoch: int) -> None:
+        """Draw what is random in the examples of an epoch, such as masked tokens, by its number and the seed of the run.
+
+        Args:
+            seed: the seed of the run.
+            epoch: the number of the epoch, from 0 on.
+        """
+        if (begin := getattr(self.load, "begin_epoch", None)) is not None:
+            begin(seed, epoch)
+
     def with_decisions(self, decisions: Mapping[int, Tensor]) -> Examples:
         """Return the same examples, all labelled: those without a label with what a teacher decided.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +26,14 @@ class MaskedTokens:
     where one is, all (N, L).
 
     The masks of a document are always the same, drawn by its row, so that all models are measured on the same tokens.
-    ``drawn_anew`` is for training.
+    ``drawn_anew`` is for training: its masks are drawn by the row, the epoch and the seed that ``begin_epoch`` is given, so that
+    a run that is resumed has the masks of one that was not interrupted.
 
     Args:
         documents: the tokens of each; one that does not count is never masked.
         tokenizer: a tokenizer of Transformers with tokens for masks and for padding.
-        is_fixed: whether a row always has the same masks; if not, the global random numbers of torch draw them each time.
+        is_fixed: whether a row always has the same masks; if not, the global random numbers of torch draw them each time
+            until ``begin_epoch`` is called.
     """
 
     bytes_per_token = None
@@ -40,10 +43,22 @@ class MaskedTokens:
 
         self.tokenizer, self._documents, self._is_fixed = tokenizer, documents, is_fixed
         self._collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=SHARE)
+        self._epoch = torch.full((2,), -1).share_memory_()  # seed and epoch; workers that stay see another epoch too
 
     def drawn_anew(self) -> MaskedTokens:
         """Return a loader of the same documents that masks other tokens each time."""
         return MaskedTokens(self._documents, self.tokenizer, is_fixed=False)
+
+    def begin_epoch(self, seed: int, epoch: int) -> None:
+        """Draw the masks of an epoch by its number and the seed of the run.
+
+        A loader of batches reads ahead, so the global random numbers of a checkpoint are not those of its next batch.
+
+        Args:
+            seed: the seed of the run.
+            epoch: the number of the epoch, from 0 on.
+        """
+        self._epoch.copy_(torch.tensor([seed, epoch]))
 
     @property
     def counted(self) -> Tensor:
@@ -70,12 +85,20 @@ class MaskedTokens:
     def _mask(self, row: int) -> tuple[list[int], list[int]]:
         """Return the tokens of a document as the model reads them, and the labels; at least one, if any token counts."""
         document = self._documents[row]
-        self._collator.generator = torch.Generator().manual_seed(row) if self._is_fixed else None
+        self._collator.generator = self._generator(row)
         kept = torch.tensor([[not counts for counts in document.counted]])
         while True:
             tokens, labels = self._collator.torch_mask_tokens(torch.tensor([document.tokens]), special_tokens_mask=kept)
             if bool((labels != IGNORE_INDEX).any()) or bool(kept.all()):
                 return tokens[0].tolist(), labels[0].tolist()
+
+    def _generator(self, row: int) -> torch.Generator | None:
+        """Return what draws the masks of a row; None for the global random numbers of torch."""
+        seed, epoch = self._epoch.tolist()
+        if not self._is_fixed and epoch < 0:
+            return None
+        number = row if self._is_fixed else int(np.random.SeedSequence((seed, epoch, row)).generate_state(1)[0])
+        return torch.Generator().manual_seed(number)
 
 
 def without_special_tokens(encoded: Encoded, tokenizer: Any) -> list[Document]:

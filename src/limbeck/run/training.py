@@ -115,7 +115,7 @@ def train(
     from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
     from limbeck.training import DistillationTrainer
-    from limbeck.training.callbacks import ProgressBar
+    from limbeck.training.callbacks import EpochOfExamples, ProgressBar
     from limbeck.training.teacher_quality import WeakTeacherWarning
 
     if teacher is None:
@@ -124,16 +124,18 @@ def train(
     augmentation = config.data.augmentation
     # With a stored teacher the trainer shows the store's own views.
     is_augmented = augmentation.is_on and not isinstance(teacher, StoredTeacher)
+    examples = examples.drawn_anew()
+    of_epoch = EpochOfExamples(examples.begin_epoch)
     trainer = DistillationTrainer(
         student,
         teacher,
         training_arguments(config, folder),
         identity_collate,
-        examples.drawn_anew(),
+        examples,
         validation,
         task=task_of_data(examples.task, student),
         augment=augmentation if is_augmented else None,
-        callbacks=[] if title is None else [ProgressBar(title)],
+        callbacks=[of_epoch] if title is None else [of_epoch, ProgressBar(title)],
     )
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
         trainer.remove_callback(callback)

@@ -47,6 +47,21 @@ class ProgressBar(TrainerCallback):
         self._bar.close()
 
 
+class EpochOfExamples(TrainerCallback):
+    """Tells the training examples which epoch begins, so that what is random in them is the same in a resumed run.
+
+    Args:
+        begin_epoch: is given the seed of the run and the number of the epoch.
+    """
+
+    def __init__(self, begin_epoch: Callable[[int, int], None]) -> None:
+        self._begin_epoch = begin_epoch
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell the number of the epoch. It has a fraction where a run is resumed inside of an epoch."""
+        self._begin_epoch(args.seed, int(state.epoch or 0))
+
+
 class TimedCheckpoints(TrainerCallback):
     """Writes a checkpoint after some time, and one when the run is to stop. All processes write and stop at the same step.
 
