@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from limbeck.config import load_config
 from limbeck.data import MaskedTokens, load_splits
 from limbeck.models import load_model
+from limbeck.run.training import build_seeded_model, train
 from support.command_line import limbeck, run_limbeck
 from support.language import masked_tokenizer, write_corpus, write_masked_models
 from support.runs import options
@@ -118,6 +120,20 @@ def test_predict_fills_in_masks(run, capsys):
     assert status == 1
     assert "w1 w2: no [MASK] in the first 32 tokens" in err
     assert limbeck(capsys, "predict", folder, text, "--max-new-tokens", "3")[0] == 2
+
+
+def test_a_resumed_run_has_the_masks_of_the_whole_one(run, tmp_path):
+    kept = ("save_strategy=steps", "save_steps=2", "max_steps=5", "save_total_limit=3")
+    config = load_config(run[0], ["task=masked_lm", *(f"training.{setting}" for setting in kept)])
+    splits = load_splits(config.data, task=config.task)
+    trained = []
+    for resume in (False, True):  # an epoch has six steps
+        student = build_seeded_model(config.student, splits, 0)
+        train(student, None, splits.train, config, folder=tmp_path, resume=resume)
+        trained.append({name: value.clone() for name, value in student.state_dict().items()})
+        for path in (tmp_path / "checkpoint-5", tmp_path / "checkpoint-4"):
+            shutil.rmtree(path)
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 @pytest.mark.slow
