@@ -29,6 +29,11 @@ class TestForwardLogits:
             forward_logits(OnlyIds(), {"input_ids": torch.ones(2, 3), "token_type_ids": torch.zeros(2, 3)}).sum() == 6
         )
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+    def test_inputs_are_cast_to_the_dtype_of_the_weights(self, dtype):
+        model, batch = nn.Linear(3, 2, dtype=dtype), {"pixel_values": torch.ones(4, 3)}
+        assert torch.equal(forward_logits(model, batch), model(batch["pixel_values"].to(dtype)))
+
     def test_what_cannot_be_called_is_said(self):
         class Two(nn.Module):
             def forward(self, image, text):

@@ -5,11 +5,13 @@ import sys
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForMaskedLM
 
 from limbeck.config import DistillationConfig, config_from, load_config, write_config
 from limbeck.data import load_splits
 from limbeck.errors import ConfigError
 from limbeck.run.training import NO_LOGS_OR_CHECKPOINTS, build_seeded_model, count_steps, train, training_arguments
+from support.language import write_corpus, write_masked_models
 
 VALUES = {
     "data": {"name": "digits", "labelled": 100, "transfer": "labelled"},
@@ -54,6 +56,19 @@ def test_a_seed_draws_the_same_model(splits):
     first, again, other = (build_seeded_model(config().student, splits, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_weights_in_half_precision_are_trained_in_float32(tmp_path):
+    write_masked_models(tmp_path)
+    for name, dtype in (("teacher", torch.bfloat16), ("student", torch.float16)):
+        AutoModelForMaskedLM.from_pretrained(tmp_path / name, dtype=dtype).save_pretrained(tmp_path / name)
+    texts, given = str(write_corpus(tmp_path / "texts")), {"tokenizer": str(tmp_path / "teacher"), "max_length": 32}
+    part = {"model": str(tmp_path / "teacher")}
+    for student in ({"from_teacher": {"layers": 1}}, {"model": str(tmp_path / "student")}):
+        values = {**VALUES, "task": "masked_lm", "data": {"name": texts, **given}, "teacher": part, "student": student}
+        settings = config_from({**values, "distillation": {}})
+        model = build_seeded_model(settings.student, load_splits(settings.data, task="masked_lm"), 0)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_the_arguments_are_the_configs(tmp_path):

@@ -30,7 +30,7 @@ def forward_logits(model: nn.Module, batch: Mapping[str, Any], *, signature_of: 
     """Run a model on a batch and return its logits.
 
     An entry of the batch is passed by name if ``forward`` has a parameter of that name. If none has, a single entry is passed
-    by position. Labels are never passed. Of a wrapper whose ``forward(*args, **kwargs)`` names nothing, the model inside says
+    by position. Labels are never passed. Floating-point entries are cast to the dtype of the model's weights. Of a wrapper whose ``forward(*args, **kwargs)`` names nothing, the model inside says
     what is passed.
 
     Args:
@@ -63,7 +63,12 @@ def call_model(model: nn.Module, batch: Mapping[str, Any], *, signature_of: nn.M
     Raises:
         ModelError: the model takes none of the entries, or a wrapper passes on an entry that the model inside does not take.
     """
-    inputs = {name: value for name, value in batch.items() if name not in NOT_MODEL_INPUTS}
+    dtype = floating_dtype(model)
+    inputs = {
+        name: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in batch.items()
+        if name not in NOT_MODEL_INPUTS
+    }
     described = _described(signature_of or model)
     if is_sentence_model(described):
         return model(inputs)  # its forward takes and returns one dictionary

@@ -51,7 +51,9 @@ def with_temperature(config: Config, temperature: float) -> Config:
 
 
 def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Module:
-    """Build a student or a teacher for these examples.
+    """Build a student or a teacher that is to be trained on these examples, with weights in float32.
+
+    In half precision small updates of a weight would round to nothing. ``training.bf16`` computes in it and keeps the weights.
 
     Args:
         config: the model, as a config names it.
@@ -67,6 +69,7 @@ def build_seeded_model(config: ModelConfig, splits: Splits, seed: int) -> nn.Mod
     torch.manual_seed(seed)
     task = task_named(splits.task)
     model = build_model(config, splits.shape, labels=splits.label_names, problem_type=task.problem_type, head=task.head)
+    model = model.float()
     wanted = config.from_teacher if isinstance(config, StudentConfig) else None
     if wanted is None:
         return model

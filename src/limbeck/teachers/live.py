@@ -101,7 +101,7 @@ class LiveTeacher(Teacher):
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutput:
-        """Return the model's logits for a batch. Floating-point inputs are cast to the model's dtype."""
+        """Return the model's logits for a batch."""
         logits = only_logits_of(self._run(batch), self.model)
         return TeacherOutput(logits.to(first_input(batch).device))  # a model that stays where it is may be elsewhere
 
@@ -158,13 +158,9 @@ class LiveTeacher(Teacher):
         """Return what the model returns for a batch."""
         if self.model.training:  # a callback may have called .train() on it
             self.model.eval()
-        inputs = {
-            name: value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-            for name, value in batch.items()
-        }
         if self._stays_on is not None:
-            inputs = {n: v.to(self._stays_on) if isinstance(v, Tensor) else v for n, v in inputs.items()}
-        return call_model(self.model, inputs)
+            batch = {n: v.to(self._stays_on) if isinstance(v, Tensor) else v for n, v in batch.items()}
+        return call_model(self.model, batch)
 
 
 class OnnxTeacher(LiveTeacher):
