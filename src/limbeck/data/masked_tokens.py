@@ -26,8 +26,8 @@ class MaskedTokens:
     where one is, all (N, L).
 
     The masks of a document are always the same, drawn by its row, so that all models are measured on the same tokens.
-    ``drawn_anew`` is for training: its masks are drawn by the row, the epoch and the seed that ``begin_epoch`` is given, so that
-    a run that is resumed has the masks of one that was not interrupted.
+    ``drawn_anew`` is for training: its masks are drawn by the row, and by the epoch and the seed that ``begin_epoch`` is given,
+    so that a run that is resumed has the masks of one that was not interrupted.
 
     Args:
         documents: the tokens of each; one that does not count is never masked.

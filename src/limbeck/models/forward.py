@@ -30,8 +30,8 @@ def forward_logits(model: nn.Module, batch: Mapping[str, Any], *, signature_of: 
     """Run a model on a batch and return its logits.
 
     An entry of the batch is passed by name if ``forward`` has a parameter of that name. If none has, a single entry is passed
-    by position. Labels are never passed. Floating-point entries are cast to the dtype of the model's weights. Of a wrapper whose ``forward(*args, **kwargs)`` names nothing, the model inside says
-    what is passed.
+    by position. Labels are never passed. Floating-point entries are cast to the dtype of the model's weights. Of a wrapper
+    whose ``forward(*args, **kwargs)`` names nothing, the model inside says what is passed.
 
     Args:
         model: a module whose forward returns logits, a tuple or list that begins with them, or an output object or
