@@ -131,5 +131,10 @@ class TestLists:
             encode_label_lists({"train": self.table([["a"]]), "test": self.table([["z"]])}, "tags")
         with pytest.raises(DataError, match="hold no names or numbers of classes"):
             encode_label_lists({"train": self.table([[0.5]])}, "tags")
+        for odd in (None, "", " "):
+            with pytest.raises(
+                DataError, match="row 1 of train has a list in column 'tags' with an entry that is empty"
+            ):
+                encode_label_lists({"train": self.table([["a"], ["b", odd]])}, "tags")
         with pytest.raises(DataError, match="name no class"):
             encode_label_lists({"train": self.table([[], []])}, "tags")

@@ -41,6 +41,7 @@ def test_numbers_and_empty_cells():
     ("values", "message"),
     [
         (("1.5", "2"), "holds '1.5'. Finite numbers are expected"),
+        (("1.5", "high"), "holds 'high'. Finite numbers are expected"),
         ((1.5, math.inf), "holds inf"),
         ((True, False), "holds True"),
         (([1.0], [1.0, 2.0]), "holds 2 numbers in one row, and 1 in others"),

@@ -31,7 +31,7 @@ from limbeck.data.masks import MASK, MaskedImages, encode_masks, read_folders
 from limbeck.data.numbers import encode_numbers, hold_numbers
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.table_columns import TableRows, as_frame, columns_to_read
-from limbeck.data.table_files import FILE_FORMATS, load_files, reason_of
+from limbeck.data.table_files import FILE_FORMATS, load_files, reason_of, with_flat_columns
 from limbeck.data.tags import encode_tags
 from limbeck.data.texts import Texts, load_tokenizer
 from limbeck.data.unlabelled import join_unlabelled, with_unlabelled
@@ -326,7 +326,7 @@ def load_tables(config: DataConfig) -> dict[str, Any]:
     tables = {str(name): table for name, table in by_name.items()}
     if "train" not in tables:
         raise DataError(f"data.name: {config.name!r} has no split 'train', only {', '.join(tables)}.")
-    return {SPLIT_NAMES[name]: table for name, table in tables.items() if name in SPLIT_NAMES}
+    return {SPLIT_NAMES[name]: with_flat_columns(table) for name, table in tables.items() if name in SPLIT_NAMES}
 
 
 def _check_that_all_have(tables: dict[str, Any], column: str, key: str) -> None:

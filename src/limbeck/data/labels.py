@@ -122,7 +122,14 @@ def _lists_of_names(table: Any, column: str, split: str) -> list[list[str] | Non
         raise DataError(
             f"data.label_column: the lists in column {column!r} of {split} hold no names or numbers of classes."
         )
-    return [None if row is None else [str(named[i] if named else i) for i in row] for row in table[column]]
+    rows = list(table[column])
+    odd = next((i for i, row in enumerate(rows) if any(x is None or not str(x).strip() for x in row or ())), None)
+    if odd is not None:
+        raise DataError(
+            f"data.label_column: row {odd} of {split} has a list in column {column!r} with an entry that is empty: "
+            f"{rows[odd]!r}. Leave the entry out; for an example of which nothing is known, leave the whole cell empty."
+        )
+    return [None if row is None else [str(named[i] if named else i) for i in row] for row in rows]
 
 
 def notes_on_labels(labels: dict[str, Tensor], names: Sequence[str], task: str) -> list[str]:

@@ -68,7 +68,18 @@ def _rows(table: Any, column: str, split: str) -> list[list[float] | None]:
         raise DataError(
             f"data.label_column: column {column!r} of {split} holds the classes {names[0]!r} and others, not numbers."
         )
-    return [None if cell is None else _numbers(cell, column, split) for cell in table[column]]
+    cells = list(table[column])
+    if texts := [cell for cell in cells if isinstance(cell, str)]:  # one text makes texts of all numbers of a CSV file
+        cells = [next((text for text in texts if not _is_finite(text)), texts[0])]
+    return [None if cell is None else _numbers(cell, column, split) for cell in cells]
+
+
+def _is_finite(text: str) -> bool:
+    """Return True if a text is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _numbers(cell: Any, column: str, split: str) -> list[float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.config import DataConfig
 from limbeck.errors import DataError
 
+TEXT_TYPES = ("string", "large_string")
 FILE_FORMATS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -25,8 +27,6 @@ def load_files(config: DataConfig) -> dict[str, Any]:
     Raises:
         DataError: a file is missing, or of an unknown format.
     """
-    import datasets
-
     given = {"train": config.name, "validation": config.validation, "test": config.test}
     files = {split: name for split, name in given.items() if name is not None}
     for split, name in files.items():
@@ -36,10 +36,7 @@ def load_files(config: DataConfig) -> dict[str, Any]:
     if suffix not in FILE_FORMATS:
         raise DataError(f"data.name: {config.name} is not one of {', '.join(FILE_FORMATS)}.")
     # one by one: the labels of one file may be missing, or be numbers with empty cells, which are read as another type
-    return {
-        split: datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **_options(suffix))
-        for split, name in files.items()
-    }
+    return {split: _read_table(name, split, suffix) for split, name in files.items()}
 
 
 def load_file(path: Path) -> Iterator[dict[str, Any] | DataError]:
@@ -55,16 +52,40 @@ def load_file(path: Path) -> Iterator[dict[str, Any] | DataError]:
     Raises:
         DataError: the file cannot be read.
     """
-    import datasets
     from datasets.exceptions import DatasetsError
 
     suffix = path.suffix.lower()
     try:
-        yield from datasets.load_dataset(FILE_FORMATS[suffix], data_files=str(path), split="train", **_options(suffix))
+        yield from with_flat_columns(_read_table(str(path), "train", suffix))
     except (OSError, ValueError, DatasetsError) as error:
         if suffix != ".jsonl":
             raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
         yield from _json_lines(path)
+
+
+def _read_table(name: str, split: str, suffix: str) -> Any:
+    """Return the ``datasets.Dataset`` in a file. NaN beside numbers is a number that is not known, in a CSV file too."""
+    import datasets
+    import pyarrow
+
+    table = datasets.load_dataset(FILE_FORMATS[suffix], data_files={split: name}, split=split, **_options(suffix))
+    texts = [column for column, feature in table.features.items() if getattr(feature, "dtype", "") in TEXT_TYPES]
+    for column in texts if suffix == ".csv" else ():
+        with suppress(pyarrow.ArrowInvalid):  # a text that is no number
+            table = table.cast_column(column, datasets.Value("float64"))
+    return table
+
+
+def with_flat_columns(table: Any) -> Any:
+    """Return a data set in which a column of dictionaries has become a column for each key, such as ``translation.en``.
+
+    Args:
+        table: a ``datasets.Dataset``.
+    """
+    from datasets import Translation
+
+    nested = any(isinstance(feature, dict | Translation) for feature in table.features.values())
+    return table.with_format(None).flatten() if nested else table  # a format would hide the new columns
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any] | DataError]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from limbeck.data.examples import missing_label
+from limbeck.data.table_files import TEXT_TYPES
 from limbeck.errors import DataError
-
-TEXT_TYPES = ("string", "large_string")
 
 
 def join_unlabelled(train: Any, more: Any, columns: list[str]) -> Any:
