@@ -181,6 +181,10 @@ class TestModule:
         ):
             with pytest.raises(ArgumentError, match=message):
                 SigmoidDistillationLoss()(student, given, labels)
+        objective = SigmoidDistillationLoss()
+        objective(student, teacher.sigmoid() / 2, labels)  # as the logits of a teacher that has learned little
+        with pytest.raises(ArgumentError, match="all lie between 0 and 1"):
+            objective(student, teacher.sigmoid(), labels)
         with pytest.raises(ArgumentError, match="inplace: the loss of several labels"):
             SigmoidDistillationLoss(inplace=True)
         with pytest.raises(ArgumentError, match="temperature: expected a positive"):

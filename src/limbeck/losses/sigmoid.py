@@ -294,17 +294,23 @@ class SigmoidDistillationLoss(DistillationLoss):
         self._loss(logits, logits, logits, with_parts=True, class_dim=-1, weight=weight, backend="auto")
 
     def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Temperature) -> bool:
-        """Check that the logits are no probabilities of several labels."""
+        """Check that the logits are no probabilities of several labels. Return False if these cannot tell, as small logits.
+
+        The logits of a teacher that has learned little lie close to 0, and by chance all between 0 and 1. Where a class is
+        likely, a probability is above 1/2.
+        """
         rows = classes_last("teacher_logits", teacher.detach(), self.class_dim)
         rows = rows if mask is None else rows[mask]
         if bool(rows.isnan().any()):
             raise ArgumentError("teacher_logits", "NaN. Check the teacher's weights, its inputs and its dtype.")
-        if rows.numel() >= ENOUGH and bool(((rows >= 0) & (rows <= 1)).all()) and bool((rows != rows[0]).any()):
-            raise ArgumentError(
-                "teacher_logits",
-                "all lie between 0 and 1: these are probabilities, and the losses take logits. Pass teacher.logit().",
-            )
-        return True
+        if bool(((rows < 0) | (rows > 1)).any()):
+            return True
+        if rows.numel() < ENOUGH or bool((rows == rows[0]).all()) or bool((rows <= 0.5).all()):
+            return False
+        raise ArgumentError(
+            "teacher_logits",
+            "all lie between 0 and 1: these are probabilities, and the losses take logits. Pass teacher.logit().",
+        )
 
     def _loss(
         self,
