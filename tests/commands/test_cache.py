@@ -152,7 +152,8 @@ def test_info_verify_export(live, store, tmp_path, capsys):
     assert status == 0
     assert "Dense(dtype='float32')" in out
     assert "40.0 payload for each example (+" in out
-    assert "TopK(k=64" in out
+    assert "TopK(k=8" in out
+    assert "TopK(k=64" not in out  # there are ten classes
     assert limbeck(capsys, "cache", "verify", store)[:2] == (0, f"{store}: whole\n")
     status, _, _ = limbeck(capsys, "cache", "export", store, "--parquet", tmp_path / "all.parquet")
     table = parquet.read_table(tmp_path / "all.parquet")

@@ -99,9 +99,9 @@ def test_gains_of_numbers_are_told_as_they_are():
         measured = {arm.name: ArmResult(arm.name, {"r2": [0.1 * i, 0.1 * i + 0.01]}) for i, arm in enumerate(named)}
         found = findings_of_numbers(measured, "r2")
         assert [line.startswith(text) for line, text in zip(found, texts, strict=True)] == [True] * len(texts)
-        assert f"{0.1 if has_labels else -0.1:+.3f} ± 0.000 in r2" in found[0]
+        assert f"{0.1 if has_labels else -0.1:+.3f} ± 0.000 in R²" in found[0]
     (line,) = teacher_findings({"r2": 0.5}, 0.4321, "r2")
-    assert "better than its student, by 0.068 in r2" in line
+    assert "better than its student, by 0.068 in R²" in line
 
 
 class TestHeadlineOfComparison:

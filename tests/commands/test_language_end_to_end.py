@@ -118,7 +118,7 @@ def test_compare_analyze_and_search(run, tmp_path, capsys, monkeypatch):
     layers = options("student={from_teacher: {layers: 1, choose: measured}}")
     status, out, err = limbeck(capsys, "compare", config, "--out", tmp_path / "compared", *layers)
     assert status == 0, err
-    assert "in log_likelihood" in out
+    assert "in log-likelihood / token" in out
     assert load_model(tmp_path / "compared" / "student").config.num_hidden_layers == 1
     status, out, err = limbeck(capsys, "temperature", "analyze", config, "--out", tmp_path / "analysis")
     assert status == 0, err

@@ -159,7 +159,7 @@ def test_compare_analyze_and_search(run, tmp_path, capsys):
     layers = options("student={from_teacher: {layers: 1, choose: measured}}")
     status, out, err = limbeck(capsys, "compare", config, "--out", tmp_path / "compared", *layers, *few)
     assert status == 0, err
-    assert "in log_likelihood" in out
+    assert "in log-likelihood / token" in out
     assert load_model(tmp_path / "compared" / "student").config.num_hidden_layers == 1
     given = ("--student", folder, "--out", tmp_path / "analysis")
     status, out, err = limbeck(capsys, "temperature", "analyze", config, *given)

@@ -58,7 +58,7 @@ def test_compare(compared):
     arm = told["arms"]["transfer set, teacher's numbers"]
     assert min(arm["r2_of_teacher"]) > 0.5
     assert set(arm) >= {"r2", "mae", "rmse", "validation_r2"}
-    for text in ("R²", "RMSE", "R² of teacher's", "in r2", "without a temperature", "numbers: target"):
+    for text in ("R²", "RMSE", "R² of teacher's", "in R²", "without a temperature", "numbers: target"):
         assert text in printed
     assert (run / "report.html").is_file()
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.commands.printing import print_lines, print_pairs, print_table
+from limbeck.commands.printing import print_lines, print_pairs, print_prediction, print_table
+from limbeck.inference import Prediction
 
 
 def test_a_table_lines_up(capsys):
@@ -32,3 +34,13 @@ def test_lines_and_pairs(capsys):
     print_lines(["one", "two"])
     print_pairs({"page": "report.html", "a": 1})
     assert capsys.readouterr().out == "\none\ntwo\n\npage  report.html\na     1\n"
+
+
+def test_a_text_that_is_empty_is_told(capsys):
+    print_prediction(Prediction("a b", "", teacher=""), as_json=False)
+    print_prediction(Prediction("a b", "", {"x": 0.25}), as_json=False)  # of several labels, none
+    print_prediction(Prediction("a b", "c", teacher="d"), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["a b\t(nothing)\tteacher: (nothing)", "a b\t\tx 0.250", "a b\tc\tteacher: d"]
+    print_prediction(Prediction("a b", "", teacher=""), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"input": "a b", "label": "", "teacher": ""}

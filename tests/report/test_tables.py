@@ -9,10 +9,17 @@ import torch
 from limbeck.data import DataConfig, load_splits
 from limbeck.evaluation import ArmResult, Estimate
 from limbeck.report import comparison_table, metrics_table, table_caption
+from limbeck.report.tables import COLUMNS
+from limbeck.tasks import TASKS
 
 METRICS = {
     "parameters": 4810, "accuracy": 0.98765, "nll": 0.04321, "calibration_error": 0.0123, "milliseconds_per_batch": 0.0449,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_columns_are_in_the_order_of_each_task(task):
+    assert [metric for metric in COLUMNS if metric in task.columns] == list(task.columns)
 
 
 def test_metrics_in_their_units():

@@ -129,6 +129,7 @@ def formats_table(logits: Tensor, chosen: Codec, config: Config, position: str =
     others += [replace(config.cache, format=name).codec(_temperature(config)) for name in ("topk", "sampled")]
     rows: Table = [("format", f"bytes / {position}", "mean |Δ log p|", "largest")]
     first = [] if isinstance(chosen, Hidden) else [chosen]  # hidden states are not logits
+    others = [codec for codec in others if not isinstance(codec, TopK) or codec.k < logits.shape[-1]]
     for codec in dict.fromkeys([*first, *others]):
         quality = measure_format(codec, logits)
         errors = "unbiased", ""
@@ -169,7 +170,7 @@ def store_table(folder: str | Path) -> Table:
         ("examples", f"{len(store):,}"),
         *view_rows,
         *pixel_rows,
-        ("classes", f"{description.classes:,}"),
+        ("outputs", f"{description.classes:,}"),
         ("shards", f"{len(store.shards)} of {description.shard_rows:,} examples"),
         ("bytes", size_line(store)),
         ("teacher", description.teacher),
@@ -211,7 +212,8 @@ def sizes_table(folder: str | Path) -> Table:
     """
     store = TeacherStore(folder)
     classes, count = store.description.classes, store.positions
-    codecs: list[Codec] = [*(Dense(dtype) for dtype in NUMPY_DTYPES), *(TopK(k, (2.0,)) for k in (8, 64)), Sampled(12)]
+    codecs: list[Codec] = [*map(Dense, NUMPY_DTYPES), *(TopK(k, (2.0,)) for k in (8, 64) if k < classes)]
+    codecs += [Sampled(12)] if classes > 1 else []
     rows: Table = [("format", f"bytes / {_position(store.description)}", "for all, MB")]
     for codec in codecs:
         payload = codec.payload_bytes(classes)

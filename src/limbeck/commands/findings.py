@@ -216,14 +216,15 @@ class _Unit:
 
     def __init__(self, metric: str) -> None:
         is_share = report.is_share(metric)
-        self.scale, self.digits, self.name = (100, 1, " points") if is_share else (1, 3, f" in {metric}")
-        self._level = f" % {metric}" if is_share else f" {metric}"
+        name = report.name_of_metric(metric)
+        self.scale, self.digits, self.name = (100, 1, " points") if is_share else (1, 3, f" in {name}")
+        self._level = f" % {name}" if is_share else f" {name}"
 
     def tell(self, value: float, sign: str = "") -> str:
         return f"{value:{sign}.{self.digits}f}{self.name}"
 
     def tell_level(self, value: float) -> str:
-        return f"{self.scale * value:.{self.digits}f}{self._level}".replace("_", " ")
+        return f"{self.scale * value:.{self.digits}f}{self._level}"
 
 
 def describe_gain(gain: Estimate, metric: str = "accuracy") -> str:

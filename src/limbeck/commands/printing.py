@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from limbeck.inference import Prediction
     from limbeck.run.plan import Plan
 
+NOTHING = "(nothing)"
+"""What is shown where a model writes an empty text."""
+
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     """Print a table: the first column to the left, the others to the right; nothing if it has no rows.
@@ -80,15 +83,17 @@ def print_prediction(prediction: Prediction, *, as_json: bool) -> None:
         as_json: print it as a JSON object, with every probability.
     """
     if as_json:
-        told = {name: value for name, value in dataclasses.asdict(prediction).items() if value}
+        told = {name: value for name, value in dataclasses.asdict(prediction).items() if value or value == ""}
         typer.echo(json.dumps(told, ensure_ascii=False, default=str))
         return
     numbers = prediction.masked or [prediction.probabilities or prediction.shares]
     shown = " | ".join(map(_ranked, numbers))
-    more = [cell for cell in (prediction.mask, prediction.teacher) if cell is not None]
+    teacher = None if prediction.teacher is None else f"teacher: {prediction.teacher or NOTHING}"
+    more = [cell for cell in (prediction.mask, teacher) if cell is not None]
+    nothing = "" if any(numbers) else NOTHING
     cells = (
         " ".join(prediction.input.split()),
-        prediction.label or "",
+        prediction.label or nothing,
         *([shown] if shown or not more else []),
         *more,
     )

@@ -236,7 +236,9 @@ def _column(table: Any, name: str, split: str) -> list[Any]:
         raise DataError(f"data.text_column: {split} has no column {name!r}; there are {', '.join(table.features)}.")
     cells = list(table[name])
     if None in cells:
-        raise DataError(f"data.text_column: row {cells.index(None)} of {split} has an empty cell in column {name!r}.")
+        raise DataError(
+            f"data.text_column: row {cells.index(None)} of {split} has an empty cell in column {name!r}. Leave the row out."
+        )
     return cells
 
 
@@ -272,7 +274,7 @@ def _complete(raw: _Raw) -> tuple[_Raw, list[str]]:
     size = max(1, round(HELD_OUT * len(train)))
     if len(train) < 1 + size * len(missing):
         raise DataError(
-            f"data.name: {len(train)} documents are too few to hold some out. Name files for data.validation and data.test."
+            f"data.name: {len(train)} {'document is' if len(train) == 1 else 'documents are'} too few to hold some out. Name files for data.validation and data.test."
         )
     order = np.random.default_rng(0).permutation(len(train))
     drawn = {split: np.sort(order[i * size : (i + 1) * size]) for i, split in enumerate(missing)}

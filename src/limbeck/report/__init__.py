@@ -24,6 +24,7 @@ from limbeck.report.tables import (
     comparison_table,
     is_share,
     metrics_table,
+    name_of_metric,
     speed_table,
     table_caption,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "is_share",
     "loss_figure",
     "metrics_table",
+    "name_of_metric",
     "reliability_diagram",
     "save_figure",
     "search_figure",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from itertools import pairwise
 
 from limbeck.data import Splits
 from limbeck.evaluation import ArmResult, Estimate, Speed, class_metric
@@ -12,14 +14,20 @@ from limbeck.tasks import TASKS
 Table = list[tuple[str, ...]]
 """Rows of cells; the first row is the header."""
 
+_HEADERS = {metric: header for task in TASKS.values() for metric, header in task.columns.items()}
+_ORDER = TopologicalSorter()
+for _task in TASKS.values():
+    for _earlier, _later in pairwise(_task.columns):
+        _ORDER.add(_later, _earlier)
 COLUMNS = {
     "parameters": "parameters",
-    **{metric: header for task in TASKS.values() for metric, header in task.columns.items()},
+    **{metric: _HEADERS[metric] for metric in _ORDER.static_order()},
     "bits_per_byte": "bits / byte",
     "outside": "outside the vocabulary, %",
     "milliseconds_per_batch": "ms / batch",
 }
-"""The header of each metric's column. A table has the columns that one of its rows has a value for."""
+"""The header of each metric's column, in an order that is the one of each task. A table has the columns that one of its rows
+has a value for."""
 
 
 def is_share(metric: str) -> bool:
@@ -29,6 +37,15 @@ def is_share(metric: str) -> bool:
         metric: its name.
     """
     return COLUMNS[metric].endswith("%")
+
+
+def name_of_metric(metric: str) -> str:
+    """Return how a metric is called in a sentence: the header of its column, without its unit.
+
+    Args:
+        metric: its name.
+    """
+    return COLUMNS[metric].removesuffix(", %")
 
 
 def metrics_table(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.report.drawing import GREY, STUDENT_COLOUR, TEACHER_COLOUR, new_axes
-from limbeck.report.tables import Table, is_share
+from limbeck.report.tables import Table, is_share, name_of_metric
 from limbeck.temperature import Choice, Trial
 from limbeck.temperature.analysis import Analysis, Rank, Softness
 
@@ -33,8 +33,8 @@ def search_table(choice: Choice) -> Table:
     behind, error = choice.curve.behind_best()
     scale, unit, digits = _scale(choice)
     by_score = _is_chosen_by_score(choice)
-    factor, header = (scale, "points" if unit else choice.metric) if by_score else (1, "quality")
-    rows: Table = [("T", f"behind the best, {header}", f"students, {choice.metric.replace('_', ' ')}{unit}")]
+    factor, header = (scale, "points" if unit else name_of_metric(choice.metric)) if by_score else (1, "quality")
+    rows: Table = [("T", f"behind the best, {header}", f"students, {name_of_metric(choice.metric)}{unit}")]
     for t, b, e in zip(choice.curve.temperatures, behind, error, strict=True):
         own = [scale * q.score for trial, q in choice.trials if trial.temperature == t and _is_plain(trial)]
         rows.append(
@@ -75,7 +75,7 @@ def search_figure(choice: Choice) -> Figure:
         )
     axes.axvline(choice.temperature, color=STUDENT_COLOUR, linestyle=":", label=f"chosen: {choice.temperature:g}")
     _log_axis(axes, t)
-    axes.set_ylabel(f"validation {choice.metric.replace('_', ' ')}{unit}" if by_score else "quality on validation")
+    axes.set_ylabel(f"validation {name_of_metric(choice.metric)}{unit}" if by_score else "quality on validation")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
