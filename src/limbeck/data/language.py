@@ -274,7 +274,7 @@ def _complete(raw: _Raw) -> tuple[_Raw, list[str]]:
     size = max(1, round(HELD_OUT * len(train)))
     if len(train) < 1 + size * len(missing):
         raise DataError(
-            f"data.name: {len(train)} {'document is' if len(train) == 1 else 'documents are'} too few to hold some out. Name files for data.validation and data.test."
+            f"data.name: {len(train)} documents are too few to hold some out. Name files for data.validation and data.test."
         )
     order = np.random.default_rng(0).permutation(len(train))
     drawn = {split: np.sort(order[i * size : (i + 1) * size]) for i, split in enumerate(missing)}

@@ -71,14 +71,15 @@ class Preprocessing:
             return Words(list(map(self.words, items)), self.tokenizer, self.max_length)(list(range(len(items))))
         if isinstance(self.column, list):
             items = [self._pair(item, self.column) for item in items]
+        elif (wrong := [item for item in items if not isinstance(item, str)]) != []:
+            raise DataError(f"expected a text, got {wrong[0]!r}.")
         return Texts(list(items), self.tokenizer, self.max_length)(list(range(len(items))))
 
     def _pair(self, item: Any, columns: Sequence[str]) -> tuple[Any, ...]:
         """Return the two texts of a pair."""
-        if isinstance(item, Mapping) and all(name in item for name in columns):
-            return tuple(item[name] for name in columns)
-        if isinstance(item, tuple | list) and len(item) == len(columns):
-            return tuple(item)
+        given = tuple(map(item.get, columns)) if isinstance(item, Mapping) else item
+        if isinstance(given, tuple | list) and len(given) == len(columns) and all(isinstance(x, str) for x in given):
+            return tuple(given)
         raise DataError(f"expected two texts, or a row with the columns {', '.join(columns)}, got {item!r}.")
 
     def words(self, item: Any) -> Any:

@@ -31,7 +31,7 @@ class Texts:
         wrong = next((i for i, row in enumerate(rows) if not all(isinstance(text, str) for text in row)), None)
         if wrong is not None:
             raise DataError(
-                f"data.text_column: row {wrong} is no text but {texts[wrong]!r}. Leave the row out, or write a text into the cell."
+                f"data.text_column: row {wrong} is no text but {texts[wrong]!r}. Leave the row out, or write a text there."
             )
         if rows and len(rows[0]) == 2:
             _check_separator(tokenizer)
