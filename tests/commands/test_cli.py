@@ -1,6 +1,7 @@
 """The shell around the commands: versions, help, faults and interruptions."""
 
 import re
+import warnings
 
 import pytest
 
@@ -79,3 +80,16 @@ def test_help_says_in_a_line_what_each_command_does(command, capsys):
         "temperature": {"analyze", "search"},
     }
     assert set(told) == expected[command]
+
+
+def test_a_warning_is_one_line_without_code(monkeypatch):
+    stock, told = warnings.formatwarning, []
+
+    def app(given):
+        told.append(warnings.formatwarning(UserWarning("it is said"), UserWarning, "a.py", 3, "code()"))
+
+    monkeypatch.setattr(cli, "app", app)
+    cli.main(["demo"])
+    cli.main(["demo", "--debug"])
+    assert told == ["Warning: it is said\n", stock(UserWarning("it is said"), UserWarning, "a.py", 3, "code()")]
+    assert warnings.formatwarning is stock

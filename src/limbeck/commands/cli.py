@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -270,7 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "" not in sys.path:  # a config may name a function in a module beside it, as with python -m limbeck
         sys.path.insert(0, "")
     debug = "--debug" in given
-    told = COMMAND.set(given)
+    told, formatted = COMMAND.set(given), warnings.formatwarning
+    if not debug:  # whoever runs a command needs no line of code
+        warnings.formatwarning = lambda message, *_args, **_named: f"Warning: {message}\n"
     os.environ.setdefault(
         "HF_DATASETS_DISABLE_PROGRESS_BARS", "1"
     )  # they would stand between the lines that are printed
@@ -297,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     finally:
         COMMAND.reset(told)
+        warnings.formatwarning = formatted
 
 
 def _all_overrides(overrides: list[str], out: str | None, seed: int | None) -> list[str]:
