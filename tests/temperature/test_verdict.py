@@ -49,6 +49,18 @@ def test_the_error_is_the_spread_over_validation_sets():
     assert np.mean([v.error for v in verdicts]) == pytest.approx(gains.std(), rel=0.35)
 
 
+def test_students_that_are_almost_alike_do_not_hide_the_gain():
+    """The scores of students with a teacher differ by one example in a thousand: the unit of the fit is then very small."""
+    drawn = np.random.default_rng(0)
+
+    def quality(right):
+        return Quality.of_scores(drawn.permutation(1000) < right)
+
+    found = {Trial(t, seed): quality(900 + (t == 1.0 and seed)) for t in (0.25, 1.0, 3.0, 8.0, 20.0) for seed in (0, 1)}
+    found |= {Trial(1.0, seed, alpha=0.0): quality(800) for seed in (0, 1)}
+    assert judge(found, 3.0).gain == pytest.approx(0.1, abs=0.001)  # it was 0.05
+
+
 def test_a_few_images_tell_little():
     """All students with a teacher lose the same five images of forty: -12.5 points, whose error is not 0."""
     losing, winning = Quality.of_scores([False] * 5 + [True] * 35), Quality.of_scores([True] * 40)

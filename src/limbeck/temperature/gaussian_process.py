@@ -28,7 +28,8 @@ NOISES = (0.1, 0.2, 0.4, 0.8)
 SEED_EFFECTS = (0.0, 0.5)
 """The candidates for the standard deviation of the seed effect, in the same unit."""
 LEVEL_VARIANCE = 900.0
-"""The variance of a level, in the square of that unit: so large that any level is hardly penalised."""
+"""The variance of a level: so large that any level is hardly penalised. It is in the square of that unit, or in the largest
+variance that the validation set gives a student, where that is larger: students that are all alike have a small unit."""
 NEGLIGIBLE = 4.0
 """The candidates whose log marginal likelihood is this far below the best one, in nats, are left out of the mean."""
 
@@ -172,21 +173,22 @@ def _posterior(
     of_teachers = values[[t is not None for t in observed]]
     centre, scale = of_teachers.mean(), float(of_teachers.std()) or 1.0
     is_same, is_same_seed = np.eye(len(values)), seeds[:, None] == seeds[None]
+    level = LEVEL_VARIANCE * max(1.0, validation_covariance.diagonal().max() / scale**2)
 
     found: list[tuple[float, _Posterior]] = []
     for length, amplitude, noise, seed_effect in itertools.product(LENGTHS, AMPLITUDES, NOISES, SEED_EFFECTS):
-        prior = scale**2 * _prior(observed, observed, length, amplitude)
+        prior = scale**2 * _prior(observed, observed, length, amplitude, level)
         matrix = (
             prior + scale**2 * (seed_effect**2 * is_same_seed + (noise**2 + 1e-9) * is_same) + validation_covariance
         )
         factor = np.linalg.cholesky(matrix)
         whitened = np.linalg.solve(factor, values - centre)
         likelihood = float(-0.5 * whitened @ whitened - np.log(np.diag(factor)).sum())
-        cross = np.linalg.solve(factor, scale**2 * _prior(observed, read, length, amplitude))
+        cross = np.linalg.solve(factor, scale**2 * _prior(observed, read, length, amplitude, level))
         shares = np.linalg.solve(factor.T, cross).T  # the mean is these times the values
         one = _Posterior(
             centre + cross.T @ whitened,
-            scale**2 * _prior(read, read, length, amplitude) - cross.T @ cross,
+            scale**2 * _prior(read, read, length, amplitude, level) - cross.T @ cross,
             shares @ validation_covariance @ shares.T,
             noise * scale,
         )
@@ -203,10 +205,12 @@ def _posterior(
     return _Posterior(mean, averaged("covariance") + apart, averaged("of_the_set"), float(averaged("noise")))
 
 
-def _prior(a: Sequence[float | None], b: Sequence[float | None], length: float, amplitude: float) -> np.ndarray:
+def _prior(
+    a: Sequence[float | None], b: Sequence[float | None], length: float, amplitude: float, level: float
+) -> np.ndarray:
     """Return the covariance of the quality, without seeds and noise, between two lists of temperatures or None."""
     has_teacher_a, has_teacher_b = (np.array([t is not None for t in side]) for side in (a, b))
     x, y = (np.log2([1.0 if t is None else t for t in side]) for side in (a, b))
     smooth = amplitude**2 * np.exp(-((x[:, None] - y[None]) ** 2) / (2 * length**2))
     both = has_teacher_a[:, None] & has_teacher_b[None]
-    return np.where(both, smooth, 0.0) + LEVEL_VARIANCE * (has_teacher_a[:, None] == has_teacher_b[None])
+    return np.where(both, smooth, 0.0) + level * (has_teacher_a[:, None] == has_teacher_b[None])
