@@ -40,17 +40,23 @@ def arms(*, has_transfer_set):
 
 def test_the_temperature_is_chosen_on_validation():
     softness, temperature = comparison_findings(arms(has_transfer_set=False), [1, 4])
-    assert "soft targets (T = 4) over labels alone: +3.0 ± 0.0 points, a gain" in softness
-    assert temperature == "Temperature: on the labelled examples, T = 4 over T = 1: -2.0 ± 0.0 points, a loss."
+    assert (
+        "soft targets (T = 4) over labels alone: +3.0 ± 0.0 points (95 % interval of 3 seeds: +3.0 to +3.0), a gain"
+        in softness
+    )
+    assert temperature == (
+        "Temperature: on the labelled examples, T = 4 over T = 1: -2.0 ± 0.0 points (95 % interval of 3 seeds: -2.0 to -2.0), "
+        "a loss."
+    )
 
 
 def test_the_transfer_set_is_compared_with_the_teachers_hard_labels():
     softness, temperature, transfer = comparison_findings(arms(has_transfer_set=True), [1, 4])
     assert (
-        "on the transfer set, soft targets (T = 1) over the teacher's hard labels: +0.0 ± 1.2 points, nothing"
-        in softness
+        "on the transfer set, soft targets (T = 1) over the teacher's hard labels: +0.0 ± 1.2 points (95 % interval of 3 "
+        "seeds: -5.0 to +5.0), no clear gain or loss" in softness
     )
-    assert "on the transfer set: -0.3 ± 0.7 points, nothing that these seeds and test examples can show" in temperature
+    assert "on the transfer set: -0.3 ± 0.7 points (95 % interval of 3 seeds: -3.2 to +2.5), no clear" in temperature
     assert transfer.startswith(
         "Transfer set: the unlabelled examples (T = 1) over the labelled ones alone (T = 4): +7.0"
     )
@@ -64,9 +70,12 @@ def test_one_temperature_has_nothing_to_compare():
 @pytest.mark.parametrize(
     ("gain", "text"),
     [
-        (Estimate(0.031, 0.002, 5, 0.006), "+3.1 ± 0.2 points, a gain"),
-        (Estimate(-0.031, 0.002, 5, 0.006), "-3.1 ± 0.2 points, a loss"),
-        (Estimate(0.002, 0.01, 5, 0.028), "+0.2 ± 1.0 points, nothing that these seeds and test examples can show"),
+        (Estimate(0.031, 0.002, 5, 0.006), "+3.1 ± 0.2 points (95 % interval of 5 seeds: +2.5 to +3.7), a gain"),
+        (Estimate(-0.031, 0.002, 5, 0.006), "-3.1 ± 0.2 points (95 % interval of 5 seeds: -3.7 to -2.5), a loss"),
+        (
+            Estimate.of([0.046, 0.07]),
+            "+5.8 ± 1.2 points (95 % interval of 2 seeds: -9.4 to +21.0), no clear gain or loss",
+        ),
         (Estimate(0.05, math.nan), "+5.0 points (one seed: no error known)"),
     ],
 )

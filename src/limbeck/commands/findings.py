@@ -228,7 +228,9 @@ class _Unit:
 
 
 def describe_gain(gain: Estimate, metric: str = "accuracy") -> str:
-    """Write a gain with its standard error, in points if it is one of shares, and say whether it is clear.
+    """Write a gain with its standard error and 95 % interval, in points if it is one of shares, and say whether it is clear.
+
+    It is clear if the interval, which is many standard errors wide where there are two seeds, does not include 0.
 
     Args:
         gain: a difference of values of the metric.
@@ -239,9 +241,10 @@ def describe_gain(gain: Estimate, metric: str = "accuracy") -> str:
     """
     unit = _Unit(metric)
     points, error = unit.scale * gain.mean, unit.scale * gain.error
-    shown = f"{points:+.{unit.digits}f} ± {unit.tell(error)}"
     if math.isnan(error):
         return f"{unit.tell(points, '+')} (one seed: no error known)"
+    low, high = (f"{points + side * unit.scale * gain.margin:+.{unit.digits}f}" for side in (-1, 1))
+    shown = f"{points:+.{unit.digits}f} ± {unit.tell(error)} (95 % interval of {gain.count} seeds: {low} to {high})"
     if not gain.is_clear:
-        return f"{shown}, nothing that these seeds and test examples can show"
+        return f"{shown}, no clear gain or loss"
     return f"{shown}, a gain" if points > 0 else f"{shown}, a loss"
