@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from limbeck.errors import ArgumentError
 from limbeck.losses import FAMILIES, IGNORE_INDEX, DistanceLoss, SparseTargets, distillation_loss
-from limbeck.losses.labels import is_rows, labelled_positions, most_likely_classes
+from limbeck.losses.labels import as_int64, is_rows, labelled_positions, most_likely_classes
 from limbeck.tasks.metrics import CLASS_COLUMNS, classification_metrics
 
 
@@ -63,6 +63,8 @@ class Task(ABC):
     """The metric of how alike the student and the teacher are: the mean of ``agreement`` over a set."""
     has_labels: ClassVar[bool] = True
     """Whether data can have labels. If not, what a student should return is what the teacher returned."""
+    no_label: ClassVar[float] = IGNORE_INDEX
+    """What stands in ``Targets.labels`` at a position without a label."""
     where_labels_come_from: ClassVar[str] = "Name their column with label_names=['...'] in the arguments"
     """What to do where a batch has no labels: the beginning of a sentence."""
     columns: ClassVar[Mapping[str, str]] = CLASS_COLUMNS
@@ -128,6 +130,18 @@ class Task(ABC):
             labels: as in ``Targets``.
         """
         return labelled_positions(labels, None, IGNORE_INDEX)
+
+    def counted_labels(self, targets: Targets) -> Tensor | None:
+        """Return the labels with none at the positions that do not count; None if there are no labels.
+
+        Args:
+            targets: the labels, and the positions that count.
+        """
+        labels, mask = targets.labels, targets.mask
+        if labels is None:
+            return None
+        labels = labels if is_rows(labels) else as_int64(labels)
+        return labels.masked_fill(~mask.view(*mask.shape, *[1] * (labels.dim() - mask.dim())), self.no_label)
 
     def check_logits(self, logits: Tensor) -> None:
         """Check that the loss of this task says something about these logits.

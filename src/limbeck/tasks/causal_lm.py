@@ -26,7 +26,8 @@ class CausalLM(LanguageModel):
     """A causal language model: the logits at a token meet the next token, (N, L, V) -> (N, L - 1, V).
 
     Tokens labelled -100 do not count. A boolean ``mask`` (N, L) in the batch overrides this; without labels and ``mask``,
-    the positions of ``attention_mask`` count.
+    the positions of ``attention_mask`` count. The first token behind padding on the left never counts, since it would be
+    predicted from padding.
     """
 
     name: ClassVar[str] = "causal_lm"
@@ -52,16 +53,18 @@ class CausalLM(LanguageModel):
 
     def targets(self, batch: Mapping[str, Any]) -> Targets:
         """Return the labels and the positions that count, both without the first token."""
-        labels, mask = batch.get("labels"), batch.get("mask")
+        labels, mask, attended = batch.get("labels"), batch.get("mask"), batch.get("attention_mask")
         labels = None if labels is None else labels[:, 1:]
         if mask is not None:
             mask = mask[:, 1:]
         elif labels is not None:
             mask = self.labelled(labels)
-        elif "attention_mask" in batch:
-            mask = batch["attention_mask"][:, 1:].bool()
+        elif attended is not None:
+            mask = attended[:, 1:].bool()
         else:
             mask = torch.ones_like(batch["input_ids"][:, 1:], dtype=torch.bool)
+        if attended is not None and attended.shape == (len(mask), mask.shape[1] + 1):
+            mask = mask & attended[:, :-1].bool()
         return Targets(labels, mask)
 
 

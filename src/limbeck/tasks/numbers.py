@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ class Regression(Task):
     """
 
     name: ClassVar[str] = "regression"
+    no_label: ClassVar[float] = math.nan
     family: ClassVar[str] = "distance"
     problem_type: ClassVar[str | None] = "regression"
     score: ClassVar[str] = "r2"

@@ -17,8 +17,8 @@ class TokenClassification(Task):
     """A class for each word: logits (N, L, V) meet labels (N, L), -100 at a token that is not counted.
 
     Give the first token of each word the word's label, and -100 to its other tokens, to special tokens and to padding: the
-    loss and the metrics are then means over words. A boolean ``mask`` (N, L) in the batch overrides this for the loss. Without
-    labels and ``mask``, the positions of ``attention_mask`` count, special tokens included.
+    loss and the metrics are then means over words. A boolean ``mask`` (N, L) in the batch overrides this. Without labels and
+    ``mask``, the positions of ``attention_mask`` count, special tokens included.
     """
 
     name: ClassVar[str] = "token_classification"

@@ -29,7 +29,7 @@ class StudentEvaluation(FusedLoss):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the loss, logits and labels of one batch, from the student alone at T = 1."""
         inputs = self._completed(cast(dict[str, Any], self._prepare_inputs(inputs)))
-        labels = self.task.targets(inputs).labels
+        labels = self.task.counted_labels(self.task.targets(inputs))
         with torch.no_grad():
             head = self._head_of_student(model, inputs) if prediction_loss_only and labels is not None else None
             if head is not None and labels is not None:
