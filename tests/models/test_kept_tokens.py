@@ -1,6 +1,7 @@
 """Language models that know some of a tokenizer's tokens."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -138,9 +139,15 @@ def test_special_tokens_get_their_new_ids(whole):
     ids = [*range(3, 259), 0, 1, 2]  # in a tokenizer where they stand in other places
     kept = KeptTokens(torch.tensor(sorted(set(ids) | {400})), whole)
     net = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL, **OF_LAYERS, pad_token_id=400, eos_token_id=[2, 300]))
+    written: Any = net.generation_config
+    written.forced_eos_token_id, written.suppress_tokens, written.max_new_tokens = 400, [400, 300], 9
+    written.bad_words_ids = [[400, 2], [2, 300]]
     cut_vocabulary(net, kept)
     assert (net.config.pad_token_id, net.config.eos_token_id) == (len(kept.kept) - 1, [2])
-    assert net.generation_config.pad_token_id == len(kept.kept) - 1
+    assert written.pad_token_id == written.forced_eos_token_id == len(kept.kept) - 1
+    assert written.suppress_tokens == [len(kept.kept) - 1]
+    assert written.bad_words_ids == [[len(kept.kept) - 1, 2]]
+    assert written.max_new_tokens == 9
 
 
 def test_a_batch(whole, kept):

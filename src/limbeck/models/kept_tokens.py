@@ -19,7 +19,10 @@ KINDS = ("BPE", "WordLevel")
 """The kinds of tokenizers, by the name in ``tokenizer.json``, of which tokens can be left out."""
 TEACHER_IDS = "teacher_input_ids"
 """The entry of a batch with the ids of the whole tokenizer, which the teacher reads."""
-SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+ONE_TOKEN = "_token_id"
+"""The end of the names in a config that stand for one token, or for several of which each has the same meaning."""
+SEVERAL_TOKENS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
+"""The names in a config that stand for lists of tokens, or for words of several tokens."""
 COMPARED = 8
 """The tokens on which a model is compared with itself before its vocabulary was cut."""
 
@@ -140,8 +143,8 @@ def cut_vocabulary(model: nn.Module, kept: KeptTokens) -> nn.Module:
     cut.get_input_embeddings().padding_idx = None  # that of another token now
     configs = (cut.config, cut.config.get_text_config(), getattr(cut, "generation_config", None))
     for config in {id(config): config for config in configs if config is not None}.values():
-        for name in SPECIAL_IDS:
-            if (ids := getattr(config, name, None)) is not None:
+        for name, ids in list(vars(config).items()):
+            if ids is not None and (name.endswith(ONE_TOKEN) or name in SEVERAL_TOKENS):
                 setattr(config, name, _new_ids(ids, kept))
     cut.name_or_path = cut.config.name_or_path = ""  # the folder that it comes from has another tokenizer
     if not torch.allclose(_logits(model, some), before, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
@@ -217,8 +220,10 @@ def _logits(model: nn.Module, ids: Tensor) -> Tensor:
 
 
 def _new_ids(ids: Any, kept: KeptTokens) -> Any:
-    """Return the new ids of one token or of several; None if none of them is kept."""
+    """Return the new ids of one token, of several, or of words; None if none is kept. A word is kept if all its tokens are."""
     if isinstance(ids, list | tuple):
+        if ids and isinstance(ids[0], list | tuple):
+            return [new for word in ids if len(new := _new_ids(word, kept) or []) == len(word)] or None
         return [new for i in ids if (new := _new_ids(i, kept)) is not None] or None
     new = int(kept.ids(torch.tensor(ids))) if 0 <= ids < len(kept._new) else -1
     return None if new < 0 else new
