@@ -23,6 +23,11 @@ MAX_NEW_TOKENS = 64
 """The tokens that are written, at most, where the user does not say."""
 TOLD_TOKENS = 5
 """The likeliest tokens that are told for a mask."""
+LIKELIEST: dict[str, Any] = {
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": None,
+}  # fmt: skip
+"""The settings of ``generate`` that keep the likeliest token, whatever a model's ``generation_config`` says."""
 PROMPTS = 16
 """The prompts that are continued at once."""
 
@@ -83,7 +88,7 @@ def complete(model: nn.Module, read: Preprocessing, prompts: Sequence[Any], max_
     written: Any = model.eval().generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids.to(device), attention_mask=mask.to(device), max_new_tokens=max_new_tokens, do_sample=False,
         num_beams=1, temperature=None, top_p=None, top_k=None, use_cache=True, pad_token_id=padding,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id, **LIKELIEST,
     )  # fmt: skip
     return [tokenizer.decode(row[begin:], skip_special_tokens=True) for row in written]
 
