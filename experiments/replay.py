@@ -1,6 +1,6 @@
 """Does the search keep the gain of the best temperature, and is its verdict right?
 
-    python -m experiments.replay --work FOLDER [--part 0/2] [--judge]
+    python -m experiments.replay --work FOLDER [--part 0/2] [--judge] [--seeds 3]
 
 Without --judge, this trains the students of every combination at all thirteen temperatures, and without a teacher, with six
 seeds, and keeps their logits in FOLDER. With --judge, it lets the search choose from the students it would have trained, with
@@ -214,14 +214,15 @@ def students_of(name: str, work: Path) -> dict[str, Tensor]:
     return torch.load(path)
 
 
-def choices(found: dict[str, Tensor], *, uses_teacher: bool = True) -> Iterator[dict[str, Any]]:
-    """Yield what the search chooses with each pair of seeds and each size of the validation set.
+def choices(found: dict[str, Tensor], *, seeds: int = 2, uses_teacher: bool = True) -> Iterator[dict[str, Any]]:
+    """Yield what the search chooses with each group of seeds and each size of the validation set.
 
     Args:
         found: from ``students_of``.
+        seeds: how many students of each temperature the search sees.
         uses_teacher: whether the teacher's answers to the validation examples are known.
     """
-    plan, arms = SearchPlan(), len(TEMPERATURES)
+    plan, arms = SearchPlan(seeds=seeds), len(TEMPERATURES)
     test = (found["test"].argmax(-1) == found["test_labels"]).float().mean(-1)  # (S, A + 1)
     by_temperature = 100 * test.mean(0)
     best = int(by_temperature[:arms].argmax())
@@ -229,7 +230,7 @@ def choices(found: dict[str, Tensor], *, uses_teacher: bool = True) -> Iterator[
         total = len(found["labels"])
         if size is not None and size >= total:
             continue
-        for first in range(0, SEEDS, 2):
+        for first in range(0, SEEDS, seeds):
             order = torch.randperm(total, generator=torch.Generator().manual_seed(first))
             rows = order[:size].sort().values
             teacher = found["teacher"][rows] if uses_teacher else None
@@ -261,14 +262,14 @@ def _rounded(accuracy: Tensor) -> float:
     return round(accuracy.item(), 3)
 
 
-def judge(work: Path) -> None:
-    """Print and write what the search chose in every case that is trained."""
+def judge(work: Path, seeds: int) -> None:
+    """Print what the search chose in every case that is trained, and write it if the seeds are as many as by default."""
     torch.set_grad_enabled(False)
     rows = []
     for name, case in CASES.items():
         if not (work / "replay" / f"{name.replace(' ', '_').replace(',', '')}.pt").exists():
             continue
-        for row in choices(students_of(name, work)):
+        for row in choices(students_of(name, work), seeds=seeds):
             rows.append({"case": name, "new": case.is_new, **row})
     kept = {True: lambda r: r["small"], False: lambda r: not r["small"]}
     for label, wanted in {
@@ -280,6 +281,8 @@ def judge(work: Path) -> None:
         if own:
             print(f"{name:45} best {own[0]['best']:>5} {own[0]['at_best']:.2f} alone {own[0]['alone']:.2f}",
                   " ".join(f"{r['chosen']:g}:{r['at_best'] - r['at_chosen']:.2f}:{r['verdict'][:4]}" for r in own))  # fmt: skip
+    if seeds != SearchPlan().seeds:
+        return
     lines = ",\n".join(json.dumps(row) for row in rows)
     RESULT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
@@ -309,11 +312,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where students, teachers and packages are kept")
     parser.add_argument("--part", default="0/1", help="i/n: this process does every n-th case, from the i-th")
     parser.add_argument("--judge", action="store_true", help="judge the search on what was trained")
+    parser.add_argument(
+        "--seeds", type=int, default=2, help="how many students of each temperature the judged search sees"
+    )
     parser.add_argument("--only", default="", help="the beginning of the names of the cases to train")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.judge:
-        judge(arguments.work)
+        judge(arguments.work, arguments.seeds)
         return
     part, parts = map(int, arguments.part.split("/"))
     for name in [n for n in CASES if n.startswith(tuple(arguments.only.split("|")))][part::parts]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from torch.nn.functional import one_hot
 
 from limbeck.errors import ArgumentError
 from limbeck.temperature import Quality
@@ -31,15 +32,17 @@ def test_the_value_of_a_classifier():
     logits, labels = logits_and_labels()
     teacher = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(9))
     ours, theirs, rows = calibrated(logits, labels), np.exp(calibrated(teacher, labels)), np.arange(len(labels))
-    likelihood = ours[rows, labels.numpy()].mean()
     predicted = logits.argmax(-1).numpy()
-    assert Quality.of_logits(logits, labels).value == pytest.approx(likelihood, abs=1e-6)
+    brier = ((np.exp(ours) - np.eye(5)[labels.numpy()]) ** 2).sum(-1)
+    accuracy = (predicted == labels.numpy()).mean()
+    assert Quality.of_logits(logits, labels).value == pytest.approx(accuracy - 0.3 * brier.mean(), abs=1e-5)
     found = Quality.of_logits(logits, labels, teacher)
-    assert found.value == pytest.approx((theirs[rows, predicted].mean() + 0.3 * likelihood) / 2, abs=1e-5)
+    trust = (theirs.argmax(1) == labels.numpy()).mean()
+    judged = trust * theirs[rows, predicted].mean() + (1 - trust) * accuracy
+    assert found.value == pytest.approx(judged - 0.3 * brier.mean(), abs=1e-5)
     assert found.scores.tolist() == (predicted == labels.numpy()).tolist()
     assert found.score == pytest.approx((logits.argmax(-1) == labels).float().mean().item())
-    one_hot = np.eye(5)[labels.numpy()]
-    np.testing.assert_allclose(found.brier, ((np.exp(ours) - one_hot) ** 2).sum(-1), atol=1e-4)
+    np.testing.assert_allclose(found.brier, brier, atol=1e-4)
 
 
 def test_the_size_of_the_logits_does_not_count():
@@ -51,8 +54,21 @@ def test_the_size_of_the_logits_does_not_count():
 
 def test_a_class_that_the_student_rules_out_decides_no_search():
     logits, labels = logits_and_labels()
+    before = Quality.of_logits(logits, labels, logits).value
     logits[0, labels[0]] = -torch.inf
-    assert np.isfinite(Quality.of_logits(logits, labels, logits).value)
+    assert abs(Quality.of_logits(logits, labels, logits).value - before) < 0.01
+
+
+def test_a_bad_teacher_is_not_followed():
+    """A student that learned the teacher's confusion of a third of the classes is worse than one that knows the labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(6, (600,), generator=generator)
+    confused = torch.where(labels % 3 == 0, (labels + 1) % 6, labels)
+    noise = torch.randn(3, 600, 6, generator=generator)
+    teacher, follower = (6 * one_hot(confused, 6) + noise[i] for i in (0, 1))
+    knower = 5 * one_hot(labels, 6) + noise[2]
+    values = [Quality.of_logits(student, labels, teacher).value for student in (follower, knower)]
+    assert values[0] < values[1]
 
 
 def test_of_scores():

@@ -173,7 +173,7 @@ def _study_name(config: Config) -> str:
         exclude={"out": True, "search": True, "compare": True, "cache": True, "distillation": {"temperature"}}
     )
     # "quality": how a student is measured; the numbers of older journals are others.
-    return xxhash.xxh3_64_hexdigest(json.dumps({**values, "quality": "calibrated"}, sort_keys=True).encode())
+    return xxhash.xxh3_64_hexdigest(json.dumps({**values, "quality": "brier"}, sort_keys=True).encode())
 
 
 def describe_choice(choice: Choice, plan: SearchPlan) -> list[str]:

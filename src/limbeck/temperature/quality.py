@@ -13,10 +13,8 @@ from torch.nn.functional import one_hot
 from limbeck.errors import ArgumentError
 from limbeck.temperature.calibration import calibrate
 
-LIKELIHOOD_WEIGHT = 0.3
-"""What a nat of the student's likelihood counts, beside the teacher's probability of its predictions."""
-LOWEST_LOG_PROBABILITY = -30.0
-"""A class that the student rules out counts as if it had this log-probability: one example decides no search."""
+BRIER_WEIGHT = 0.3
+"""What the student's calibrated Brier score counts, beside the judgement of what it predicts."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,14 @@ class Quality:
     def of_logits(cls, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Quality:
         """Return the quality of a classifier, in which less is left to chance than in its accuracy.
 
-            value = (t + 0.3 c) / 2
+            value = w t + (1 - w) a - 0.3 b
 
-        c is the mean log-likelihood of the labels, in nats, after the student's own calibration (temperature scaling), so that
-        a student is not punished for being sure. t is the mean probability that the calibrated teacher gives to the class
-        that the student predicts: a judgement between 0 and 1, far less noisy than right or wrong. Without the teacher's
-        logits the value is c. The teacher's judgement is part of the value alone, by which T is chosen, and not of the
-        scores, by which it is told whether the teacher pays.
+        t is the mean probability that the calibrated teacher gives to the class that the student predicts: a judgement between
+        0 and 1, far less noisy than right or wrong. a is the student's accuracy. w is the accuracy of the teacher on the same
+        examples, so that a bad teacher judges little; without the teacher's logits it is 0. b is the mean Brier score after
+        the student's own calibration (temperature scaling), so that a student is not punished for being sure. The teacher's
+        judgement is part of the value alone, by which T is chosen, and not of the scores, by which it is told whether the
+        teacher pays.
 
         Args:
             logits: (n, V), the student's.
@@ -100,17 +99,21 @@ class Quality:
                 "teacher_logits", f"expected the shape {tuple(logits.shape)}, got {tuple(teacher_logits.shape)}."
             )
         labels = labels.long()
-        log_p = _calibrated(logits, labels).clamp(min=LOWEST_LOG_PROBABILITY)
         predicted = logits.argmax(-1)
-        value = log_p.gather(-1, labels[:, None]).mean().item()
+        is_right = predicted == labels
+        brier = (_calibrated(logits, labels) - one_hot(labels, logits.shape[-1])).square().sum(-1)
+        judged = is_right.double().mean()
         if teacher_logits is not None:
-            believed = _calibrated(teacher_logits, labels).exp().gather(-1, predicted[:, None]).mean().item()
-            value = (believed + LIKELIHOOD_WEIGHT * value) / 2
-        brier = (log_p.exp() - one_hot(labels, logits.shape[-1])).square().sum(-1)
-        return cls(value, (predicted == labels).numpy(), brier.to(torch.float32).numpy())
+            trust = (teacher_logits.argmax(-1) == labels).double().mean()
+            believed = _calibrated(teacher_logits, labels).gather(-1, predicted[:, None]).mean()
+            judged = trust * believed + (1 - trust) * judged
+        return cls((judged - BRIER_WEIGHT * brier.mean()).item(), is_right.numpy(), brier.to(torch.float32).numpy())
 
 
 def _calibrated(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the log-probabilities of logits whose own temperature was fitted to the labels: (n, V) float64."""
+    """Return the probabilities of logits whose own temperature was fitted to the labels: (n, V) float64."""
     logits = logits.detach().cpu().double()
-    return (logits / calibrate(logits, labels).temperature).log_softmax(-1)
+    # No temperature fits a label that is ruled out. Such a class counts as the least likely of the others.
+    lowest = logits.masked_fill(logits == -torch.inf, torch.inf).amin(-1, keepdim=True)
+    logits = torch.where(logits == -torch.inf, lowest, logits)
+    return (logits / calibrate(logits, labels).temperature).softmax(-1)

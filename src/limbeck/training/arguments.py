@@ -231,7 +231,9 @@ def _as_json(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Policy):
         names = inspect.signature(type(value)).parameters
-        settings = {name: getattr(value, name) for name in names if isinstance(getattr(value, name, None), int | float)}
+        settings = {
+            name: getattr(value, name) for name in names if isinstance(getattr(value, name, None), int | float | str)
+        }
         if "start" in names and "start" not in settings:
             settings["start"] = value.nominal_temperature
         return {"policy": value.name, **settings}

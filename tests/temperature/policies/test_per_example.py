@@ -40,6 +40,30 @@ def test_temperatures_follow_the_largest_logit():
     torch.testing.assert_close(softening.teacher_temperature, 10 * t_t.squeeze(-1))
 
 
+def test_a_constant_weight():
+    """The temperatures stay those of each example; the factor is the batch's mean of T_t T_s and has no gradient."""
+    x, y = (minus_mean(z).logsumexp(-1, keepdim=True) for z in (TEACHER, STUDENT))
+    factor = (64 * x * y / (x + y) ** 2).mean()
+
+    def formula(s):
+        y = minus_mean(s).logsumexp(-1, keepdim=True)
+        return factor * kl(s * (x + y) / (8 * y), TEACHER * (x + y) / (8 * x)).mean()
+
+    check_formula("sharpness", formula, temperature=4.0, weight="constant")
+    t_t, t_s = (minus_mean(z).amax(-1, keepdim=True) / 2 for z in (TEACHER, STUDENT))
+    check_formula(
+        "max_logit", lambda s: (t_t * t_s).mean() * kl(s / t_s, TEACHER / t_t).mean(), ratio=2.0, weight="constant"
+    )
+
+
+def test_a_constant_weight_is_the_mean_over_the_positions_that_count():
+    mask = torch.arange(len(LABELS)) < 4
+    policy = policy_from({"policy": "max_logit", "weight": "constant"})
+    logits = [torch.where(mask[:, None], z, torch.nan) for z in (STUDENT, TEACHER)]
+    torch.testing.assert_close(policy(*logits, mask=mask).scale, policy(STUDENT[:4], TEACHER[:4]).scale)
+    assert policy(*logits, mask=torch.zeros_like(mask)).scale == 0
+
+
 def test_the_temperature_is_applied_to_the_teacher_alone():
     """Zheng and Yang: the teacher's probabilities are raised to the power 1 / T, and the weight is their sum."""
     powers = softmax(TEACHER, -1) ** (1 / 4)

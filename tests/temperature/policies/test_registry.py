@@ -81,6 +81,10 @@ class TestErrors:
                 r"temperature\.stop: linear has no such setting; known are start, end, over",
             ),
             ({"policy": "linear", "start": 0}, r"temperature.start: expected a positive number, got 0"),
+            (
+                {"policy": "max_logit", "weight": "equal"},
+                r"temperature.weight: expected one of by_temperature, constant",
+            ),
             ({"policy": "sharpness", "temperature": math.inf}, r"temperature.temperature: expected a positive number"),
             ({"policy": "gap", "momentum": 1.0}, r"temperature.momentum: expected a number in \[0, 1\)"),
             ({"policy": "learned", "start": 50}, r"temperature.start: expected a number between 1.0 and 21.0"),

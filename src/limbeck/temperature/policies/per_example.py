@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from limbeck.errors import ArgumentError, expected_name
 from limbeck.losses import DEFAULT_TEMPERATURE
 from limbeck.temperature.policies.base import Policy, Softening, as_float, check_positive, require_teacher_logits
 from limbeck.temperature.policies.rows import counted_positions, largest, sharpness, variance
@@ -17,6 +18,8 @@ LOWEST_TEMPERATURE = 0.05
 """The smallest temperature that a largest logit gives: a row of nearly equal logits would give almost 0."""
 SMALLEST = 1e-6
 """The smallest sharpness and standard deviation: those of a row with one class, or with equal logits, can be 0."""
+WEIGHTS = ("by_temperature", "constant")
+"""What a policy with a temperature for each position can weight its positions by."""
 
 
 class _OneTemperature(Policy):
@@ -47,16 +50,19 @@ class MaxLogit(Policy):
 
     Args:
         ratio: the largest logit, after centering, divided by T.
+        weight: "by_temperature", the default, weights each position by its scale T_t T_s; "constant" gives all positions of a
+            batch the mean of their scales, so that the temperatures do not change how much a position counts.
 
     Raises:
-        ArgumentError: it is not a positive number.
+        ArgumentError: ``ratio`` is not a positive number, or ``weight`` is unknown.
     """
 
     name = "max_logit"
 
-    def __init__(self, ratio: float = 3.0) -> None:
+    def __init__(self, ratio: float = 3.0, weight: str = "by_temperature") -> None:
         super().__init__()
         (self.ratio,) = check_positive(ratio=ratio)
+        self.weight = _check_weight(weight)
 
     @property
     def nominal_temperature(self) -> float:
@@ -77,7 +83,7 @@ class MaxLogit(Policy):
                 largest(logits, counted) for logits in (require_teacher_logits(teacher_logits), student_logits)
             )
         )
-        return Softening(t_t, t_s, t_t * t_s)
+        return Softening(t_t, t_s, _scale(t_t * t_s, counted, self.weight))
 
 
 class Sharpness(_OneTemperature):
@@ -92,12 +98,17 @@ class Sharpness(_OneTemperature):
 
     Args:
         temperature: T, the mean of the two temperatures.
+        weight: as that of ``MaxLogit``.
 
     Raises:
-        ArgumentError: it is not a positive number.
+        ArgumentError: ``temperature`` is not a positive number, or ``weight`` is unknown.
     """
 
     name = "sharpness"
+
+    def __init__(self, temperature: float = DEFAULT_TEMPERATURE, weight: str = "by_temperature") -> None:
+        super().__init__(temperature)
+        self.weight = _check_weight(weight)
 
     def forward(
         self,
@@ -116,7 +127,7 @@ class Sharpness(_OneTemperature):
             )
         )
         t_t, t_s = 2 * self.temperature * x / (x + y), 2 * self.temperature * y / (x + y)
-        return Softening(t_t, t_s, t_t * t_s)
+        return Softening(t_t, t_s, _scale(t_t * t_s, counted, self.weight))
 
 
 class Standardized(_OneTemperature):
@@ -217,3 +228,19 @@ class WeightedTeacherOnly(TeacherOnly):
 def _harmless(values: Tensor, sizes: Tensor) -> Tensor:
     """Return the values of the rows that have classes, and 1 for the others."""
     return torch.where(sizes > 0, values, 1.0)
+
+
+def _check_weight(weight: str) -> str:
+    if weight not in WEIGHTS:
+        raise ArgumentError("weight", expected_name(weight, WEIGHTS))
+    return weight
+
+
+def _scale(products: Tensor, counted: Tensor | None, weight: str) -> Tensor:
+    """Return what the soft term of each position is multiplied by, from the products of its temperatures."""
+    if weight == "by_temperature":
+        return products
+    products = products.detach()
+    if counted is None:
+        return products.mean()
+    return torch.where(counted, products, 0.0).sum() / counted.sum().clamp(min=1)
