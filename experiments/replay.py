@@ -57,7 +57,7 @@ class Case:
     sureness: float = 1.0
     """What the teacher's logits are multiplied by; above 1 the teacher is too sure of itself."""
     is_new: bool = False
-    """True if the combination was chosen after the rule was fixed."""
+    """True if the combination was chosen after the first rule was fixed."""
 
 
 def adamw(hidden: int, rate: float, steps: int, batch: int) -> Recipe:

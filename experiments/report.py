@@ -52,7 +52,7 @@ def verdicts() -> list[str]:
     """Return the table of the share of the gain that the search keeps, and of its verdicts."""
     parts = {
         "all": lambda row: True, "300 validation examples": lambda row: row["small"], "more": lambda row: not row["small"],
-        "chosen after the rule was fixed (*)": lambda row: row["new"],
+        "chosen after the first rule was fixed (*)": lambda row: row["new"],
     }  # fmt: skip
     lines = ["| | points lost | gain kept, % | pays, of these wrong | does not pay, of these wrong | cannot be told |",
              "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
