@@ -17,6 +17,7 @@ from limbeck.commands.opening import open_and_tell
 from limbeck.commands.page_parts import class_parts, explorer_part, facts_part, marks_of, speed_part
 from limbeck.config import Config
 from limbeck.evaluation import Answers, Estimate, ask_models, evaluate_models, main_metric, test_metrics
+from limbeck.models import Retokenised
 from limbeck.run.faults import Faults
 from limbeck.run.folder import (
     CHECKPOINTS,
@@ -31,6 +32,11 @@ from limbeck.run.folder import (
 from limbeck.run.opening import OpenedRun, inspect_run
 from limbeck.run.plan import Plan, plan_of
 from limbeck.run.training import build_seeded_model, train, with_temperature
+
+NOT_COMPARED = (
+    "The teacher has another tokenizer (alignment: uld): its perplexity is over other tokens, and the metrics that compare "
+    "both models token by token are left out."
+)
 
 
 def check(config: Config, *, resume: bool = False) -> Plan:
@@ -101,7 +107,8 @@ def distill(config: Config, *, resume: bool = False) -> Path:
     seconds = time.perf_counter() - started
     if trainer.is_world_process_zero():
         save_student(student, folder, config, splits)
-        live = {"teacher": teacher} if isinstance(teacher, nn.Module) else {}
+        is_other = isinstance(teacher, Retokenised)  # its tokens are not those of the labels
+        live = {"teacher": teacher} if isinstance(teacher, nn.Module) and not is_other else {}
         models = {**live, "student": student}
         answers = ask_models(models, splits)
         results = evaluate_models(models, splits, answers)
@@ -109,6 +116,7 @@ def distill(config: Config, *, resume: bool = False) -> Path:
         findings = [
             f"{len(splits.test):,} test examples; 1 seed; {labels_told(splits)}.",
             *teacher_findings(results.get("teacher", {}), results["student"].get(metric, 0.0), metric),
+            *([NOT_COMPARED] if is_other else []),
         ]
         log = trainer.state.log_history
         write_json(

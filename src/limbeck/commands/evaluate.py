@@ -17,7 +17,7 @@ from limbeck.run.teacher import load_or_train_teacher, load_run_teacher
 def evaluate(
     folder: str | Path, *, functions: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Measure a run's student, and its teacher where the run has one, on the test set again.
+    """Measure a run's student, and its teacher where the run has one with the student's tokens, on the test set again.
 
     A run folder does not decide which code runs: a model that a ``package.module:function`` made is refused unless
     ``functions`` names it.
@@ -50,6 +50,6 @@ def evaluate(
     models = {"student": in_order_of_data(student, folder / STUDENT, splits, key=str(folder / STUDENT))}
     if (folder / TEACHER).is_dir():
         models = {"teacher": load_run_teacher(folder, splits, functions), **models}
-    elif config.teacher.training is None and config.teacher.cache is None:
+    elif config.teacher.training is None and config.teacher.cache is None and config.distillation.alignment is None:
         models = {"teacher": load_or_train_teacher(config, splits, folder), **models}
     return evaluate_models(models, splits)

@@ -16,6 +16,7 @@ from limbeck.data.texts import load_tokenizer
 from limbeck.errors import ConfigError, DataError
 from limbeck.inference import Prediction, Predictor, load
 from limbeck.inference.completion import MAX_NEW_TOKENS, load_teacher_of_run
+from limbeck.models import saved_tokenizer
 from limbeck.run.folder import read_run
 from limbeck.tasks import MaskedLM
 
@@ -87,9 +88,11 @@ def predict(
         return (_told(predictor, item, answer, writer) for item, answer in answers)
     ours, theirs = tee(items)
     answers = predictor.answers(ours, max_new_tokens=count)
-    # a student that knows some of the teacher's tokens has a tokenizer of its own
+    # a student that knows some of the teacher's tokens, or others, has a tokenizer of its own
     is_cut = config.student.from_teacher is not None and config.student.from_teacher.vocabulary is not None
-    other = Predictor(teacher, replace(read, tokenizer=load_tokenizer(config.data.tokenizer)) if is_cut else read)
+    own = saved_tokenizer(teacher) if config.distillation.alignment else None
+    own = load_tokenizer(config.data.tokenizer) if is_cut else own
+    other = Predictor(teacher, read if own is None else replace(read, tokenizer=own))
     beside = other.answers(theirs, max_new_tokens=count)
     return (
         replace(predictor.tell(item, answer), teacher=other.tell(item, written).label)

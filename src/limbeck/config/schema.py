@@ -198,6 +198,10 @@ class DistillationConfig(StrictModel):
     compensate: bool | Literal["curvature"] = True
     """True multiplies the soft term by C(T), which is T squared for most divergences, so that the temperature does not change
     the size of its gradient. False leaves C(T) out. "curvature" also makes the gradients of different divergences alike."""
+    alignment: Literal["uld"] | None = None
+    """"uld" lets a causal language model learn from one with another tokenizer: the soft term compares the sorted probabilities
+    of both models, and the n-th token of a document is paired with the n-th of the teacher's (Boizard et al., 2024). It takes
+    the place of ``divergence``. By default other tokenizers are refused."""
     fused_loss: bool | Literal["auto"] = "auto"
     """Whether the loss of a causal language model includes the projection to the vocabulary, so that logits are never whole.
     "auto" does so wherever both models are seen to end in a linear layer, and says why where they do not."""
@@ -237,6 +241,13 @@ class DistillationConfig(StrictModel):
         if teacher_temperature is not None and isinstance(info.data.get("temperature"), dict):
             raise ArgumentError("", POLICY_SETS_BOTH)
         return teacher_temperature
+
+    @field_validator("alignment")
+    @classmethod
+    def _replaces_the_divergence(cls, alignment: str | None, info: ValidationInfo) -> str | None:
+        if alignment is not None and info.data.get("divergence", "forward_kl") != "forward_kl":
+            raise ArgumentError("", "uld has a distance of its own. Leave out divergence, or this.")
+        return alignment
 
     @field_validator("divergence")
     @classmethod

@@ -31,6 +31,7 @@ from limbeck.losses.sparse import (
     sparse_linear_distillation_loss_parts,
 )
 from limbeck.losses.sparse_targets import SparseTargets
+from limbeck.losses.universal import UniversalLogitLoss
 
 FAMILIES: dict[str, type[DistillationLoss]] = {
     "softmax": DistillationLoss,
@@ -54,6 +55,7 @@ __all__ = [
     "LossParts",
     "SigmoidDistillationLoss",
     "SparseTargets",
+    "UniversalLogitLoss",
     "distance_distillation_loss",
     "distance_distillation_loss_parts",
     "distillation_loss",

@@ -6,8 +6,9 @@ with a name or its settings, ``functions`` imports functions of the user's own, 
 load those of Transformers, timm and torchvision, ``sentences`` loads those of sentence-transformers, ``input_format`` says
 what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
 wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
-unit, ``estimators`` wraps one of scikit-learn, ``onnx_files`` runs an ONNX file, ``tokens`` finds the tokens of a language
-model, ``heads`` its last layer, and ``shrink`` and ``kept_tokens`` make students of some of its layers and tokens.
+unit, ``retokenised`` one that reads other tokens than the student, ``estimators`` wraps one of scikit-learn, ``onnx_files``
+runs an ONNX file, ``tokens`` finds the tokens of a language model, ``heads`` its last layer, and ``shrink`` and
+``kept_tokens`` make students of some of its layers and tokens.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config
@@ -28,8 +29,9 @@ from limbeck.models.networks import BUILT_IN, CNN, MLP, ResNet
 from limbeck.models.onnx_files import OnnxModel, load_onnx
 from limbeck.models.probabilities import LogProbabilities, logits_of_probabilities
 from limbeck.models.rescaled import RescaledOutputs
+from limbeck.models.retokenised import Retokenised
 from limbeck.models.sentences import is_sentence_model
-from limbeck.models.tokens import saved_tokens, token_columns, tokens_of
+from limbeck.models.tokens import saved_tokenizer, saved_tokens, token_columns, tokens_of
 
 __all__ = [
     "BUILT_IN",
@@ -43,6 +45,7 @@ __all__ = [
     "OnnxModel",
     "ResNet",
     "RescaledOutputs",
+    "Retokenised",
     "SelectedColumns",
     "build_model",
     "class_names_in_config",
@@ -62,6 +65,7 @@ __all__ = [
     "logits_of_probabilities",
     "model_faults",
     "save_model",
+    "saved_tokenizer",
     "saved_tokens",
     "token_columns",
     "tokens_of",

@@ -40,8 +40,17 @@ def saved_tokens(model: nn.Module) -> Mapping[str, int] | None:
     Returns:
         The ids by token, or None if there is no tokenizer.
     """
+    return tokens_of(saved_tokenizer(model))
+
+
+def saved_tokenizer(model: nn.Module) -> Any:
+    """Return the tokenizer that lies beside the weights a model was loaded from, or None. No hub is asked.
+
+    Args:
+        model: as in ``saved_tokens``.
+    """
     if is_sentence_model(underlying(model)):
-        return tokens_of(cast(Any, underlying(model)).tokenizer)  # it has loaded its own
+        return cast(Any, underlying(model)).tokenizer  # it has loaded its own
     name = getattr(underlying(model), "name_or_path", None)
     folder = folder_with(TOKENIZER_FILES, name) if isinstance(name, str) and name else None
     if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES):
@@ -49,7 +58,7 @@ def saved_tokens(model: nn.Module) -> Mapping[str, int] | None:
     from transformers import AutoTokenizer
 
     try:
-        return tokens_of(AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (
         OSError,
         ValueError,

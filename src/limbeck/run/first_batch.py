@@ -87,7 +87,7 @@ def look_batches(splits: Splits) -> Iterator[dict[str, Any]]:
 
 
 def meet(
-    task: Task, student: Tensor, teacher: Tensor | SparseTargets | None, batch: dict[str, Any]
+    task: Task, student: Tensor, teacher: Tensor | SparseTargets | None, batch: dict[str, Any], *, shared: bool = True
 ) -> tuple[Tensor, Tensor | SparseTargets | None, Targets]:
     """Return the aligned logits of a student and a teacher, and the targets, as the trainer takes them.
 
@@ -98,6 +98,7 @@ def meet(
         student: what the student returned.
         teacher: what the teacher returned; None for none.
         batch: the batch.
+        shared: whether a column of tokens stands for the same one in both models.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* are interpolated to ")  # the trainer says it once
@@ -108,7 +109,9 @@ def meet(
                 student = student @ student.new_zeros(student.shape[-1], teacher.shape[-1])
         elif teacher is not None:
             teacher = task.align_targets(teacher)
-    if task.unit == "token" and isinstance(teacher, Tensor):  # what one has alone is padding: the tokens were compared
+    if (
+        task.unit == "token" and isinstance(teacher, Tensor) and shared
+    ):  # what one has alone is padding: the tokens were compared
         columns = min(student.shape[-1], teacher.shape[-1])
         student, teacher = student[..., :columns], teacher[..., :columns]
     return student, teacher, task.targets(batch)

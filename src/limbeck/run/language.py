@@ -15,10 +15,11 @@ from limbeck.config import Config
 from limbeck.data import Examples, MaskedTokens, PaddedTokens, Splits, TokenBlocks, TokenPairs
 from limbeck.data.token_rows import TokenRows
 from limbeck.errors import ArgumentError, ConfigError
-from limbeck.models import forward_logits, token_columns
+from limbeck.models import Retokenised, forward_logits, saved_tokenizer, token_columns
 from limbeck.models.forward import underlying
 from limbeck.models.kept_tokens import TEACHER_IDS, choose_tokens
 from limbeck.store import StoredTeacher
+from limbeck.tasks import CausalLM
 from limbeck.teachers import as_teacher
 
 ALIKE = 1e-3
@@ -98,6 +99,52 @@ def keep_tokens(config: Config, splits: Splits) -> Splits:
     )
     reading = replace(splits.preprocessing, tokenizer=kept.tokenizer)
     return replace(splits, train=cut[0], validation=cut[1], test=cut[2], preprocessing=reading)
+
+
+def check_alignment(config: Config, splits: Splits) -> None:
+    """Check that a run whose teacher has another tokenizer is one that can do with that.
+
+    Args:
+        config: the run; ``distillation.alignment`` says whether its teacher has.
+        splits: the examples.
+
+    Raises:
+        ConfigError: it cannot; one line for each reason.
+    """
+    if config.distillation.alignment is None:
+        return
+    faults, teacher, shrunk = [], config.teacher, config.student.from_teacher
+    if splits.task != CausalLM.name or splits.train.tokenizer is None:
+        faults.append("needs texts for a causal language model, and their tokenizer as data.tokenizer")
+    if teacher.cache is not None or not teacher.model or teacher.training is not None:
+        faults.append(
+            "needs one trained language model as teacher.model, since a store keeps answers about other tokens"
+        )
+    if shrunk is not None and shrunk.vocabulary is not None:
+        faults.append("is for a teacher with other tokens, and student.from_teacher.vocabulary keeps the teacher's")
+    if faults:
+        raise ConfigError(*(f"distillation.alignment: uld {fault}. Change that, or leave it out." for fault in faults))
+
+
+def reading_own_tokens(teacher: nn.Module, splits: Splits, key: str) -> Retokenised:
+    """Return a trained language model that reads the text of the data with its own tokenizer.
+
+    Args:
+        teacher: the model, whose tokenizer is saved beside its weights.
+        splits: the examples.
+        key: the config's key of the model, for messages.
+
+    Raises:
+        ConfigError: there is no tokenizer beside its weights, or it returns no logits of tokens.
+    """
+    tokenizer = saved_tokenizer(underlying(teacher))
+    if tokenizer is None:
+        raise ConfigError(f"{key}: has no tokenizer beside its weights, which alignment: uld needs. Save it there.")
+    if token_columns(teacher) is None:
+        raise ConfigError(
+            f"{key}: {type(underlying(teacher)).__name__} is no language model, which alignment: uld needs."
+        )
+    return Retokenised(teacher, tokenizer, splits.train.tokenizer).eval()
 
 
 def check_vocabularies(student: nn.Module, teacher: nn.Module | StoredTeacher, splits: Splits) -> None:

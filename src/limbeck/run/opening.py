@@ -21,7 +21,7 @@ from limbeck.run.faults import Faults
 from limbeck.run.first_batch import look_batches, meet
 from limbeck.run.folder import CONFIG, check_folder
 from limbeck.run.inputs import load_run_splits
-from limbeck.run.language import check_vocabularies
+from limbeck.run.language import check_alignment, check_vocabularies
 from limbeck.run.teacher import load_teacher, open_stored_teacher, teacher_training_config
 from limbeck.run.training import build_seeded_model, count_steps, training_arguments
 from limbeck.store import StoredTeacher
@@ -111,6 +111,13 @@ def inspect_run(
             needs_softmax=needs_softmax,
             needs_temperature=needs_temperature,
         )
+        other = live_teacher or builds_store or needs_softmax or needs_temperature
+        if config.distillation.alignment is not None and other:
+            raise ConfigError(
+                "distillation.alignment: uld is for limbeck distill and evaluate. This command compares the teacher with "
+                "students or labels token by token. Leave it out."
+            )
+        check_alignment(config, loaded)
         splits = loaded
     if splits is None:  # what models must take and return depends on the data
         faults.raise_all()
@@ -160,7 +167,8 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     if source is None or arguments.alpha == 0:
         return
     task = task_named(opened.splits.task)
-    if task.unit == "token" and opened.teacher is not None:
+    is_shared = arguments.alignment is None
+    if task.unit == "token" and opened.teacher is not None and is_shared:
         check_vocabularies(opened.student, opened.teacher, opened.splits)
     # what is to be trained is not frozen
     models = as_teacher(source).models if opened.untrained is None else [opened.untrained]
@@ -175,7 +183,8 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
         teacher = forward_logits(source.eval(), batch)
         if opened.teacher is None:  # it will be trained first, so its first values say nothing
             teacher = torch.zeros_like(teacher)
-    student, teacher, targets = meet(task, forward_logits(opened.student.eval(), batch), teacher, batch)
+    logits = forward_logits(opened.student.eval(), batch)
+    student, teacher, targets = meet(task, logits, teacher, batch, shared=is_shared)
     objective = arguments.objective(task.family)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapsedTeacherWarning)  # the training says it, once

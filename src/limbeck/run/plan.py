@@ -18,7 +18,7 @@ from limbeck.data import MaskedTokens, Splits, TokenBlocks, TokenPairs
 from limbeck.data.masked_tokens import SHARE
 from limbeck.distributed import process_state
 from limbeck.evaluation import rows_of
-from limbeck.models import EstimatorModel, count_parameters, forward_logits
+from limbeck.models import EstimatorModel, Retokenised, count_parameters, forward_logits
 from limbeck.models.forward import underlying
 from limbeck.run.first_batch import meet
 from limbeck.run.inputs import notes_on_images
@@ -105,7 +105,7 @@ def measure_teacher(teacher: nn.Module | StoredTeacher, splits: Splits) -> Calib
         among classes.
     """
     task = task_named(splits.task)
-    if task.family != "softmax":
+    if task.family != "softmax" or isinstance(teacher, Retokenised):
         return None
     if isinstance(teacher, nn.Module):
         most = ASKED if task.unit == "example" else ASKED_OF_MANY
@@ -181,7 +181,8 @@ def measure_step(config: Config, splits: Splits, student: nn.Module, teacher: An
                 if source is not None:
                     output = source(batch)
                     targets = output.logits if output.targets is None else output.targets
-                logits, targets, of_batch = meet(task, logits, targets, batch)
+                is_shared = arguments.alignment is None
+                logits, targets, of_batch = meet(task, logits, targets, batch, shared=is_shared)
                 objective(logits, targets, of_batch.labels, mask=of_batch.mask).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -273,6 +274,8 @@ def describe_objective(objective: DistillationConfig, task: Task, temperatures: 
         parts.append(f"beta = {objective.beta:g}")
     if objective.divergence in ("skew_kl", "skew_reverse_kl"):
         parts.append(f"skew = {objective.skew:g}")
+    if objective.alignment is not None:
+        parts[-1] = "uld between sorted probabilities"
     if objective.compensate is not True:
         parts.append(f"compensate = {'curvature' if objective.compensate else 'false'}")
     return ", ".join(parts)

@@ -31,6 +31,7 @@ from limbeck.models.loading import NO_WEIGHTS
 from limbeck.run.classes import check_tokens, columns_in_store, in_order_of_data, member_of_ensemble
 from limbeck.run.faults import Faults
 from limbeck.run.folder import CHECKPOINTS, TEACHER
+from limbeck.run.language import check_alignment, reading_own_tokens
 from limbeck.run.training import NO_LOGS, build_seeded_model, train
 from limbeck.store import StoredTeacher, TeacherStore
 from limbeck.tasks import Task, task_named
@@ -65,6 +66,10 @@ def load_teacher(config: Config, splits: Splits, folder: Path) -> nn.Module | No
             "teacher.model: needed here, where the teacher itself is run; a store of its outputs is not enough."
         )
     if teacher_config.training is None:
+        if config.distillation.alignment is not None:
+            check_alignment(config, splits)
+            model = load_trained_model(teacher_config, splits.shape, head=task_named(splits.task).head)
+            return reading_own_tokens(model, splits, "teacher.model")
         return _load_trained(teacher_config, splits, "teacher")
     if (folder / TEACHER / "config.json").is_file():
         return load_run_teacher(folder, splits, functions_of(teacher_config))

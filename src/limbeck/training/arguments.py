@@ -13,7 +13,15 @@ import torch
 from transformers import TrainingArguments
 
 from limbeck.errors import ArgumentError
-from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, FAMILIES, IGNORE_INDEX, DistanceLoss, DistillationLoss
+from limbeck.losses import (
+    DEFAULT_ALPHA,
+    DEFAULT_TEMPERATURE,
+    FAMILIES,
+    IGNORE_INDEX,
+    DistanceLoss,
+    DistillationLoss,
+    UniversalLogitLoss,
+)
 from limbeck.losses.distance import NO_TEMPERATURE
 from limbeck.temperature import Policy, policy_from
 from limbeck.temperature.policies import POLICY_SETS_BOTH
@@ -26,7 +34,7 @@ else:
 
 LOSS_SETTINGS = (
     "temperature", "teacher_temperature", "alpha", "divergence", "beta", "skew", "compensate", "label_smoothing_factor",
-    "class_weights", "distance",
+    "class_weights", "distance", "alignment",
 )  # fmt: skip
 """The settings that describe the loss."""
 
@@ -52,6 +60,9 @@ class DistillationArguments(TrainingArguments):
             not; "curvature" also gives all smooth divergences the same size of gradient at high T.
         distance: the soft term of the tasks "regression" and "embeddings", which take no temperature: "mse", by default, the
             mean squared difference of outputs; or "cosine", 1 minus the cosine of their angle.
+        alignment: "uld" for a teacher whose tokenizer is not the student's: the soft term then compares sorted probabilities,
+            as ``limbeck.losses.UniversalLogitLoss`` does, at the tokens that ``limbeck.models.Retokenised`` pairs. By default
+            other tokenizers are refused.
         task: how outputs meet labels: one of ``limbeck.tasks.TASKS``, such as "multi_label"; or "auto", which recognises the
             student: models of Transformers by their classes, through adapters and subclasses; a module of your own by its
             first labels. What is not recognised is refused.
@@ -108,6 +119,9 @@ class DistillationArguments(TrainingArguments):
     )
     distance: str | None = field(
         default=None, metadata={"help": "Soft term of regression and embeddings: 'mse', the default, or 'cosine'."}
+    )
+    alignment: str | None = field(
+        default=None, metadata={"help": "'uld' for a teacher with another tokenizer: compare sorted probabilities."}
     )
     task: str = field(
         default="auto",
@@ -176,7 +190,13 @@ class DistillationArguments(TrainingArguments):
         Raises:
             ArgumentError: a setting is outside its range, or a policy stands beside ``teacher_temperature``.
         """
+        if self.alignment not in (None, "uld"):
+            raise ArgumentError("alignment", f"expected 'uld' or None, got {self.alignment!r}.")
         policy, shared = self.policy(), self.teacher_temperature is None
+        if self.alignment is not None and (policy is not None or family != "softmax"):
+            raise ArgumentError(
+                "alignment", "'uld' is for causal language models, with a number as their temperature. Leave one out."
+            )
         are_numbers = issubclass(FAMILIES[family], DistanceLoss)
         if are_numbers and policy is not None:
             raise ArgumentError("temperature", NO_TEMPERATURE)
@@ -195,7 +215,8 @@ class DistillationArguments(TrainingArguments):
                 "policy over time.",
             )
         temperature = self.temperature if policy is None else policy.nominal_temperature
-        return FAMILIES[family](
+        loss = FAMILIES[family] if self.alignment is None else UniversalLogitLoss
+        return loss(
             temperature=temperature if shared else (self.teacher_temperature, temperature),  # pyright: ignore[reportArgumentType]
             alpha=self.alpha,
             divergence=self.divergence,

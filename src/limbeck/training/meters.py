@@ -27,7 +27,7 @@ class TrainingMeter:
     def add(
         self,
         parts: LossParts,
-        agreement: Tensor,
+        agreement: Tensor | None,
         mask: Tensor,
         num_items: Tensor | int | None,
     ) -> None:
@@ -35,14 +35,14 @@ class TrainingMeter:
 
         Args:
             parts: the micro-batch's contribution to its step's mean.
-            agreement: (...,), how far both models agree at each position, between 0 and 1.
+            agreement: (...,), how far both models agree at each position, between 0 and 1; None if their classes are others.
             mask: (...,) bool, True at the positions that count.
             num_items: the number of positions that count in the whole step; by default those of ``mask``.
         """
         counted = mask.sum() if num_items is None else torch.as_tensor(num_items, device=mask.device)
-        agreed = (agreement * mask).sum() / counted.clamp(min=1)
+        agreed = torch.tensor(math.nan) if agreement is None else (agreement * mask).sum() / counted.clamp(min=1)
         terms = [torch.zeros_like(parts.total) if term is None else term for term in (parts.soft, parts.hard)]
-        sums = torch.stack([*terms, agreed.to(parts.total.dtype)]).detach().float()
+        sums = torch.stack([*terms, agreed.to(parts.total)]).detach().float()
         self._sums = sums if self._sums is None else self._sums.add_(sums)
 
     def add_gradients(self, parts_for: Callable[[Tensor], LossParts], logits: Tensor, alpha: float) -> None:
@@ -85,7 +85,9 @@ class TrainingMeter:
         if self._sums is None:
             return {}
         soft, hard, agreement = (reduce(self._sums) / self._steps).tolist()
-        means = {"soft_loss": soft, "hard_loss": hard, "agreement": agreement}
+        means = {"soft_loss": soft, "hard_loss": hard}
+        if not math.isnan(agreement):
+            means["agreement"] = agreement
         if self._gradient_squares is not None:
             soft_square, hard_square = reduce(self._gradient_squares).tolist()
             if hard_square > 0:

@@ -17,7 +17,7 @@ from limbeck.losses import IGNORE_INDEX, DistillationLoss, LossParts, SparseTarg
 from limbeck.losses.labels import mixed_labels, most_likely_classes
 from limbeck.models import floating_dtype, forward_logits, tokens_of
 from limbeck.models.forward import NOT_MODEL_INPUTS
-from limbeck.tasks import Targets, Task, resolve_task
+from limbeck.tasks import CausalLM, Targets, Task, resolve_task
 from limbeck.teachers import Teacher, TeacherLike
 from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
@@ -30,6 +30,7 @@ from limbeck.training.teacher import (
     check_teacher_fits,
     check_teacher_given,
     choose_augmentation,
+    reading_own_tokens,
     resolve_teacher,
 )
 from limbeck.training.vocabularies import SharedVocabulary
@@ -80,8 +81,15 @@ class RunParts(Trainer):
         if teacher is not self._teacher:
             resolved = None if teacher is None else resolve_teacher(teacher, self.student, self._settings)
         self._augment = choose_augmentation(self._augment, resolved)
+        if self._settings.alignment is not None and resolved is not None:
+            if not isinstance(self.task, CausalLM):
+                raise ArgumentError(
+                    "alignment", f"is for causal language models, and task={self.task.name!r}. Leave it out."
+                )
+            resolved = reading_own_tokens(resolved, self._tokenizer_of_data(), self.teacher_tokenizer)
+        compared = None if self._settings.alignment is not None else resolved
         self._shared_vocabulary = SharedVocabulary(
-            self.student, resolved, self._tokenizer_of_data(), self.teacher_tokenizer
+            self.student, compared, self._tokenizer_of_data(), self.teacher_tokenizer
         )
         self._teacher = None if resolved is None else resolved.to(self.args.device)
         if resolved is not None:
@@ -304,7 +312,8 @@ class RunParts(Trainer):
     ) -> tuple[Tensor, Tensor | SparseTargets | None]:
         """Return both without the columns that only one of two language models has, which pad its vocabulary."""
         shared = self._shared_vocabulary
-        if teacher is None or not (shared.predicts_tokens or self.task.unit == "token"):
+        is_aligned = self._settings.alignment is not None
+        if teacher is None or is_aligned or not (shared.predicts_tokens or self.task.unit == "token"):
             return logits, teacher
         return shared.cut(logits, teacher)
 

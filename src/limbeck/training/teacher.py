@@ -14,18 +14,20 @@ from limbeck.models import (
     EstimatorModel,
     LogProbabilities,
     OnnxModel,
+    Retokenised,
     SelectedColumns,
     class_names_in_config,
     is_estimator,
     load_estimator,
     load_model,
+    saved_tokenizer,
 )
 from limbeck.models.forward import underlying
 from limbeck.outputs import align_classes
 from limbeck.store import StoredTeacher, is_store
 from limbeck.tasks import Task, has_numbers
 from limbeck.teachers import Ensemble, Teacher, TeacherLike, as_teacher
-from limbeck.teachers.live import check_numbered, check_separate
+from limbeck.teachers.live import LiveTeacher, check_numbered, check_separate
 from limbeck.training.arguments import DistillationArguments
 
 Augment = Callable[[dict[str, Any]], dict[str, Any]]
@@ -79,6 +81,37 @@ def resolve_teacher(
             "teacher_dtype", f"expected 'float32', 'bfloat16' or 'float16', got {args.teacher_dtype!r}."
         )
     return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype), outputs=outputs)
+
+
+def reading_own_tokens(teacher: Teacher, of_data: Any, own: Any = None) -> LiveTeacher:
+    """Return a language model as a teacher that reads the text of a batch with its own tokenizer.
+
+    Args:
+        teacher: the teacher, which is one live model.
+        of_data: the tokenizer of the data, which is the student's.
+        own: the teacher's; None for the one that is saved beside its weights.
+
+    Returns:
+        The teacher, whose model is a ``Retokenised``.
+
+    Raises:
+        ArgumentError: it is no such teacher, or a tokenizer is not known.
+    """
+    if type(teacher) is not LiveTeacher:
+        raise ArgumentError(
+            "alignment",
+            f"'uld' needs one model that is run beside the student, got {type(teacher).__name__}. A store or an average keeps "
+            "what was said about other tokens. Pass the model.",
+        )
+    if isinstance(teacher.model, Retokenised):
+        return teacher
+    own = saved_tokenizer(teacher.model) if own is None else own
+    for argument, tokenizer in (("processing_class", of_data), ("teacher_tokenizer", own)):
+        if tokenizer is None:
+            raise ArgumentError(
+                argument, "alignment='uld' writes the text of a batch anew with both tokenizers. Pass this one."
+            )
+    return LiveTeacher(Retokenised(teacher.model, own, of_data))
 
 
 def check_teacher_given(teacher: Teacher | None, args: DistillationArguments) -> None:

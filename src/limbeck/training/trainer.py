@@ -277,7 +277,8 @@ class DistillationTrainer(StudentEvaluation):
             self.task.check_logits(raw_logits)
         logits, teacher = self._on_shared_columns(logits, self._teacher_targets(inputs))
         if not self._output_checked:
-            may_be_probabilities = None if has_numbers(self.task) else teacher
+            compares_columns = not has_numbers(self.task) and self._settings.alignment is None
+            may_be_probabilities = teacher if compares_columns else None
             check_first_batch(output, raw_logits, may_be_probabilities, targets, logits.shape[-1])
             self._output_checked = True
         if not self._teacher_quality.is_known and "mixup_weight" not in inputs:
@@ -296,7 +297,7 @@ class DistillationTrainer(StudentEvaluation):
         parts = parts_for(trained)
         self._policy_moves = False  # the rest of the step, and the measurement below, are at the same T
         if teacher is not None and self.args.logging_strategy != "no":
-            agreement = self.task.agreement(logits.detach(), teacher)
+            agreement = None if self._settings.alignment else self.task.agreement(logits.detach(), teacher)
             self._training_meter.add(parts, agreement, targets.mask, num_items_in_batch)
             if logs_after_step(self.args, self.state):
                 self._training_meter.add_gradients(parts_for, trained, self.objective.alpha)
