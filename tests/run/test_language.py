@@ -7,14 +7,18 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from limbeck.commands.cache import build_cache
 from limbeck.config import config_from
 from limbeck.data import DataConfig, identity_collate, load_splits
 from limbeck.errors import ConfigError
+from limbeck.models.hidden_term import HiddenTerm
 from limbeck.models.shrink import keep_layers
 from limbeck.run.inputs import load_run_splits
 from limbeck.run.language import check_language_model
+from limbeck.run.opening import inspect_run
 from limbeck.run.teacher import load_teacher
-from limbeck.run.training import build_seeded_model, training_arguments
+from limbeck.run.training import build_seeded_model, train, training_arguments
+from limbeck.store import CacheConfig
 from limbeck.training import DistillationTrainer
 from support.language import llama, tokenizer, write_corpus, write_models
 
@@ -139,3 +143,17 @@ def test_vocabularies_that_cannot_be_cut(of_some_tokens, changed, message, tmp_p
     with pytest.raises(ConfigError, match=message) as caught:
         load_run_splits(config)
     assert len(caught.value.faults) == 1
+
+
+def test_hidden_states_need_the_teacher_itself(of_some_tokens, tmp_path):
+    """A run with them is opened and trained; a store is refused with the reason."""
+    asked = of_some_tokens.distillation.model_copy(update={"hidden": HiddenTerm(0.5)})
+    config = of_some_tokens.model_copy(update={"distillation": asked, "training": {"max_steps": 1}})
+    opened = inspect_run(config, tmp_path)
+    trainer = train(opened.student, opened.teacher, opened.splits.train, config, folder=tmp_path)
+    assert trainer._hidden_states is not None
+    store = tmp_path / "store"
+    build_cache(config.model_copy(update={"cache": CacheConfig("hidden")}), store)
+    stored = dataclasses.replace(config.teacher, cache=str(store))
+    with pytest.raises(ConfigError, match=r"distillation.hidden: needs one model that is run .* a store"):
+        inspect_run(config.model_copy(update={"teacher": stored}), tmp_path)

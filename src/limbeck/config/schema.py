@@ -17,6 +17,7 @@ from limbeck.errors import ArgumentError
 from limbeck.losses import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from limbeck.losses.divergences import resolve_divergence
 from limbeck.models import ModelConfig
+from limbeck.models.hidden_term import HiddenTerm
 from limbeck.models.shrink import TeacherLayers
 from limbeck.own_code import is_own
 from limbeck.store import CacheConfig
@@ -202,6 +203,9 @@ class DistillationConfig(StrictModel):
     """"uld" lets a causal language model learn from one with another tokenizer: the soft term compares the sorted probabilities
     of both models, and the n-th token of a document is paired with the n-th of the teacher's (Boizard et al., 2024). It takes
     the place of ``divergence``. By default other tokenizers are refused."""
+    hidden: HiddenTerm | None = None
+    """A term that brings the hidden states of two language models together, layer by layer; none by default. It needs the
+    teacher itself, because a store keeps no layers."""
     fused_loss: bool | Literal["auto"] = "auto"
     """Whether the loss of a causal language model includes the projection to the vocabulary, so that logits are never whole.
     "auto" does so wherever both models are seen to end in a linear layer, and says why where they do not."""

@@ -7,8 +7,8 @@ load those of Transformers, timm and torchvision, ``sentences`` loads those of s
 what images they were trained on, ``forward`` turns a batch into logits whatever the model, ``classes`` and ``probabilities``
 wrap a model whose columns stand in another order or that gives probabilities, ``rescaled`` one whose numbers have another
 unit, ``retokenised`` one that reads other tokens than the student, ``estimators`` wraps one of scikit-learn, ``onnx_files``
-runs an ONNX file, ``tokens`` finds the tokens of a language model, ``heads`` its last layer, and ``shrink`` and
-``kept_tokens`` make students of some of its layers and tokens.
+runs an ONNX file, ``tokens`` finds the tokens of a language model, ``heads`` its last layer, ``hidden_term``
+says how hidden states are compared, and ``shrink`` and ``kept_tokens`` make students of some of its layers and tokens.
 """
 
 from limbeck.models.classes import SelectedColumns, class_names_in_config

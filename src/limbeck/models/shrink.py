@@ -99,6 +99,21 @@ def count_layers(model: nn.Module) -> int:
     return len(_stacks(model)[0].layers)
 
 
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    """Return the layers of a language model of Transformers without an encoder beside its decoder.
+
+    Args:
+        model: the model.
+
+    Raises:
+        ModelError: its layers are not found, or it has an encoder and a decoder.
+    """
+    stacks = _stacks(model)
+    if len(stacks) > 1:
+        raise ModelError(f"{type(model).__name__}: it has an encoder and a decoder.")
+    return stacks[0].layers
+
+
 def keep_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
     """Leave out all but some layers of a language model of Transformers, in place; those of an encoder and a decoder alike.
 

@@ -160,6 +160,19 @@ def _check_objective(config: Config, folder: Path, splits: Splits) -> None:
         raise ConfigError(f"distillation.{error.argument}: {error.message}") from None
 
 
+def _check_hidden(arguments: DistillationArguments, opened: OpenedRun) -> None:
+    """Raise an error if the hidden states of student and teacher cannot be compared as the arguments say."""
+    from limbeck.training.hidden_states import hidden_states_of
+
+    if opened.teacher is None:
+        raise ConfigError("distillation.hidden: needs a teacher that is trained already. Leave out teacher.training.")
+    task = task_named(opened.splits.task)
+    try:
+        hidden_states_of(arguments, opened.student, as_teacher(opened.teacher), task)
+    except ArgumentError as error:
+        raise ConfigError(f"distillation.hidden: {error.message}") from None
+
+
 @torch.no_grad()
 def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     """Raise an error if the loss of the first examples cannot be computed, or is not finite."""
@@ -167,6 +180,8 @@ def _check_loss(arguments: DistillationArguments, opened: OpenedRun) -> None:
     if source is None or arguments.alpha == 0:
         return
     task = task_named(opened.splits.task)
+    if arguments.hidden_term is not None:
+        _check_hidden(arguments, opened)
     is_shared = arguments.alignment is None
     if task.unit == "token" and opened.teacher is not None and is_shared:
         check_vocabularies(opened.student, opened.teacher, opened.splits)

@@ -122,7 +122,7 @@ def train(
     from limbeck.training.teacher_quality import WeakTeacherWarning
 
     if teacher is None:
-        on_labels_alone = config.distillation.model_copy(update={"alpha": 0.0})
+        on_labels_alone = config.distillation.model_copy(update={"alpha": 0.0, "hidden": None})
         config = config.model_copy(update={"distillation": on_labels_alone})
     augmentation = config.data.augmentation
     # With a stored teacher the trainer shows the store's own views.

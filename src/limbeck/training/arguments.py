@@ -23,6 +23,7 @@ from limbeck.losses import (
     UniversalLogitLoss,
 )
 from limbeck.losses.distance import NO_TEMPERATURE
+from limbeck.models.hidden_term import HiddenTerm
 from limbeck.temperature import Policy, policy_from
 from limbeck.temperature.policies import POLICY_SETS_BOTH
 
@@ -63,6 +64,8 @@ class DistillationArguments(TrainingArguments):
         alignment: "uld" for a teacher whose tokenizer is not the student's: the soft term then compares sorted probabilities,
             as ``limbeck.losses.UniversalLogitLoss`` does, at the tokens that ``limbeck.models.Retokenised`` pairs. By default
             other tokenizers are refused.
+        hidden: the settings of a term that compares the hidden states of two language models layer by layer, as a mapping with
+            the fields of ``HiddenTerm``: ``weight``, ``layers`` and ``distance``. By default there is none.
         task: how outputs meet labels: one of ``limbeck.tasks.TASKS``, such as "multi_label"; or "auto", which recognises the
             student: models of Transformers by their classes, through adapters and subclasses; a module of your own by its
             first labels. What is not recognised is refused.
@@ -123,6 +126,10 @@ class DistillationArguments(TrainingArguments):
     alignment: str | None = field(
         default=None, metadata={"help": "'uld' for a teacher with another tokenizer: compare sorted probabilities."}
     )
+    hidden: Parsed = field(
+        default=None,
+        metadata={"help": "Term of hidden states: {'weight': 1.0, 'layers': None, 'distance': 'mse' or 'cosine'}."},
+    )
     task: str = field(
         default="auto",
         metadata={"help": "How outputs meet labels: one of limbeck.tasks.TASKS, or 'auto' to see by the model."},
@@ -156,7 +163,19 @@ class DistillationArguments(TrainingArguments):
             raise ArgumentError("fused_loss", f"expected 'auto', True or False, got {self.fused_loss!r}.")
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # without an accelerator pinning has no use, and torch warns
+        self.hidden = _number_or_policy(self.hidden)
+        _ = self.hidden_term
         self.objective("softmax" if self.distance is None else "distance")
+
+    @property
+    def hidden_term(self) -> HiddenTerm | None:
+        """Return the settings of the term of hidden states; None if there is none."""
+        if self.hidden is None:
+            return None
+        try:
+            return HiddenTerm(**self.hidden)
+        except (ArgumentError, TypeError) as error:
+            raise ArgumentError("hidden", str(error)) from None
 
     def policy(self) -> Policy | None:
         """Return a new policy for the temperature, or None if the temperature is a number."""

@@ -15,7 +15,8 @@ from transformers import Trainer, TrainerState
 
 POLICY_FILE = "temperature.safetensors"
 PROJECTOR_FILE = "projector.safetensors"
-OF_THE_RUN = frozenset({POLICY_FILE, PROJECTOR_FILE})
+HIDDEN_FILE = "hidden_states.safetensors"
+OF_THE_RUN = frozenset({POLICY_FILE, PROJECTOR_FILE, HIDDEN_FILE})
 """The files of what a run learns beside the student."""
 
 

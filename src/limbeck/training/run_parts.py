@@ -23,8 +23,9 @@ from limbeck.teachers.live import check_separate
 from limbeck.temperature import Policy
 from limbeck.training.arguments import DistillationArguments
 from limbeck.training.batches import Collate
-from limbeck.training.checkpoints import POLICY_FILE, PROJECTOR_FILE, load_beside, save_beside
+from limbeck.training.checkpoints import HIDDEN_FILE, POLICY_FILE, PROJECTOR_FILE, load_beside, save_beside
 from limbeck.training.columns import drop_unused_columns, teacher_only_columns
+from limbeck.training.hidden_states import HiddenStates, hidden_states_of
 from limbeck.training.teacher import (
     Augment,
     check_teacher_fits,
@@ -54,6 +55,7 @@ class RunParts(Trainer):
     _teacher_only: frozenset[str]
     _prepared_policy: Policy | None
     _projector: nn.Linear | None = None
+    _hidden_states: HiddenStates | None = None
     _unwrapped: tuple[Any, Any] = (None, None)
     _said_that_nothing_counts = False
 
@@ -94,6 +96,7 @@ class RunParts(Trainer):
         self._teacher = None if resolved is None else resolved.to(self.args.device)
         if resolved is not None:
             self._prepare_loss()
+        self._hidden_states = self._new_hidden_states()  # to say now what is wrong with it
 
     @property
     def augment(self) -> Augment | None:
@@ -201,7 +204,7 @@ class RunParts(Trainer):
 
     def _learned_beside(self) -> dict[str, nn.Module]:
         """Return what the run learns beside the student, by the name of its file in a checkpoint."""
-        parts = {POLICY_FILE: self.policy, PROJECTOR_FILE: self._projector}
+        parts = {POLICY_FILE: self.policy, PROJECTOR_FILE: self._projector, HIDDEN_FILE: self._hidden_states}
         return {name: part for name, part in parts.items() if part is not None}
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -214,8 +217,10 @@ class RunParts(Trainer):
         if learned:
             optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
         self._projector = self._new_projector()
-        if self._projector is not None:
-            projected = list(self._projector.parameters())
+        self._hidden_states = self._new_hidden_states()
+        beside = (self._projector, self._hidden_states)
+        projected = [weight for part in beside if part is not None for weight in part.parameters()]
+        if projected:
             optimizer.add_param_group({"params": projected, "weight_decay": self.args.weight_decay})
         return optimizer
 
@@ -249,9 +254,21 @@ class RunParts(Trainer):
             torch.manual_seed(self.args.seed)
             projector = nn.Linear(student.shape[-1], teacher.shape[-1])
         projector.to(self.args.device, floating_dtype(self.student))
-        for parameter in projector.parameters():  # DDP does not know of them
-            parameter.register_hook(lambda gradient: cast(Tensor, self.accelerator.reduce(gradient, "mean")))
+        self._share_gradients(projector)
         return projector
+
+    def _share_gradients(self, part: nn.Module) -> None:
+        """Have each process train a part that DDP does not know of with the mean of all gradients."""
+        for parameter in part.parameters():
+            parameter.register_hook(lambda gradient: self._over_processes(gradient, "mean"))
+
+    def _new_hidden_states(self) -> HiddenStates | None:
+        """Return the term of hidden states that the arguments ask for, for the student as it is now; else None."""
+        if self.teacher is None or self._settings.hidden is None:
+            return None
+        made = hidden_states_of(self._settings, self.student, self.teacher, self.task).to(self.args.device)
+        self._share_gradients(made)
+        return made
 
     def _completed(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return a batch with the inputs that the task makes from its labels, for the student and the teacher alike."""

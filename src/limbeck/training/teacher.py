@@ -83,6 +83,24 @@ def resolve_teacher(
     return as_teacher(teacher, dtype=DTYPES.get(args.teacher_dtype), outputs=outputs)
 
 
+def check_runs_one_model(teacher: Teacher, argument: str) -> None:
+    """Check that a teacher is one model that runs beside the student.
+
+    Args:
+        teacher: any teacher.
+        argument: what needs it, for the message.
+
+    Raises:
+        ArgumentError: it is another.
+    """
+    if type(teacher) is not LiveTeacher:
+        raise ArgumentError(
+            argument,
+            f"needs one model that is run beside the student, got {type(teacher).__name__}: a store or an average keeps "
+            "no layers, and what was said about the student's tokens alone. Pass the model, or leave this out.",
+        )
+
+
 def reading_own_tokens(teacher: Teacher, of_data: Any, own: Any = None) -> LiveTeacher:
     """Return a language model as a teacher that reads the text of a batch with its own tokenizer.
 
@@ -97,12 +115,8 @@ def reading_own_tokens(teacher: Teacher, of_data: Any, own: Any = None) -> LiveT
     Raises:
         ArgumentError: it is no such teacher, or a tokenizer is not known.
     """
-    if type(teacher) is not LiveTeacher:
-        raise ArgumentError(
-            "alignment",
-            f"'uld' needs one model that is run beside the student, got {type(teacher).__name__}. A store or an average keeps "
-            "what was said about other tokens. Pass the model.",
-        )
+    check_runs_one_model(teacher, "alignment")
+    assert isinstance(teacher, LiveTeacher)
     if isinstance(teacher.model, Retokenised):
         return teacher
     own = saved_tokenizer(teacher.model) if own is None else own

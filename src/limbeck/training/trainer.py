@@ -256,6 +256,19 @@ class DistillationTrainer(StudentEvaluation):
         Raises:
             ArgumentError: the hard term needs labels, and the batch has none; or the student's output cannot be trained.
         """
+        states = self._hidden_states
+        if states is None:
+            return self._compared(model, inputs, return_outputs, num_items_in_batch)
+        with states.recording():
+            found = self._compared(model, inputs, return_outputs, num_items_in_batch)
+        of_states = states(self.task.align, self._targets(self._completed(inputs)).mask, num_items_in_batch)
+        of_states = self._for_all_processes(of_states, num_items_in_batch)
+        return (found[0] + of_states, found[1]) if return_outputs else found + of_states
+
+    def _compared(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Tensor | int | None
+    ) -> Any:
+        """Return what ``compute_loss`` does, without the term of hidden states."""
         if self.augment is not None:
             inputs = self.augment(inputs)
         inputs = self._completed(inputs)
