@@ -11,6 +11,7 @@ from limbeck.commands.cache import build_cache
 from limbeck.config import config_from
 from limbeck.data import DataConfig, identity_collate, load_splits
 from limbeck.errors import ConfigError
+from limbeck.evaluation import rows_of
 from limbeck.models.hidden_term import HiddenTerm
 from limbeck.models.shrink import keep_layers
 from limbeck.run.inputs import load_run_splits
@@ -145,15 +146,22 @@ def test_vocabularies_that_cannot_be_cut(of_some_tokens, changed, message, tmp_p
     assert len(caught.value.faults) == 1
 
 
-def test_hidden_states_need_the_teacher_itself(of_some_tokens, tmp_path):
-    """A run with them is opened and trained; a store is refused with the reason."""
+def test_hidden_states_need_the_teacher_itself(of_some_tokens, tmp_path, monkeypatch):
+    """A run with them is opened and trained; a store is refused with the reason. Its building asks few examples twice."""
     asked = of_some_tokens.distillation.model_copy(update={"hidden": HiddenTerm(0.5)})
     config = of_some_tokens.model_copy(update={"distillation": asked, "training": {"max_steps": 1}})
     opened = inspect_run(config, tmp_path)
     trainer = train(opened.student, opened.teacher, opened.splits.train, config, folder=tmp_path)
     assert trainer._hidden_states is not None
-    store = tmp_path / "store"
-    build_cache(config.model_copy(update={"cache": CacheConfig("hidden")}), store)
+    store, asked = tmp_path / "store", []
+    count = len(opened.splits.train)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "limbeck.commands.cache.rows_of", lambda model, some: asked.append(len(some)) or rows_of(model, some)
+        )
+        build_cache(config.model_copy(update={"cache": CacheConfig("hidden")}), store)
+    assert asked == [8]  # for the table of formats, and not all of them again
+    assert count > 8
     stored = dataclasses.replace(config.teacher, cache=str(store))
     with pytest.raises(ConfigError, match=r"distillation.hidden: needs one model that is run .* a store"):
         inspect_run(config.model_copy(update={"teacher": stored}), tmp_path)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GraniteConfig, GraniteForCausalLM
 
+from limbeck.data import Examples
 from limbeck.errors import StoreError
-from limbeck.store import Hidden, TeacherStore, build_store, verify
+from limbeck.store import Hidden, StoredTeacher, TeacherStore, build_store, verify
 from limbeck.store.output_layer import (
     OUTPUT_LAYER_FILE,
     StoredOutputLayer,
@@ -102,3 +104,21 @@ def test_a_full_disk(tmp_path, monkeypatch):
     ):
         build(tmp_path, Hidden())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_scales_its_logits(tmp_path):
+    """The layer in the store makes the logits of the model: its scale is in the weights."""
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=29, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, logits_scaling=4.0, max_position_embeddings=16, initializer_range=0.5,
+    )  # fmt: skip
+    teacher, ids = GraniteForCausalLM(config).eval(), torch.arange(16).reshape(2, 8)
+
+    def load(rows):
+        return {"input_ids": ids[rows], "attention_mask": torch.ones_like(ids[rows])}
+
+    build_store(teacher, Examples(load, torch.zeros(2)), tmp_path, Hidden("float32"))
+    stored = StoredTeacher(tmp_path)({**load([0, 1]), "example_id": torch.arange(2)})
+    with torch.no_grad():
+        torch.testing.assert_close(stored.logits, teacher(ids).logits, rtol=1e-4, atol=1e-5)

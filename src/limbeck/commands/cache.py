@@ -23,7 +23,8 @@ from limbeck.store.description import StoreDescription
 from limbeck.tasks import has_numbers, task_named
 
 SAMPLE = 256
-"""The number of examples on which the formats are compared."""
+SAMPLE_OF_MANY = 8
+"""The number of examples on which the formats are compared, and the same of examples with several positions, such as tokens."""
 
 
 def build_cache(
@@ -75,7 +76,8 @@ def build_cache(
         class_names=splits.output_names or None, tokenizer=splits.train.tokenizer if is_tokens else None,
     )  # fmt: skip
     state.wait_for_everyone()
-    some = splits.train.subset(torch.arange(min(SAMPLE, len(splits.train))))
+    most = SAMPLE if task.unit == "example" else SAMPLE_OF_MANY
+    some = splits.train.subset(torch.arange(min(most, len(splits.train))))
     logits = rows_of(teacher, some)[0]
     if task.family != "softmax":
         return built, _bytes_table(logits.shape[1], codec)

@@ -118,8 +118,8 @@ def build_store(
     all_shards = split_into_shards(storage, len(ids), description.shard_rows)
     _check_what_is_there(there, all_shards, description)
     storage.create_folder()
-    if layer is not None and rank == 0 and not has_output_layer(storage, description.head):
-        write_output_layer(storage, layer)
+    if runner.layer is not None and rank == 0 and not has_output_layer(storage, description.head):
+        write_output_layer(storage, runner.layer)
     written = found = 0
     shards = all_shards[rank::world_size]
     for shard in tqdm(shards, desc=progress, delay=1.0, leave=False, disable=progress is None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 import xxhash
@@ -43,6 +44,19 @@ def find_output_layer(model: nn.Module) -> nn.Linear:
     return layer
 
 
+def scaled_layer(layer: nn.Linear, scale: float) -> nn.Linear:
+    """Return a linear layer whose output is that of another one times a number.
+
+    Args:
+        layer: the other one.
+        scale: the number.
+    """
+    scaled = deepcopy(layer).requires_grad_(False)
+    for values in scaled.parameters():
+        values.mul_(scale)
+    return scaled
+
+
 @contextmanager
 def record_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Record the inputs of a layer while the block runs.
@@ -77,7 +91,7 @@ def check_output_layer(layer: nn.Linear, hidden: Tensor, logits: Tensor) -> None
         raise StoreArgumentError(
             "format",
             "hidden needs logits that are the last linear layer's output, and this teacher changes them after it (a "
-            "soft-cap or a scale?). Store dense logits or a top-k list.",
+            "soft-cap?). Store dense logits or a top-k list.",
         )
 
 

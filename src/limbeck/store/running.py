@@ -17,7 +17,7 @@ from limbeck.losses.inspection import are_probabilities
 from limbeck.models import first_input
 from limbeck.models.heads import Head
 from limbeck.store.errors import StoreArgumentError, UnstorableError
-from limbeck.store.output_layer import check_output_layer, record_inputs
+from limbeck.store.output_layer import check_output_layer, record_inputs, scaled_layer
 from limbeck.store.stored_teacher import token_mask
 from limbeck.store.values import check_softmax
 from limbeck.teachers import LiveTeacher
@@ -70,17 +70,22 @@ class TeacherRunner:
         teacher: the teacher.
         examples: the examples, from which batches are loaded.
         views: the views of each example that the teacher sees.
-        layer: the layer whose inputs are stored in the place of logits; None to store logits.
+        layer: the layer whose inputs are stored in the place of logits; None to store logits. ``self.layer`` is what makes
+            logits of them: the layer itself, or with the scale that the model puts on its output.
     """
 
     def __init__(
         self, teacher: nn.Module, examples: Examples, views: FixedViews | None, layer: nn.Linear | None
     ) -> None:
-        self.module, self.examples, self.views, self.layer = teacher, examples, views, layer
+        self.module, self.examples, self.views = teacher, examples, views
+        self.layer = self._recorded = layer
         self._teacher = LiveTeacher(teacher)
         self._device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
         with suppress(ModelError):  # its logits are then whole
             self._teacher.find_head(self._load(examples.ids[:1], None))
+        head = self._teacher.head
+        if layer is not None and head is not None and head.layer is layer and head.scale != 1 and head.softcap is None:
+            self.layer = scaled_layer(layer, head.scale)
 
     @torch.no_grad()
     def stored_values(self, ids: Tensor) -> Positions:
@@ -90,7 +95,7 @@ class TeacherRunner:
             ids: (N,) the ids of the examples.
         """
         batch = self._load(ids, self.views)
-        return self._logits(batch) if self.layer is None else self._hidden(batch, self.layer)
+        return self._logits(batch) if self._recorded is None else self._hidden(batch, self._recorded)
 
     @torch.no_grad()
     def check_logits(self, ids: Tensor) -> None:
@@ -130,7 +135,7 @@ class TeacherRunner:
                 "format",
                 "hidden keeps the inputs of a linear layer, and the teacher has a class for each pixel. Store dense.",
             )
-        hidden = None if self.layer is None else self._hidden(batch, self.layer).values
+        hidden = None if self._recorded is None else self._hidden(batch, self._recorded).values
         for part, logits in positions.parts():
             with naming_examples(positions, example_id, part):
                 check_softmax(logits)
