@@ -113,6 +113,6 @@ def test_the_trainer_pairs_and_sorts(folder, tmp_path):
     assert isinstance(trainer.teacher.models[0], Retokenised)
     with pytest.raises(ArgumentError, match="teacher_tokenizer: alignment='uld'"):
         DistillationTrainer(student, teacher, args, train_dataset=rows, processing_class=ours)
-    with pytest.raises(ArgumentError, match="alignment: 'uld' needs one model"):
+    with pytest.raises(ArgumentError, match="alignment: needs one model"):
         DistillationTrainer(student, lambda batch: None, args, train_dataset=rows, processing_class=ours)
     assert CausalLM.name == trainer.task.name

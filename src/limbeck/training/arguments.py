@@ -169,7 +169,11 @@ class DistillationArguments(TrainingArguments):
 
     @property
     def hidden_term(self) -> HiddenTerm | None:
-        """Return the settings of the term of hidden states; None if there is none."""
+        """Return the settings of the term of hidden states; None if there is none.
+
+        Raises:
+            ArgumentError: a setting is not known or out of range.
+        """
         if self.hidden is None:
             return None
         try:
