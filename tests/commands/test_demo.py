@@ -1,11 +1,14 @@
 """``limbeck demo`` at small size, and the sentence about the omitted class."""
 
+import pytest
+
 from limbeck.commands.demo import HARD_LABELS, omitted_class_finding, omitted_class_table
 from limbeck.evaluation import ArmResult
 from support.command_line import limbeck
 from support.runs import options
 
 
+@pytest.mark.slow  # `make demo` runs it too
 def test_the_demo_at_small_size(tmp_path, capsys):
     small = options("training.max_steps=20", "teacher.training.max_steps=40", "compare.seeds=1")
     status, out, _ = limbeck(capsys, "demo", "--out", tmp_path / "demo", *small)

@@ -89,6 +89,7 @@ def test_a_policy_in_a_config(searched_run, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow  # six processes start, one after the other
 def test_ended_at_any_moment_and_resumed_gives_the_same_student(config, tmp_path):
     expected = (
         distill(load_config(config, [f"out={tmp_path / 'whole'}"])) / "student" / "model.safetensors"
@@ -136,6 +137,7 @@ def test_a_training_that_was_ended_after_its_last_step_takes_no_other(config, tm
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow  # two processes start
 def test_two_processes_leave_the_single_processs_student(config, finished_run, tmp_path):
     # 128 examples fill every batch, so that accelerate need not repeat some; plain SGD has no memory of rounding
     shared = ["data.labelled=128", "data.transfer=labelled", "training.optim=sgd", finished_run.teacher]

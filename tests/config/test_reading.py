@@ -223,6 +223,7 @@ configs = st.fixed_dictionaries(
 
 
 @settings(
+    max_examples=30,  # each reads the config twice
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[
         Phase.explicit,

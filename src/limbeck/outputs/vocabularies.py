@@ -124,7 +124,7 @@ def _refusal(conflicts: list[Conflict], teacher: Vocabulary, other: Vocabulary, 
     return ArgumentError(
         "vocabulary",
         f"{many} not stand for the same token in both tokenizers: {shown}. {consequence} Use a student and a teacher that "
-        "share a tokenizer; or for causal language models set alignment: uld (in distillation), which compares sorted "
+        "share a tokenizer, or for causal language models set alignment: uld (in distillation), which compares sorted "
         "probabilities.",
     )
 
