@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import inference, linear, losses
+from benchmarks import inference, language_model, linear, losses
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -151,6 +151,14 @@ def _milliseconds(seconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
 
 
+def language_models() -> list[str]:
+    """Return the table of a training step of two language models, and the machine."""
+    saved = results("language_model")
+    told = saved["machine"]
+    versions = ", ".join(f"{name} {told[name]}" for name in ("torch", "trl", "liger-kernel"))
+    return [*language_model.table(saved["results"]), "", f"{told['device']}; {versions}."]
+
+
 def exported() -> list[str]:
     """Return the table of teacher and student in each format, and the machine."""
     saved = results("inference")
@@ -161,7 +169,7 @@ def exported() -> list[str]:
 
 TABLES: dict[str, Callable[[], list[str]]] = {
     table.__name__: table
-    for table in (headline, dense, fused, every_loss, every_linear, formats, store, exported, machine)
+    for table in (headline, dense, fused, language_models, every_loss, every_linear, formats, store, exported, machine)
 }
 """The functions whose names stand in the marks of the pages."""
 

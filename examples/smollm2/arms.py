@@ -25,6 +25,7 @@ STORES = {
     "top-64": "cache={format: topk, k: 64}",
 }
 SHORT = "training.max_steps=8"
+SLOWER = "training.learning_rate=2e-3"
 ARMS = {
     "labels": ["distillation.alpha=0"],
     "hidden": [],
@@ -39,6 +40,10 @@ ARMS = {
     "reverse_kl": ["distillation.divergence=reverse_kl"],
     "jsd": ["distillation.divergence=jsd"],
     "skew_kl": ["distillation.divergence=skew_kl"],
+    "forward_kl, 2e-3": [SLOWER],
+    "reverse_kl, 2e-3": ["distillation.divergence=reverse_kl", SLOWER],
+    "jsd, 2e-3": ["distillation.divergence=jsd", SLOWER],
+    "skew_kl, 2e-3": ["distillation.divergence=skew_kl", SLOWER],
     "T=1, alpha 0.9": ["distillation.alpha=0.9"],
     "T=2, alpha 0.9": ["distillation.temperature=2", "distillation.alpha=0.9"],
     "T=4, alpha 0.9": ["distillation.temperature=4", "distillation.alpha=0.9"],

@@ -32,8 +32,7 @@ class UniversalLogitLoss(DistillationLoss):
     has no soft term, and it counts in the mean. What the loss does not know is which token a probability belongs to: it teaches
     how sure the teacher is, and the hard term has to teach of what.
 
-    Args:
-        **settings: those of ``DistillationLoss``, without a divergence.
+    It takes the settings of ``DistillationLoss``, without a divergence.
 
     Raises:
         ArgumentError: a setting has a wrong range or choice, or a divergence is named.
