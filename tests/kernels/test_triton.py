@@ -205,6 +205,7 @@ def test_scale():
     torch.testing.assert_close(triton.scale_(wide.clone(), torch.tensor(2.0, device=DEVICE)), 2 * wide)
 
 
+@pytest.mark.slow  # the compiler takes ten seconds
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 def test_torch_compile_takes_it_whole():
     def loss(student, teacher, labels):
