@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from experiments.many_students import train_students
-from experiments.replay import CASES, SEEDS, choices, data_of
+from experiments.many_students import Data
+from experiments.replay import CASES, choices, data_of, kept_students
 from torch import Tensor
-
-from limbeck.temperature import TEMPERATURES
 
 
 def systematic(logits: Tensor) -> Tensor:
@@ -46,6 +45,12 @@ SPOILED: list[tuple[str, Callable[[Tensor], Tensor]]] = [
 ]
 
 
+def _spoiled(name: str, spoil: Callable[[Tensor], Tensor], work: Path) -> Data:
+    """Return the examples of a case with a teacher that is spoiled."""
+    data = data_of(CASES[name], work)
+    return replace(data, teacher=spoil(data.teacher), validation_teacher=spoil(data.validation_teacher))
+
+
 def main() -> None:
     """Train the students that are missing, and print what the search chose."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,17 +59,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name, spoil in SPOILED:
         path = work / "bad_teachers" / f"{spoil.__name__}_{name.replace(' ', '_').replace(',', '')}.pt"
-        if not path.exists():
-            data = data_of(CASES[name], work)
-            data = replace(data, teacher=spoil(data.teacher), validation_teacher=spoil(data.validation_teacher))
-            validation, test = train_students(data, CASES[name].recipe, list(TEMPERATURES), SEEDS)
-            path.parent.mkdir(exist_ok=True)
-            kept = {
-                "validation": validation, "test": test, "labels": data.validation_labels, "test_labels": data.test_labels,
-                "teacher": data.validation_teacher,
-            }  # fmt: skip
-            torch.save(kept, path)
-        rows = list(choices(torch.load(path)))
+        rows = list(choices(kept_students(path, CASES[name].recipe, partial(_spoiled, name, spoil, work))))
         lost = np.mean([row["at_best"] - row["at_chosen"] for row in rows])
         verdicts = ", ".join(sorted({row["verdict"] for row in rows}))
         print(f"{spoil.__name__:10} {name:30} {rows[0]['alone']:.1f} alone, {rows[0]['at_best']:.1f} best, "

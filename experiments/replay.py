@@ -201,9 +201,14 @@ def _phishing(work: Path) -> tuple[pd.DataFrame, pd.Series]:
 def students_of(name: str, work: Path) -> dict[str, Tensor]:
     """Return the logits of a case's students with what they are judged by; they are trained if they are missing."""
     path = work / "replay" / f"{name.replace(' ', '_').replace(',', '')}.pt"
+    return kept_students(path, CASES[name].recipe, lambda: data_of(CASES[name], work))
+
+
+def kept_students(path: Path, recipe: Recipe, load: Callable[[], Data]) -> dict[str, Tensor]:
+    """Return the logits of the students in a file with what they are judged by; they are trained if the file is missing."""
     if not path.exists():
-        data = data_of(CASES[name], work)
-        validation, test = train_students(data, CASES[name].recipe, list(TEMPERATURES), SEEDS)
+        data = load()
+        validation, test = train_students(data, recipe, list(TEMPERATURES), SEEDS)
         path.parent.mkdir(exist_ok=True)
         kept = {
             "validation": validation, "test": test, "labels": data.validation_labels, "test_labels": data.test_labels,

@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity
 from limbeck.errors import ArgumentError, ArgumentTypeError
 from limbeck.losses import checks, number_checks
 from limbeck.losses.arguments import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Reduction
+from limbeck.losses.inspection import check_numbers
 from limbeck.losses.module import DistillationLoss
 from limbeck.losses.parts import LossParts, with_arguments_of
 from limbeck.losses.sparse_targets import SparseTargets
@@ -239,8 +240,7 @@ class DistanceLoss(DistillationLoss):
 
     def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Any) -> bool:
         """Check that the outputs are numbers."""
-        if bool((teacher if mask is None else teacher[mask]).isnan().any()):
-            raise ArgumentError("teacher_outputs", "NaN. Check the teacher's weights, its inputs and its dtype.")
+        check_numbers("teacher_outputs", teacher, mask)
         return True
 
     def _loss(

@@ -32,6 +32,21 @@ CHUNK_ELEMENTS = 1 << 17
 """Logits that are looked at together."""
 
 
+def check_numbers(argument: str, outputs: Tensor, mask: Tensor | None = None) -> None:
+    """Check that a teacher's outputs are numbers.
+
+    Args:
+        argument: what they were passed as.
+        outputs: (..., V).
+        mask: bool (...,), the positions to look at; None for all.
+
+    Raises:
+        ArgumentError: one is NaN.
+    """
+    if bool((outputs if mask is None else outputs[mask]).isnan().any()):
+        raise ArgumentError(argument, "NaN. Check the teacher's weights, its inputs and its dtype.")
+
+
 @torch.no_grad()
 def inspect_teacher(
     teacher_logits: Tensor, temperature: Temperature, mask: Tensor | None, *, sharded: bool = False

@@ -28,6 +28,7 @@ from limbeck.losses.arguments import (
 from limbeck.losses.class_axis import classes_last
 from limbeck.losses.divergence_base import DivergenceChoice
 from limbeck.losses.functional import dense_loss_parts
+from limbeck.losses.inspection import check_numbers
 from limbeck.losses.module import DistillationLoss
 from limbeck.losses.parts import LossParts, with_arguments_of
 from limbeck.losses.sparse_targets import SparseTargets
@@ -301,8 +302,7 @@ class SigmoidDistillationLoss(DistillationLoss):
         """
         rows = classes_last("teacher_logits", teacher.detach(), self.class_dim)
         rows = rows if mask is None else rows[mask]
-        if bool(rows.isnan().any()):
-            raise ArgumentError("teacher_logits", "NaN. Check the teacher's weights, its inputs and its dtype.")
+        check_numbers("teacher_logits", rows)
         if bool(((rows < 0) | (rows > 1)).any()):
             return True
         if rows.numel() < ENOUGH or bool((rows == rows[0]).all()) or bool((rows <= 0.5).all()):

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from limbeck.errors import ArgumentError
 from limbeck.losses.divergences import TVD, ForwardKL
 from limbeck.losses.functional import dense_loss_parts
+from limbeck.losses.inspection import check_numbers
 from limbeck.losses.labels import counted_positions
 from limbeck.losses.module import DistillationLoss
 from limbeck.losses.parts import LossParts
@@ -57,8 +58,7 @@ class UniversalLogitLoss(DistillationLoss):
 
     def _inspect(self, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, temperature: Any) -> bool:
         """Check that the logits are numbers."""
-        if bool((teacher if mask is None else teacher[mask]).isnan().any()):
-            raise ArgumentError("teacher_logits", "NaN. Check the teacher's weights, its inputs and its dtype.")
+        check_numbers("teacher_logits", teacher, mask)
         return True
 
     def _loss(
